@@ -1,0 +1,70 @@
+"""Small helpers around torch that several kernel files share: dtypes, random tensors, sizes in bytes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+
+# `tf32` is float32 data with the TF32 switches on; every other row runs with them off.
+DTYPES: dict[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "fp64": torch.float64,
+}
+
+ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp64": 8}
+
+
+def generator(device: str, seed: int) -> torch.Generator:
+    """Make a seeded random generator on a device."""
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+def normal(
+    size: tuple[int, ...], dtype: str, device: str, source: torch.Generator, scale: float = 1.0
+) -> torch.Tensor:
+    """Draw a normal tensor in float32 and round it to `dtype`: every side of a comparison sees the rounded values."""
+    drawn = torch.randn(size, generator=source, device=device, dtype=torch.float32)
+    return (drawn * scale).to(DTYPES[dtype])
+
+
+def tf32_allowed() -> bool:
+    """Whether float32 products may use TF32 tensor cores (the worker switches this on for tf32 rows only)."""
+    return torch.backends.cuda.matmul.allow_tf32
+
+
+def tf32_on_cpu(dtype: str, device: str) -> str | None:
+    """Refuse tf32 on a CPU with a reason."""
+    if dtype == "tf32" and device == "cpu":
+        return "TF32 is a mode of GPU tensor cores; a CPU has none"
+    return None
+
+
+@cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, dynamic=False)
+
+
+def run_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the `run` of a `compile` row: torch.compile of `function`, compiled at the first call of each shape."""
+
+    def run(shape: Any, **inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return _compiled(function)(shape, **inputs)
+
+    return run
+
+
+def why_no_compiler(shape: Any, dtype: str, device: str) -> str | None:
+    """Say why torch.compile cannot run here, or None when it can."""
+    refused = tf32_on_cpu(dtype, device)
+    if refused:
+        return refused
+    if device == "cpu" and not any(shutil.which(name) for name in ("g++", "c++", "clang++")):
+        return "torch.compile needs a C++ compiler on a CPU (none of g++, c++, clang++ was found)"
+    return None

@@ -1,0 +1,47 @@
+"""The one place that imports Triton, with stand-ins where it does not install (macOS, Windows).
+
+Kernel files write `from ._triton import tl, triton, why_no_triton`. With the stand-ins a decorated function still
+exists, so the file imports everywhere, and its `triton*` rows are skipped with `why_no_triton`'s sentence.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+try:
+    import triton
+    import triton.language as tl
+
+    AVAILABLE = True
+except ImportError:
+    AVAILABLE = False
+
+    class _StandIn:
+        """Answers every attribute with itself and every decorator with the bare function."""
+
+        def __getattr__(self, name: str) -> Any:
+            return self
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return args[0] if len(args) == 1 and callable(args[0]) and not kwargs else self
+
+        def __getitem__(self, key: Any) -> Any:
+            return self
+
+    triton: Any = _StandIn()
+    tl: Any = _StandIn()
+
+
+def interpreted() -> bool:
+    """Whether Triton runs its kernels in the Python interpreter (the variable must be set before importing triton)."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def why_no_triton(device: str) -> str | None:
+    """Say why a Triton kernel cannot run on `device` ("cpu" or "cuda"), or None when it can."""
+    if not AVAILABLE:
+        return "triton is not installed here (it installs on Linux with pip install triton)"
+    if device == "cpu" and not interpreted():
+        return "Triton kernels need an NVIDIA GPU; `seqroof verify` runs them interpreted on a CPU, never timed"
+    return None

@@ -1,0 +1,82 @@
+"""The two small records by which a kernel file describes its implementations.
+
+A kernel file is a module with the names `Shape`, `SHAPES`, `inputs`, `reference`, `work`, `IMPLEMENTATIONS` and,
+where it has Triton kernels, `COMPILE`. This module holds the classes that the last two are made of; it imports no
+torch, so that the profiler can look at them as plain data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Weights = Literal["reread", "kept"]
+Chain = Literal["launch", "graph", "barrier", "inside"]
+
+
+def _always(shape: Any, dtype: str, device: str) -> str | None:
+    """Support every case: the default of `Implementation.supports`."""
+    return None
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to compute a kernel.
+
+    run : callable, `run(shape, **inputs) -> tuple[Tensor, ...]`, the same outputs as `reference`.
+    weights : where the weights of a dependent step come from: `reread` from memory at every step, or `kept` on chip.
+    chain : how one dependent step waits for the one before: a `launch`, a `graph` node, a grid `barrier`, or `inside`
+        one running program.
+    launches : kernels started per call, as far as known.
+    supports : `supports(shape, dtype, device) -> None | str`; a string is the reason for a refusal and is shown.
+        `device` is "cpu" or "cuda".
+    grad : the outputs can be differentiated with `torch.autograd.grad`.
+
+    `weights`, `chain` and `launches` may be functions of `(shape, dtype, device)`.
+    """
+
+    run: Callable[..., tuple]
+    weights: Weights | Callable[[Any, str, str], Weights] = "reread"
+    chain: Chain | Callable[[Any, str, str], Chain] = "launch"
+    launches: int | Callable[[Any, str, str], int] = 1
+    supports: Callable[[Any, str, str], str | None] = _always
+    grad: bool = False
+
+    def weights_for(self, shape: Any, dtype: str, device: str) -> Weights:
+        """Where the weights live in this case."""
+        return self.weights(shape, dtype, device) if callable(self.weights) else self.weights
+
+    def chain_for(self, shape: Any, dtype: str, device: str) -> Chain:
+        """How steps wait for each other in this case."""
+        return self.chain(shape, dtype, device) if callable(self.chain) else self.chain
+
+    def launches_for(self, shape: Any, dtype: str, device: str) -> int:
+        """Kernels started per call in this case."""
+        return self.launches(shape, dtype, device) if callable(self.launches) else self.launches
+
+
+@dataclass(frozen=True)
+class CompileCase:
+    """One configuration of a Triton kernel that is really launched, as the offline compiler needs it.
+
+    label : what the test and the report call it, such as "bf16 aligned".
+    kernel : the `@triton.jit` function.
+    signature : argument name -> Triton type ("*bf16", "i32", "constexpr").
+    constexprs : argument name -> compile-time value.
+    divisible : names of arguments known to be multiples of 16 (pointers: 16-byte aligned).
+    options : backend options, such as `num_warps`; names are checked against the backend's own.
+    targets : compute capabilities to compile for, such as (80, 90, 100).
+    expects : instructions that must appear: "tensor" (tensor cores), "wide" (128-bit loads).
+    representative : compiled for every target in the ordinary test run; the others for sm_90 only, all with --long.
+    """
+
+    label: str
+    kernel: Any
+    signature: dict[str, str]
+    constexprs: dict[str, Any] = field(default_factory=dict)
+    divisible: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    targets: tuple[int, ...] = (80, 90, 100)
+    expects: tuple[str, ...] = ()
+    representative: bool = False

@@ -1,0 +1,102 @@
+"""A machine as a list of ceilings, each with its provenance.
+
+The same record describes a measured machine (from a run) and a row of the catalogue (from datasheets), so floors are
+computed by the same code for both. Units: bytes/s, operations/s, seconds, bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ._model import Frozen
+
+Provenance = Literal["measured", "datasheet", "published", "derived", "modelled", "assumed", "replayed"]
+Quantity = Literal["bandwidth", "rate", "latency", "capacity"]
+Unit = Literal["B/s", "FLOP/s", "op/s", "s", "B"]
+
+MachineClass = Literal["cpu", "datacentre", "consumer", "tpu", "compute-in-memory"]
+
+
+class Ceiling(Frozen):
+    """One limit of a machine.
+
+    quantity, level : "bandwidth" of "dram" or "cache"; "rate" of "tensor", "simt" or "special"; "latency" of "launch"
+        (back to back), "launch_waited" (seen by a waiting host), "graph", "barrier", "inside"; "capacity" of "cache"
+        (the last shared cache), "private" (caches of single cores that keep their content between calls) or "chip"
+        (registers and shared memory for the length of one launch).
+    dtype : "fp32", "tf32", "fp16", "bf16", or empty where it does not matter.
+    pattern : the access pattern of a bandwidth ("read", "copy", "write", "triad", "gemv"), what a rate or latency was
+        taken with, or for capacities "knee" (measured) and "reported".
+    value, low, high : in `unit`; `low` and `high` bound the rounds of a measurement.
+    how, when : the method or source, and its date (ISO 8601; empty for catalogue rows).
+    """
+
+    quantity: Quantity
+    level: str
+    dtype: str = ""
+    pattern: str = ""
+    value: float = Field(gt=0)
+    low: float | None = None
+    high: float | None = None
+    unit: Unit
+    provenance: Provenance
+    how: str
+    when: str = ""
+
+    @property
+    def spread(self) -> float:
+        """Relative width of the interval, 0 where there is none."""
+        if self.low is None or self.high is None:
+            return 0.0
+        return (self.high - self.low) / self.value
+
+
+class Machine(Frozen):
+    """A device and its ceilings.
+
+    id : the catalogue's id ("h200-sxm"), or one made from the name of a measured device.
+    device : "cpu" or "cuda" for a device that kernels run on, empty for catalogue rows of other kinds.
+    """
+
+    id: str
+    name: str
+    vendor: str = ""
+    year: int | None = None
+    machine_class: MachineClass
+    device: Literal["cpu", "cuda", ""] = ""
+    ceilings: tuple[Ceiling, ...] = ()
+
+    def find(self, quantity: Quantity, level: str, dtype: str | None = None) -> tuple[Ceiling, ...]:
+        """All ceilings of a quantity and level, of any dtype or of the one that is named."""
+        return tuple(
+            ceiling
+            for ceiling in self.ceilings
+            if ceiling.quantity == quantity and ceiling.level == level and dtype in (None, ceiling.dtype)
+        )
+
+    def best(self, quantity: Quantity, level: str, dtype: str | None = None) -> Ceiling | None:
+        """The most favourable ceiling: the largest, or for latencies the smallest. None where none is known."""
+        found = self.find(quantity, level, dtype)
+        if not found:
+            return None
+        return (min if quantity == "latency" else max)(found, key=lambda ceiling: ceiling.value)
+
+    def bandwidth(self, level: str, read_bytes: float, write_bytes: float) -> Ceiling | None:
+        """The bandwidth whose pattern is nearest to a mix of reads and writes.
+
+        Reads as a share of all bytes: read and gemv 1, triad 2/3, copy 1/2, write 0. Of equally near patterns the
+        fastest counts, so that a floor stays a lower bound.
+        """
+        found = self.find("bandwidth", level)
+        if not found:
+            return None
+        moved = read_bytes + write_bytes
+        share = read_bytes / moved if moved else 1.0
+        nearest = min(abs(READ_SHARE[ceiling.pattern] - share) for ceiling in found)
+        near = [c for c in found if abs(READ_SHARE[c.pattern] - share) <= nearest + 1e-9]
+        return max(near, key=lambda ceiling: ceiling.value)
+
+
+READ_SHARE = {"read": 1.0, "gemv": 1.0, "triad": 2 / 3, "copy": 1 / 2, "write": 0.0, "datasheet": 1.0, "any": 1.0}

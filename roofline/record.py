@@ -1,0 +1,237 @@
+"""The record of a run: what the profiler writes, files store, and every table, chart and page reads.
+
+Everything is in SI base units. What is not known is null, with the reason beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ._model import Frozen
+from .machine import Machine
+from .work import Work
+
+SCHEMA_VERSION = 1
+
+Status = Literal["ok", "wrong", "crashed", "hung", "oom", "skipped", "invalid"]
+Wall = Literal["compute", "dram", "cache", "serial"]
+WALLS: tuple[Wall, ...] = ("compute", "dram", "cache", "serial")
+Direction = Literal["forward", "backward", "both"]
+CacheState = Literal["cold", "warm"]
+Clock = Literal["events", "graph", "host"]
+
+
+class Timing(Frozen):
+    """Seconds per call.
+
+    median, low, high : the median of all samples and its interval; the interval is the wider of the order-statistic
+        interval (95 %, needs six samples) and the spread between rounds.
+    rounds_s : the median of each round, for paired comparison. stop : why measuring ended.
+    """
+
+    median: float = Field(gt=0)
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+    min: float = Field(gt=0)
+    p95: float = Field(gt=0)
+    n: int = Field(ge=1)
+    rounds: int = Field(ge=1)
+    rounds_s: tuple[float, ...] = ()
+    stop: str = ""
+
+
+class Correctness(Frozen):
+    """How far a result is from the float64 reference, beside a plain PyTorch baseline of the same dtype.
+
+    max_error, rms_error : absolute errors, the largest over all outputs relative to what is allowed there.
+    allowed_max, allowed_rms : what the rule allows at that output.
+    """
+
+    passed: bool
+    max_error: float | None = None
+    rms_error: float | None = None
+    allowed_max: float | None = None
+    allowed_rms: float | None = None
+    detail: str = ""
+
+
+class Floors(Frozen):
+    """Least possible seconds by wall; null where the machine's ceiling is not known."""
+
+    compute: float | None = None
+    dram: float | None = None
+    cache: float | None = None
+    serial: float | None = None
+
+    def largest(self) -> tuple[Wall, float] | None:
+        """The highest of the known floors, or None when none is known."""
+        known = [(wall, value) for wall in WALLS if (value := getattr(self, wall)) is not None]
+        return max(known, key=lambda pair: pair[1]) if known else None
+
+
+class Fraction(Frozen):
+    """A share of what is attainable (1 = all of it) with its interval, the ceiling's own uncertainty included."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Intensity(Frozen):
+    """Operations per byte."""
+
+    compulsory: float | None = None
+    streamed: float | None = None
+
+
+class Achieved(Frozen):
+    """Rates reached: operations and compulsory bytes per second, and streamed bytes per second."""
+
+    flops_per_s: float
+    bytes_per_s: float
+    streamed_bytes_per_s: float
+
+
+class Warning_(Frozen):
+    """One entry of the closed list of things that can be wrong with a number."""
+
+    id: str
+    severity: Literal["warning", "invalid"]
+    cause: str
+    advice: str
+
+
+class Part(Frozen):
+    """A phase of a kernel with walls of its own."""
+
+    name: str
+    time_s: Timing | None = None
+    floors_s: Floors = Floors()
+    bound: Wall | None = None
+
+
+class Point(Frozen):
+    """One implementation of one kernel at one shape, dtype and direction, under one clock and cache state.
+
+    floors_s, bound : of the implementation's own class (`residency` says where its weights live).
+    best_floors_s, best_bound : of the best possible implementation of the same work.
+    attainable_fraction : of this design; best_fraction : of the machine; roof_fraction : the classic roofline figure.
+    gap : the way from the best floor to the measured time, in words.
+    estimate_s : modelled time per call (per dependent step: latency plus the largest other floor); never scored.
+    """
+
+    kernel: str
+    implementation: str
+    shape: dict[str, int]
+    dtype: str
+    direction: Direction
+    cache: CacheState
+    clock: Clock
+    status: Status
+    reason: str = ""
+    headline: bool = True
+    correctness: Correctness | None = None
+    time_s: Timing | None = None
+    host_s: Timing | None = None
+    work: Work | None = None
+    weights: Literal["reread", "kept"] | None = None
+    chain: Literal["launch", "graph", "barrier", "inside"] | None = None
+    launches: int | None = None
+    residency: Literal["dram", "cache", "chip"] | None = None
+    floors_s: Floors | None = None
+    floor_notes: dict[str, str] = Field(default_factory=dict)
+    bound: Wall | None = None
+    contested_with: Wall | None = None
+    best_floors_s: Floors | None = None
+    best_bound: Wall | None = None
+    estimate_s: float | None = None
+    attainable_fraction: Fraction | None = None
+    best_fraction: Fraction | None = None
+    roof_fraction: Fraction | None = None
+    intensity: Intensity | None = None
+    achieved: Achieved | None = None
+    gap: str = ""
+    peak_memory_bytes: int | None = None
+    energy_j: float | None = None
+    parts: tuple[Part, ...] = ()
+    telemetry: dict[str, float | str | None] = Field(default_factory=dict)
+    compiler: dict[str, int | float | str | None] = Field(default_factory=dict)
+    warnings: tuple[Warning_, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The identity of a point: kernel, implementation, shape, dtype, direction, cache and clock."""
+        return " ".join(
+            (self.kernel, self.implementation, self.shape_text, self.dtype, self.direction, self.cache, self.clock)
+        )
+
+    @property
+    def shape_text(self) -> str:
+        """The shape as it is typed: `B=1,I=2048,H=2048`."""
+        return ",".join(f"{name}={value}" for name, value in self.shape.items())
+
+
+class Environment(Frozen):
+    """What the numbers depend on besides the machine. Holds no host name, user name or path."""
+
+    python: str
+    torch: str = ""
+    triton: str = ""
+    cuda: str = ""
+    driver: str = ""
+    os: str = ""
+    cpu: str = ""
+    threads: int | None = None
+    device_hash: str = ""
+    fp_fusion: str = ""
+    tf32: str = "off except in tf32 rows"
+    clocks: dict[str, float | None] = Field(default_factory=dict)
+    power_limit_w: float | None = None
+    compiler: str = ""
+
+
+class Grid(Frozen):
+    """Floors over axes, for maps: `floors_s[wall]` is a flat list in row-major order of the axes."""
+
+    kernel: str
+    dtype: str
+    axes: dict[str, tuple[float, ...]]
+    floors_s: dict[str, tuple[float | None, ...]]
+
+
+class Evidence(Frozen):
+    """A measured fact that is no timing."""
+
+    id: str
+    values: dict[str, float | int | str | None]
+    how: str
+
+
+class Observation(Frozen):
+    """A finding across points, in words, with the numbers it rests on."""
+
+    id: str
+    text: str
+    numbers: dict[str, float | str | None] = Field(default_factory=dict)
+
+
+class Run(Frozen):
+    """One run of `seqroof profile` on one machine."""
+
+    schema_version: int = SCHEMA_VERSION
+    tool: str
+    created: str
+    command: str
+    commit: str = ""
+    state: Literal["complete", "interrupted"] = "complete"
+    seed: int = 0
+    suite: str = ""
+    duration_s: float | None = None
+    machine: Machine
+    environment: Environment
+    points: tuple[Point, ...] = ()
+    grids: tuple[Grid, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    observations: tuple[Observation, ...] = ()

@@ -1,0 +1,154 @@
+"""What a kernel must do, in operations and bytes. Knows no machine.
+
+Conventions. A multiply-add of a matrix product or a convolution counts two `matmul_flops`; every other addition,
+multiplication or maximum counts one `pointwise_flops`; exp, tanh, sigmoid and sqrt count one `special_ops` each and
+are no flops. Compulsory bytes: each input read once, each output written once, weights once per call.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, computed_field, model_validator
+
+from ._model import Frozen
+
+Quantity = Literal[
+    "matmul_flops",
+    "pointwise_flops",
+    "special_ops",
+    "read_bytes",
+    "write_bytes",
+    "streamed_bytes",
+    "hoisted_bytes",
+    "exchange_bytes",
+]
+
+_SUMS = (
+    "matmul_flops",
+    "pointwise_flops",
+    "special_ops",
+    "flops",
+    "read_bytes",
+    "write_bytes",
+    "compulsory_bytes",
+    "streamed_bytes",
+    "hoisted_bytes",
+    "exchange_bytes",
+)
+
+
+class Term(Frozen):
+    """One line of a cost: so much of a quantity, and why."""
+
+    quantity: Quantity
+    label: str
+    amount: int = Field(ge=0)
+    reason: str
+
+
+class Work(Frozen):
+    """The cost of one call, term by term.
+
+    depth : steps that must wait for one another.
+    weight_bytes, state_bytes : what a dependent step re-reads if nothing is kept on chip.
+    saved_bytes : what a forward pass must leave behind for its backward pass.
+    tokens : sequence positions processed by one call.
+
+    `streamed_bytes` is the traffic when every dependent step re-reads weights and state (equal to the compulsory bytes
+    when there is one step); `hoisted_bytes` the same with the input product done once for all steps;
+    `exchange_bytes` what a chip-resident recurrence moves through the shared cache per step.
+    """
+
+    terms: tuple[Term, ...]
+    depth: int = Field(default=1, ge=1)
+    weight_bytes: int = Field(default=0, ge=0)
+    state_bytes: int = Field(default=0, ge=0)
+    saved_bytes: int = Field(default=0, ge=0)
+    parameters: int = Field(default=0, ge=0)
+    tokens: int = Field(default=1, ge=0)
+
+    def total(self, quantity: Quantity) -> int:
+        """Sum the terms of one quantity."""
+        return sum(term.amount for term in self.terms if term.quantity == quantity)
+
+    def _total_or(self, quantity: Quantity, otherwise: int) -> int:
+        return self.total(quantity) if any(term.quantity == quantity for term in self.terms) else otherwise
+
+    @computed_field
+    @property
+    def matmul_flops(self) -> int:
+        """Operations of matrix products and convolutions, two per multiply-add."""
+        return self.total("matmul_flops")
+
+    @computed_field
+    @property
+    def pointwise_flops(self) -> int:
+        """Other additions, multiplications and maxima."""
+        return self.total("pointwise_flops")
+
+    @computed_field
+    @property
+    def special_ops(self) -> int:
+        """Evaluations of exp, tanh, sigmoid and sqrt."""
+        return self.total("special_ops")
+
+    @computed_field
+    @property
+    def flops(self) -> int:
+        """Matrix-product and pointwise operations together."""
+        return self.matmul_flops + self.pointwise_flops
+
+    @computed_field
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of all inputs and weights, once."""
+        return self.total("read_bytes")
+
+    @computed_field
+    @property
+    def write_bytes(self) -> int:
+        """Bytes of all outputs, once."""
+        return self.total("write_bytes")
+
+    @computed_field
+    @property
+    def compulsory_bytes(self) -> int:
+        """Every input read once, every output written once."""
+        return self.read_bytes + self.write_bytes
+
+    @computed_field
+    @property
+    def streamed_bytes(self) -> int:
+        """Traffic when each dependent step re-reads its weights and state."""
+        return self._total_or("streamed_bytes", self.compulsory_bytes)
+
+    @computed_field
+    @property
+    def hoisted_bytes(self) -> int:
+        """Streamed traffic with the input product done once for all steps."""
+        return self._total_or("hoisted_bytes", self.streamed_bytes)
+
+    @computed_field
+    @property
+    def exchange_bytes(self) -> int:
+        """State moved through the shared cache per step by a chip-resident recurrence."""
+        return self.total("exchange_bytes")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _sums_match(cls, value: Any, handler: Any) -> Work:
+        """Accept the sums of a stored record, and refuse them when they differ from the terms."""
+        if not isinstance(value, dict):
+            return handler(value)
+        stored = {name: value[name] for name in _SUMS if name in value}
+        work = handler({name: entry for name, entry in value.items() if name not in stored})
+        wrong = [name for name, entry in stored.items() if entry != getattr(work, name)]
+        if wrong:
+            raise ValueError(f"the stored sum of {', '.join(wrong)} differs from the sum of its terms")
+        return work
+
+
+def terms(quantity: Quantity, *lines: tuple[str, int, str]) -> tuple[Term, ...]:
+    """Write several lines of one quantity: `(label, amount, reason)`."""
+    return tuple(Term(quantity=quantity, label=label, amount=amount, reason=reason) for label, amount, reason in lines)
