@@ -7,6 +7,7 @@ exists, so the file imports everywhere, and its `triton*` rows are skipped with 
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Any
 
 try:
@@ -45,3 +46,26 @@ def why_no_triton(device: str) -> str | None:
     if device == "cpu" and not interpreted():
         return "Triton kernels need an NVIDIA GPU; `seqroof verify` runs them interpreted on a CPU, never timed"
     return None
+
+
+@cache
+def _option_names() -> frozenset[str]:
+    """Names that the NVIDIA backend of the installed Triton accepts as launch options."""
+    if not AVAILABLE:
+        return frozenset()
+    from triton.backends.nvidia.compiler import CUDAOptions
+
+    return frozenset(CUDAOptions.__dataclass_fields__)
+
+
+def checked_options(**options: Any) -> dict[str, Any]:
+    """Give launch options back after checking their names, with fused multiply-add switched on unless told otherwise.
+
+    Triton accepts a misspelt option in silence and runs without it. The default of `enable_fp_fusion` differs between
+    Triton versions, and with it results and speed, so every kernel states it. Raises `ValueError` on an unknown name.
+    """
+    unknown = sorted(set(options) - _option_names()) if AVAILABLE else []
+    if unknown:
+        known = ", ".join(sorted(_option_names()))
+        raise ValueError(f"Triton has no launch option {', '.join(unknown)}; its options are {known}.")
+    return {"enable_fp_fusion": True, **options}
