@@ -1,0 +1,290 @@
+"""Makes the environment that `environment.py` decided on. Standard library only.
+
+Whatever the decision, `seqroof` itself is never installed: `.venv/overlay/seqroof/` holds links to the four rooms, so
+an edited file is the running file. What is installed comes from `wheels/` where it is there, else from the index.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+from .environment import (
+    ROOMS,
+    SEQROOF,
+    Environment,
+    Need,
+    Requirement,
+    SetupFailed,
+    decide,
+    has_nvidia_gpu,
+    missing,
+    old_triton_folder,
+    parse,
+    recall,
+    remember,
+    site_folders,
+)
+
+Requirements = tuple[Requirement, ...]
+Attempt = Callable[[Requirements, list[str]], subprocess.CompletedProcess[str]]  # of packages, from one source
+
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # PyTorch's own index of builds without CUDA
+OLD_TRITON = "triton==3.6.0"  # the oldest that must work; torch 2.11 brings it
+PIP = Requirement("pip", "pip>=23.0", ((">=", (23,)),))  # the first whose `--report` is stable
+LARGE = {  # download sizes worth a warning, rounded from the wheels of 2026
+    "torch": "about 200 MB for a CPU build, 3 GB with CUDA",
+    "triton": "about 200 MB",
+    "vl-convert-python": "about 30 MB",
+}
+TAIL = 8  # lines of pip's output that a failure shows: its last error with some context
+
+
+def say(text: str) -> None:
+    """One line of progress, on stderr: stdout belongs to the command."""
+    print(f"seqroof: {text}", file=sys.stderr, flush=True)
+
+
+def prepare(what: str, need: Need, root: Path) -> Environment:
+    """Make the environment for `what` and remember it. Raises `SetupFailed`. Two at a time wait for each other."""
+    with (root / "pyproject.toml").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = recall(what, need, root)
+        if known is not None:
+            return known
+        try:
+            environment = _make(what, need, root)
+            remember(what, environment, root)
+        except OSError as error:
+            raise SetupFailed(f"{root / '.venv'} cannot be written: {error}. Make it writable or remove it.") from error
+    return environment
+
+
+def _make(what: str, need: Need, root: Path) -> Environment:
+    packages = _packages_folder(root)
+    here = [str(packages), *sys.path]
+    lacking, optional = missing(need.required, here), missing(need.optional, here)
+    kind = decide(lacking, optional, has_pip=not missing((PIP,), sys.path))
+    if kind == "venv":
+        python = _make_venv(root)
+        overlay = link_rooms(root)
+        (Path(site_folders(python)[0]) / "seqroof.pth").write_text(f"{overlay}\n")
+        environment = Environment(python, (str(overlay),), _fill_venv(python, need, root))
+    else:
+        absent = tuple(requirement.name for requirement in optional)
+        if kind == "overlay":
+            absent = _fill_packages(lacking, optional, packages, root)
+        ahead = [str(link_rooms(root)), *([str(packages)] if packages.exists() else [])]
+        environment = Environment(sys.executable, tuple(ahead), absent)
+    write_launcher(environment, root)
+    if environment.absent:
+        say(f"not to be had here, and not essential: {', '.join(environment.absent)}")
+    if what in ("test", "check"):
+        _add_old_triton(environment.python, root)
+    return environment
+
+
+def link_rooms(root: Path) -> Path:
+    """Make the four folders importable as `seqroof.<room>`, with the metadata that holds the version."""
+    overlay = root / ".venv" / "overlay"
+    (overlay / "seqroof").mkdir(parents=True, exist_ok=True)
+    for room in ROOMS:
+        link = overlay / "seqroof" / room
+        if not link.is_symlink():
+            link.symlink_to(Path("..") / ".." / ".." / room)
+    for stale in overlay.glob("seqroof-*.dist-info"):
+        shutil.rmtree(stale)
+    version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    metadata = overlay / f"seqroof-{version}.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text(f"Metadata-Version: 2.1\nName: seqroof\nVersion: {version}\n")
+    return overlay
+
+
+def write_launcher(environment: Environment, root: Path) -> None:
+    """Write `.venv/bin/seqroof`, which runs the command from any folder without `activate`."""
+    launcher = root / ".venv" / "bin" / "seqroof"
+    launcher.parent.mkdir(parents=True, exist_ok=True)
+    paths = shlex.quote(os.pathsep.join(environment.paths))
+    fresh = launcher.with_suffix(".new")
+    fresh.write_text(
+        "#!/bin/sh\n"
+        "# seqroof from this checkout, with the Python that scripts/install.py found or made.\n"
+        f"PYTHONPATH={paths}${{PYTHONPATH:+:$PYTHONPATH}}\n"
+        "export PYTHONPATH\n"
+        f'exec {shlex.join([environment.python, *SEQROOF])} "$@"\n'
+    )
+    fresh.chmod(0o755)
+    fresh.replace(launcher)
+
+
+def _packages_folder(root: Path) -> Path:
+    """Packages that one Python lacks. Each Python has its own folder: another may hold them in other versions."""
+    prefix = hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]
+    return root / ".venv" / "packages" / f"python{sys.version_info.major}.{sys.version_info.minor}-{prefix}"
+
+
+def _pip(python: str, *words: str, ahead: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run pip quietly. Packages in the folder `ahead` count as installed."""
+    inherited = [str(ahead)] if ahead else []
+    inherited += filter(None, [os.environ.get("PYTHONPATH")])
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(inherited), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    return subprocess.run([python, "-P", "-m", "pip", *words], env=variables, capture_output=True, text=True)
+
+
+def _sources(root: Path) -> list[list[str]]:
+    """pip's options for where to look, in order: `wheels/` alone, which needs no network, then the index."""
+    wheels = root / "wheels"
+    if not any(wheels.glob("*.whl")):
+        return [[]]
+    return [["--no-index", "--find-links", str(wheels)], ["--find-links", str(wheels)]]
+
+
+def _describe(requirements: Requirements) -> str:
+    sizes = {requirement.name: LARGE.get(requirement.name) for requirement in requirements}
+    return ", ".join(f"{name} ({size})" if size else name for name, size in sizes.items())
+
+
+def _failure(requirements: Requirements, attempt: subprocess.CompletedProcess[str], root: Path) -> SetupFailed:
+    names = ", ".join(requirement.text for requirement in requirements)
+    tail = "\n  ".join((attempt.stderr or attempt.stdout).strip().splitlines()[-TAIL:])
+    return SetupFailed(
+        f"pip could not install {names}. Without a network, put their wheels into {root / 'wheels'} "
+        f"(scripts/wheels fills it on a machine that has one). pip said:\n  {tail}"
+    )
+
+
+def _require(attempt: Attempt, wanted: Requirements, root: Path) -> None:
+    """Install packages that there is no going on without. Raises `SetupFailed`."""
+    if not wanted:
+        return
+    say(f"installing {_describe(wanted)}")
+    outcomes = []
+    for source in _sources(root):
+        outcomes.append(attempt(wanted, source))
+        if outcomes[-1].returncode == 0:
+            return
+    raise _failure(wanted, outcomes[-1], root)
+
+
+def _try(attempt: Attempt, wanted: Requirements, root: Path) -> tuple[str, ...]:
+    """Install packages that it goes without as well, and return the names of those that cannot be had."""
+    if not wanted:
+        return ()
+    say(f"installing {_describe(wanted)}")
+
+    def had(group: Requirements) -> bool:
+        return any(attempt(group, source).returncode == 0 for source in _sources(root))
+
+    # One that cannot be had fails the whole call, so each then gets its own.
+    return () if had(wanted) else tuple(one.name for one in wanted if not had((one,)))
+
+
+def _fill_packages(lacking: Requirements, optional: Requirements, packages: Path, root: Path) -> tuple[str, ...]:
+    """Put what the active Python lacks into `packages`, and nothing that it has."""
+
+    def attempt(requirements: Requirements, source: list[str]) -> subprocess.CompletedProcess[str]:
+        # pip's `--target` ignores what is installed and would bring a second torch; so it is asked first, with the
+        # installed packages in view, what is missing, and then told to fetch exactly that.
+        texts = [requirement.text for requirement in requirements]
+        ask = ["--quiet", "--dry-run", "--report", "-", *source, *texts]
+        plan = _pip(sys.executable, "install", *ask, ahead=packages)
+        if plan.returncode:
+            return plan
+        parts = [part["metadata"] for part in json.loads(plan.stdout)["install"]]
+        exact = [f"{part['name']}=={part['version']}" for part in parts]
+        into = ["--quiet", "--no-deps", "--upgrade", "--target", str(packages)]
+        return _pip(sys.executable, "install", *into, *source, *exact) if exact else plan
+
+    say(f"using {sys.executable} with its torch; what it lacks goes to {packages}")
+    _require(attempt, lacking, root)
+    return _try(attempt, optional, root)
+
+
+def _make_venv(root: Path) -> str:
+    """Create `.venv/`, or keep the one that is there if it is of the active Python's version and runs."""
+    folder = root / ".venv"
+    python = str(folder / "bin" / "python")
+    probe = [python, "-c", "import sys; print(*sys.version_info[:2]); import pip"]
+    if Path(python).exists():
+        answer = subprocess.run(probe, capture_output=True, text=True)
+        if answer.returncode == 0 and answer.stdout.split() == [str(part) for part in sys.version_info[:2]]:
+            return python
+    say(f"making {folder} with Python {sys.version.split()[0]}")
+    # `--clear` only over an environment of another Python: the first time, `.venv/` may hold an overlay to keep.
+    clear = ["--clear"] if Path(python).exists() else []
+    made = subprocess.run([sys.executable, "-m", "venv", *clear, str(folder)], capture_output=True, text=True)
+    if made.returncode:
+        tail = "\n  ".join((made.stdout + made.stderr).strip().splitlines()[-TAIL:])
+        raise SetupFailed(
+            f"{sys.executable} cannot make a virtual environment. On Debian and Ubuntu install python3-venv, "
+            f"or name another Python: PYTHON=/path/to/python3 scripts/profile. It said:\n  {tail}"
+        )
+    return python
+
+
+def _fill_venv(python: str, need: Need, root: Path) -> tuple[str, ...]:
+    """Install everything into `.venv/`, pinned by tests/constraints.txt; torch as a CPU build where there is no GPU."""
+    constraints = root / "tests" / "constraints.txt"
+
+    def attempt(requirements: Requirements, source: list[str]) -> subprocess.CompletedProcess[str]:
+        texts = [requirement.text for requirement in requirements]
+        return _pip(python, "install", "--quiet", "--constraint", str(constraints), *source, *texts)
+
+    def lacking(group: Requirements) -> Requirements:
+        return missing(group, site_folders(python))
+
+    names = {requirement.name for requirement in lacking(need.required)}
+    if "torch" in names and sys.platform == "linux" and not has_nvidia_gpu():
+        _add_cpu_torch(python, constraints.read_text(), root)
+    _require(attempt, lacking(need.required), root)
+    return _try(attempt, lacking(need.optional), root)
+
+
+def _add_cpu_torch(python: str, constraints: str, root: Path) -> None:
+    """Install the build of torch without CUDA, if any place has it. Without its own needs: those come with the rest."""
+    pin = re.findall(r"^torch==([\d.]+)", constraints, re.MULTILINE)[0]
+    say(f"no NVIDIA GPU: installing the CPU build of torch {pin} (about 200 MB)")
+    for source in [*_sources(root), ["--extra-index-url", CPU_INDEX]]:
+        # One retry: an index out of reach must not hold up the ordinary build for minutes.
+        outcome = _pip(python, "install", "--quiet", "--no-deps", "--retries", "1", *source, f"torch=={pin}+cpu")
+        if outcome.returncode == 0:
+            return
+    say(f"no CPU build of torch {pin} can be had here; the ordinary build brings CUDA (about 3 GB)")
+
+
+def _add_old_triton(python: str, root: Path) -> None:
+    """The oldest supported triton, apart from the one in use, for the tests that compile with both."""
+    folder = old_triton_folder(root)
+    wanted = parse(f"{OLD_TRITON}; sys_platform == 'linux' and platform_machine == 'x86_64'")
+    if wanted is None or not missing((wanted,), [str(folder)]):
+        return
+    say(f"installing {OLD_TRITON} beside it ({LARGE['triton']})")
+    for source in _sources(root):
+        if (
+            _pip(
+                python,
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--retries",
+                "1",
+                "--target",
+                str(folder),
+                *source,
+                OLD_TRITON,
+            ).returncode
+            == 0
+        ):
+            return
+    say(f"{OLD_TRITON} cannot be had here: the tests that compile with it are skipped")
