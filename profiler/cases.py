@@ -1,0 +1,257 @@
+"""Runs one group of cases in the worker: inputs, correctness, then interleaved timing.
+
+Every implementation is checked before any is timed. `emit(event, **data)` tells the parent what is going on, so that it
+knows whom to blame when this process dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..roofline.record import Correctness
+from . import check
+from .clock import Subject, measure
+
+Emit = Callable[..., None]
+
+# Distinct random input sets per case; cold copies beyond them are clones of these.
+INPUT_SETS = 3
+# Above this many products the float64 reference of a whole shape takes minutes: a part of it is checked instead.
+SPOT_CHECK_FLOPS = {"cpu": 4e11, "cuda": 2e14}
+# Rotating copies may take this share of the free memory.
+COPIES_SHARE = 0.25
+
+
+@dataclass
+class Group:
+    """A group of cases ready to run."""
+
+    device: Any
+    kernel: Any
+    shape: Any
+    dtype: str
+    direction: str
+    seed: int
+
+    @property
+    def module(self) -> Any:
+        """The kernel's module."""
+        return self.kernel.module
+
+    def inputs(self, index: int) -> dict[str, Any]:
+        """The input set number `index` of this group's seed."""
+        return self.module.inputs(self.shape, self.dtype, self.device.torch_device, self.seed + index)
+
+
+def derivative(run: Callable[..., Any], shape: Any, inputs: dict[str, Any], direction: str) -> Callable[[], Any]:
+    """A call that computes gradients: of a graph built beforehand (`backward`), or with its forward pass (`both`)."""
+    leaves = {
+        name: value.detach().clone().requires_grad_()
+        for name, value in inputs.items()
+        if isinstance(value, torch.Tensor) and value.is_floating_point()
+    }
+    arguments = {**inputs, **leaves}
+    outputs = run(shape, **arguments)
+    source = torch.Generator(device=outputs[0].device).manual_seed(0)
+    # Drawn in float32, so that every dtype sees the same gradients up to rounding.
+    gradients = [
+        torch.randn(o.shape, generator=source, device=o.device, dtype=torch.float32).to(next(iter(inputs.values())).dtype)
+        for o in outputs
+    ]
+    targets = list(leaves.values())
+
+    def backward() -> tuple[torch.Tensor, ...]:
+        grads = [g.to(o.dtype) for g, o in zip(gradients, outputs)]
+        return torch.autograd.grad(outputs, targets, grads, retain_graph=True, allow_unused=True, materialize_grads=True)
+
+    def both() -> tuple[torch.Tensor, ...]:
+        fresh = run(shape, **arguments)
+        return torch.autograd.grad(fresh, targets, gradients, allow_unused=True, materialize_grads=True)
+
+    return backward if direction == "backward" else both
+
+
+def call_of(run: Callable[..., Any], shape: Any, inputs: dict[str, Any], direction: str) -> Callable[[], Any]:
+    """The call that is checked and timed."""
+    if direction == "forward":
+        return lambda: run(shape, **inputs)
+    return derivative(run, shape, inputs, direction)
+
+
+@contextlib.contextmanager
+def poisoned_memory() -> Iterator[None]:
+    """Fill fresh tensors with NaN, so that an output that is never written shows."""
+    before = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.utils.deterministic.fill_uninitialized_memory = before
+
+
+@dataclass
+class Problem:
+    """A problem small enough for the float64 reference, and which part of the outputs it predicts."""
+
+    select: Callable[[Any], Any]
+    truth: check.Truth
+
+
+def problems(group: Group, inputs: dict[str, Any], flops: float) -> list[Problem] | str:
+    """The reference results to hold outputs against, or the reason why there are none.
+
+    A kernel file may offer `spot(shape, inputs, seed)`: smaller problems whose outputs are a part of the large one's,
+    the last tile included. They are used where the reference of the whole shape would take too long.
+    """
+    reference = group.kernel.reference
+    if reference is None:
+        return "unchecked: the file has no reference(shape, **inputs)"
+    parts: list[tuple[Any, dict[str, Any], Callable[[Any], Any]]] = [(group.shape, inputs, lambda outputs: outputs)]
+    if flops > SPOT_CHECK_FLOPS[group.device.kind] and group.direction == "forward" and hasattr(group.module, "spot"):
+        parts = group.module.spot(group.shape, inputs, group.seed)
+    found = []
+    for shape, part, select in parts:
+        compute = _reference_call(reference, shape, group.direction)
+        found.append(Problem(select, check.truth_of(compute, part, group.dtype, group.direction)))
+    return found
+
+
+def _reference_call(reference: Any, shape: Any, direction: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda inputs: call_of(reference, shape, inputs, direction)()
+
+
+def verdict_on(outputs: Any, found: list[Problem]) -> Correctness:
+    """Hold outputs against every problem; the first failure counts, else the largest error."""
+    if not isinstance(outputs, (tuple, list)):
+        return check.compare(outputs, found[0].truth)
+    results = [check.compare(tuple(problem.select(outputs)), problem.truth) for problem in found]
+    failed = [result for result in results if not result.passed]
+    return failed[0] if failed else max(results, key=lambda result: result.max_error or 0.0)
+
+
+def checked(group: Group, name: str, inputs: dict[str, Any], found: list[Problem] | str) -> Correctness | None:
+    """Run one implementation on poisoned memory and compare; None where there is no reference."""
+    run = group.kernel.implementations[name].run
+    before = {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in inputs.items()}
+    with poisoned_memory(), _grad_mode(group.direction):
+        outputs = call_of(run, group.shape, inputs, group.direction)()
+        group.device.finish()
+    changed = check.changed_inputs(before, inputs)
+    if changed:
+        return Correctness(passed=False, detail=f"overwrites its input {', '.join(changed)}")
+    return verdict_on(outputs, found) if not isinstance(found, str) else None
+
+
+def _grad_mode(direction: str) -> Any:
+    # no_grad and not inference_mode: tensors made here are used under autograd by other rows.
+    return torch.no_grad() if direction == "forward" else torch.enable_grad()
+
+
+def cold_copies(group: Group, sets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Input sets that together exceed twice the last cache of a CPU; on a GPU the cache is flushed instead."""
+    if group.device.kind == "cuda":
+        return sets
+    footprint = max(1, sum(v.numel() * v.element_size() for v in sets[0].values() if isinstance(v, torch.Tensor)))
+    wanted = max(INPUT_SETS, 2 * group.device.last_cache_bytes() // footprint + 1)
+    affordable = int(COPIES_SHARE * group.device.free_memory_bytes() // footprint)
+    copies = list(sets)
+    for original in itertools.islice(itertools.cycle(sets), max(0, min(wanted, affordable) - len(sets))):
+        copies.append({k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in original.items()})
+    return copies
+
+
+def subjects_of(group: Group, names: list[str], sets: list[dict[str, Any]], clocks: list[tuple]) -> list[Subject]:
+    """All things to time: every implementation under every cache state and clock."""
+    copies = cold_copies(group, sets) if any(cache == "cold" for cache, _ in clocks) else sets
+    subjects = []
+    for name in names:
+        run = group.kernel.implementations[name].run
+        for cache, clock in clocks:
+            chosen = copies if cache == "cold" and group.direction == "forward" else sets
+            calls = [call_of(run, group.shape, inputs, group.direction) for inputs in chosen]
+            subjects.append(Subject(name, cache, clock, calls, group.device.stopwatch(cache, clock)))
+    return subjects
+
+
+def run_group(group: Group, names: list[str], flops: float, options: dict[str, Any], emit: Emit) -> None:
+    """Check and time a group; emits a `point` event for each implementation, cache state and clock.
+
+    options : `time` (False to check only), `budget_s`, `rounds`, `clocks` (pairs of cache state and clock).
+    """
+    group.device.allow_tf32(group.dtype == "tf32")
+    emit("begin", implementation="reference", stage="check")
+    sets = [group.inputs(index) for index in range(INPUT_SETS if options["time"] else 1)]
+    with _grad_mode(group.direction):
+        found = problems(group, sets[0], flops)
+    passed = [name for name in names if _check_one(group, name, sets[0], found, emit)]
+    if options["time"] and passed:
+        with _grad_mode(group.direction):
+            _time_all(group, passed, sets, found, options, emit)
+
+
+def _check_one(group: Group, name: str, inputs: dict[str, Any], found: list[Problem] | str, emit: Emit) -> bool:
+    emit("begin", implementation=name, stage="check")
+    try:
+        result = checked(group, name, inputs, found)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        emit("failed", implementation=name, status="oom", reason=_first_line(error))
+        return False
+    except Exception as error:  # whatever an implementation raises is its own failure, not the run's
+        status = "oom" if "allocate memory" in str(error) else "crashed"
+        emit("failed", implementation=name, status=status, reason=f"{type(error).__name__}: {_first_line(error)}")
+        return False
+    if result is not None and not result.passed:
+        emit("failed", implementation=name, status="wrong", reason=result.detail, correctness=result.model_dump())
+        return False
+    emit("checked", implementation=name, correctness=result.model_dump() if result else None)
+    return True
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0][:300]
+
+
+def _time_all(
+    group: Group, names: list[str], sets: list[dict[str, Any]], found: Any, options: dict[str, Any], emit: Emit
+) -> None:
+    emit("begin", implementation="", stage="time")
+    subjects = subjects_of(group, names, sets, options["clocks"])
+    timings = measure(
+        subjects, options["budget_s"], options["rounds"], group.seed, lambda done: emit("round", done=done)
+    )
+    host = {
+        subject.name: timings[index]
+        for index, subject in enumerate(subjects)
+        if (subject.cache, subject.clock) == ("warm", "host") and group.device.kind == "cuda"
+    }
+    again = {name: _after_timing(group, name, subjects, found) for name in names}
+    for index, subject in enumerate(subjects):
+        timing = timings[index]
+        emit(
+            "point",
+            implementation=subject.name,
+            cache=subject.cache,
+            clock=subject.clock,
+            time_s=timing.model_dump(),
+            host_s=host[subject.name].model_dump() if subject.name in host and subject.clock == "events" else None,
+            peak_memory_bytes=group.device.peak_memory(subject.calls[0]),
+            changed=again[subject.name],
+        )
+
+
+def _after_timing(group: Group, name: str, subjects: list[Subject], found: Any) -> str:
+    """Check the very call that was timed once more; says what differs, or nothing."""
+    if isinstance(found, str):
+        return ""
+    call = next(subject.calls[0] for subject in subjects if subject.name == name)
+    outputs = call()
+    group.device.finish()
+    return verdict_on(outputs, found).detail

@@ -1,0 +1,141 @@
+"""Right first: compares a result with the float64 reference before anything is timed.
+
+The rule. Inputs are drawn in the low precision and raised to float64 for the reference, so all sides see the same
+values. A result passes when, for every output, its largest error and its root-mean-square error are at most twice
+(three times for gradients) those of plain PyTorch in the same dtype, plus a few units in the last place. Both measures
+are needed: the largest error alone lets one outlier hide a shift, the mean alone lets one wrong row pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..roofline.record import Correctness
+
+# A kernel may sum in another order than PyTorch; twice its error is the margin that published attention kernels use.
+FACTOR = {"forward": 2.0, "backward": 3.0, "both": 3.0}
+# Results that are exact in PyTorch (error 0) may still be rounded once or twice elsewhere.
+ULPS = 4.0
+EPSILON = {"fp64": 2**-52, "fp32": 2**-23, "tf32": 2**-10, "fp16": 2**-10, "bf16": 2**-7}
+
+Tensors = Sequence[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The float64 outputs of one input set, with what the rule allows at each output."""
+
+    outputs: tuple[torch.Tensor, ...]
+    allowed_max: tuple[float, ...]
+    allowed_rms: tuple[float, ...]
+
+
+def upcast(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Raise every floating-point tensor of a dict of inputs to float64."""
+    return {
+        name: value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+        for name, value in inputs.items()
+    }
+
+
+def errors(outputs: Tensors, truth: Tensors) -> tuple[list[float], list[float]]:
+    """Largest and root-mean-square error of each output, in absolute terms.
+
+    Equal infinities and NaN at the same places count as no error; a NaN or an infinity elsewhere is an infinite error.
+    """
+    largest, rms = [], []
+    for output, true in zip(outputs, truth):
+        if true.numel() == 0:
+            largest.append(0.0)
+            rms.append(0.0)
+            continue
+        difference = (output.double() - true).abs()
+        same = (output.double() == true) | (output.isnan() & true.isnan())
+        difference = torch.where(same, torch.zeros_like(difference), difference)
+        difference = torch.where(difference.isnan(), torch.full_like(difference, float("inf")), difference)
+        largest.append(difference.max().item())
+        rms.append(difference.square().mean().sqrt().item())
+    return largest, rms
+
+
+def truth_of(
+    compute: Callable[[dict[str, Any]], Tensors], inputs: dict[str, Any], dtype: str, direction: str = "forward"
+) -> Truth:
+    """Run the reference in float64 and in the dtype itself, and derive what is allowed.
+
+    `compute` maps a dict of inputs to the outputs (or gradients) of the plain PyTorch reference.
+    """
+    true = tuple(tensor.detach() for tensor in compute(upcast(inputs)))
+    baseline_max, baseline_rms = errors(compute(inputs), true)
+    allowed_max, allowed_rms = [], []
+    for output, worst, typical in zip(true, baseline_max, baseline_rms):
+        finite = output[output.isfinite()]
+        scale = finite.abs().max().item() if finite.numel() else 0.0
+        level = finite.square().mean().sqrt().item() if finite.numel() else 0.0
+        allowed_max.append(FACTOR[direction] * worst + ULPS * EPSILON[dtype] * scale)
+        allowed_rms.append(FACTOR[direction] * typical + ULPS * EPSILON[dtype] * level)
+    return Truth(true, tuple(allowed_max), tuple(allowed_rms))
+
+
+def compare(outputs: Any, truth: Truth) -> Correctness:
+    """Hold a result against the truth."""
+    shape_fault = _shape_fault(outputs, truth)
+    if shape_fault:
+        return Correctness(passed=False, detail=shape_fault)
+    largest, rms = errors(outputs, truth.outputs)
+    ratios = [
+        max(_share(error, allowed), _share(mean, allowed_mean))
+        for error, allowed, mean, allowed_mean in zip(largest, truth.allowed_max, rms, truth.allowed_rms)
+    ]
+    worst = max(range(len(ratios)), key=ratios.__getitem__)
+    passed = all(ratio <= 1.0 for ratio in ratios)
+    detail = "" if passed else (
+        f"output {worst}: largest error {largest[worst]:.3g} (allowed {truth.allowed_max[worst]:.3g}), "
+        f"root mean square {rms[worst]:.3g} (allowed {truth.allowed_rms[worst]:.3g})"
+    )
+    return Correctness(
+        passed=passed,
+        max_error=_finite(largest[worst]),
+        rms_error=_finite(rms[worst]),
+        allowed_max=truth.allowed_max[worst],
+        allowed_rms=truth.allowed_rms[worst],
+        detail=detail,
+    )
+
+
+def _shape_fault(outputs: Any, truth: Truth) -> str:
+    """Say how a result differs in form from the reference, or nothing."""
+    if not isinstance(outputs, (tuple, list)):
+        return f"returned {type(outputs).__name__}; a tuple of {len(truth.outputs)} tensors was expected"
+    if len(outputs) != len(truth.outputs):
+        return f"returned {len(outputs)} outputs; {len(truth.outputs)} were expected"
+    for index, (output, true) in enumerate(zip(outputs, truth.outputs)):
+        # A tensor subclass could compute lazily, after the clock has stopped.
+        if type(output) is not torch.Tensor:
+            return f"output {index} is {type(output).__name__}; a plain torch.Tensor was expected"
+        if output.shape != true.shape:
+            return f"output {index} has shape {tuple(output.shape)}; {tuple(true.shape)} was expected"
+    return ""
+
+
+def _share(error: float, allowed: float) -> float:
+    if error == 0:
+        return 0.0
+    return error / allowed if allowed > 0 else float("inf")
+
+
+def _finite(value: float) -> float | None:
+    return value if value != float("inf") else None
+
+
+def changed_inputs(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Names of the inputs that a call has overwritten."""
+    return [
+        name
+        for name, value in before.items()
+        if isinstance(value, torch.Tensor) and not torch.equal(value.nan_to_num(), after[name].nan_to_num())
+    ]

@@ -1,0 +1,160 @@
+"""Clocks: seconds per call on a CPU (monotonic clock) and on a GPU (events, graph replay, host).
+
+A *subject* is one implementation with its input sets. Cold subjects rotate through copies that together exceed twice
+the last cache; warm subjects call the same set again. Rounds interleave all subjects in shuffled order, so a drift of
+the machine reaches all of them alike.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..roofline.record import CacheState, Clock, Timing
+from ..roofline.stats import FEWEST_SAMPLES, median, percentile, timing_interval
+
+# A sample shorter than this is mostly clock: warm calls are repeated inside one sample until it is reached.
+LEAST_SAMPLE_S = 100e-6
+# Rounds stop when the interval is this narrow, or when the budget is spent.
+NARROW = 0.005
+LEAST_ROUNDS = 6
+MOST_ROUNDS = 40
+
+
+class Stopwatch(Protocol):
+    """Times `calls[i % len(calls)]()` for i in a range, one sample at a time."""
+
+    def sample(self, calls: list[Callable[[], object]], first: int, repeats: int) -> list[float]:
+        """Seconds per call: `repeats` calls starting at index `first`; one value for each call, or their mean."""
+        ...
+
+
+@dataclass
+class Subject:
+    """What is timed: `calls` run the same implementation on rotating input sets."""
+
+    name: str
+    cache: CacheState
+    clock: Clock
+    calls: list[Callable[[], object]]
+    stopwatch: Stopwatch
+    rounds: list[list[float]] = field(default_factory=list)
+    position: int = 0
+    repeats: int = 1
+    estimate_s: float = 0.0
+
+    def prepare(self) -> None:
+        """Warm up twice, then choose how many warm calls make one sample."""
+        for _ in range(2):
+            self.calls[0]()
+        self.estimate_s = median(self.stopwatch.sample(self.calls, 0, 3))
+        if self.cache == "warm":
+            self.repeats = max(1, min(10_000, round(LEAST_SAMPLE_S / max(self.estimate_s, 1e-9))))
+
+    def measure_round(self, budget_s: float) -> None:
+        """Add one round of at least one sample, more while the budget allows."""
+        samples: list[float] = []
+        deadline = time.monotonic() + budget_s
+        while True:
+            values = self.stopwatch.sample(self.calls, self.position, self.repeats)
+            self.position += self.repeats
+            # Warm repeats are one sample: their mean. Cold calls are one sample each.
+            samples.append(sum(values) / len(values))
+            if time.monotonic() >= deadline or len(samples) >= 200:
+                break
+        self.rounds.append(samples)
+
+    def timing(self, stop: str) -> Timing:
+        """Summarise all rounds."""
+        low, middle, high = timing_interval(self.rounds)
+        pooled = [value for samples in self.rounds for value in samples]
+        if len(pooled) < FEWEST_SAMPLES:
+            stop += "; fewer than six samples, so the interval is their range"
+        return Timing(
+            median=middle,
+            low=low,
+            high=high,
+            min=min(pooled),
+            p95=percentile(pooled, 0.95),
+            n=len(pooled),
+            rounds=len(self.rounds),
+            rounds_s=tuple(median(samples) for samples in self.rounds),
+            stop=stop,
+        )
+
+
+class HostStopwatch:
+    """The monotonic clock of the host. Cold calls are timed one by one, warm ones as a block.
+
+    finish : waits until the device is idle; nothing on a CPU.
+    """
+
+    def __init__(self, block: bool, finish: Callable[[], object] | None = None) -> None:
+        self.block = block
+        self.finish = finish or (lambda: None)
+
+    def sample(self, calls: list[Callable[[], object]], first: int, repeats: int) -> list[float]:
+        """Time a block of calls as one, or every call for itself."""
+        count = len(calls)
+        if self.block:
+            # The same set throughout a warm sample, another one in the next: the footprint stays that of one call.
+            call = calls[(first // max(repeats, 1)) % count]
+            call()
+            self.finish()
+            start = time.perf_counter_ns()
+            for _ in range(repeats):
+                call()
+            self.finish()
+            return [(time.perf_counter_ns() - start) * 1e-9 / repeats]
+        values = []
+        for index in range(first, first + repeats):
+            call = calls[index % count]
+            start = time.perf_counter_ns()
+            call()
+            self.finish()
+            values.append((time.perf_counter_ns() - start) * 1e-9)
+        return values
+
+
+def measure(
+    subjects: list[Subject], budget_s: float, rounds: int | None, seed: int, on_round: Callable[[int], None]
+) -> dict[int, Timing]:
+    """Time all subjects in interleaved rounds; returns a timing for the index of each subject.
+
+    rounds : exactly so many; None means at least six, then until every interval is within 0.5 % of its median or
+        the budget is spent. on_round : told the number of every finished round.
+    """
+    shuffle = random.Random(seed)
+    for subject in subjects:
+        subject.prepare()
+    order = list(range(len(subjects)))
+    slice_s = budget_s / max(1, len(subjects)) / (rounds or 3 * LEAST_ROUNDS)
+    deadline = time.monotonic() + budget_s
+    done, stop = 0, ""
+    while not stop:
+        shuffle.shuffle(order)
+        for index in order:
+            subjects[index].measure_round(slice_s)
+        done += 1
+        on_round(done)
+        stop = _why_stop(subjects, done, rounds, deadline)
+    return {index: subject.timing(stop) for index, subject in enumerate(subjects)}
+
+
+def _why_stop(subjects: list[Subject], done: int, rounds: int | None, deadline: float) -> str:
+    if rounds is not None:
+        return f"{done} rounds as asked" if done >= rounds else ""
+    if done < LEAST_ROUNDS:
+        return ""
+    if time.monotonic() >= deadline:
+        return "time budget spent"
+    if done >= MOST_ROUNDS:
+        return f"{MOST_ROUNDS} rounds"
+    for subject in subjects:
+        low, middle, high = timing_interval(subject.rounds)
+        if high - low > 2 * NARROW * middle:
+            return ""
+    return "interval within 0.5 % of the median"

@@ -1,0 +1,107 @@
+"""The device under test: what the worker needs of a CPU or an NVIDIA GPU, behind one small interface."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+import shutil
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from ..roofline.record import CacheState, Clock, Environment
+from . import host
+from .clock import HostStopwatch, Stopwatch
+
+
+class DeviceError(Exception):
+    """A device that does not exist or cannot be used. The text is for people."""
+
+
+class CpuDevice:
+    """The processor, with all cores that this process may use."""
+
+    kind = "cpu"
+    clocks: tuple[tuple[CacheState, Clock], ...] = (("cold", "host"), ("warm", "host"))
+    dtypes = ("fp32", "bf16")
+
+    def __init__(self) -> None:
+        self.torch_device = "cpu"
+        self.name = host.processor_name()
+        torch.set_num_threads(host.usable_cores())
+
+    def last_cache_bytes(self) -> int:
+        """Reported size of the last shared cache."""
+        return host.caches()["last"]
+
+    def free_memory_bytes(self) -> int:
+        """Memory that inputs and references may take."""
+        return host.available_memory_bytes()
+
+    def finish(self) -> None:
+        """Nothing is queued on a CPU."""
+
+    def stopwatch(self, cache: CacheState, clock: Clock) -> Stopwatch:
+        """The monotonic clock: call by call when cold, in blocks when warm."""
+        return HostStopwatch(block=cache == "warm")
+
+    def allow_tf32(self, allowed: bool) -> None:
+        """TF32 does not exist on a CPU."""
+
+    def peak_memory(self, call: Callable[[], object]) -> int | None:
+        """Not measured on a CPU: torch keeps no peak of its CPU allocator."""
+        return None
+
+    def describe(self) -> Environment:
+        """What the numbers depend on."""
+        return Environment(**software(), cpu=self.name, threads=torch.get_num_threads(), compiler=compiler_name())
+
+
+def software() -> dict[str, Any]:
+    """Versions of what runs, in the fields of `Environment`."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "triton": version_of("triton"),
+        "os": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def version_of(package: str) -> str:
+    """Installed version of a package, empty where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def compiler_name() -> str:
+    """The C++ compiler that torch.compile would find, empty where there is none."""
+    return next((name for name in ("g++", "c++", "clang++") if shutil.which(name)), "")
+
+
+def hashed(identity: str) -> str:
+    """A short hash that tells devices apart without naming them."""
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def machine_id(name: str) -> str:
+    """Make an id out of a device name: "AMD EPYC 9B14" becomes "amd-epyc-9b14"."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unknown"
+
+
+def open_device(wanted: str) -> Any:
+    """Open "auto", "cpu" or "cuda:N"; raises `DeviceError` with a sentence."""
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return CpuDevice()
+    if not torch.cuda.is_available():
+        raise DeviceError(f"{wanted} was asked for, but torch sees no NVIDIA GPU here; use --device cpu, or see `seqroof doctor`.")
+    from .devices_cuda import CudaDevice
+
+    index = 0 if wanted in ("auto", "cuda") else int(wanted.removeprefix("cuda:"))
+    if index >= torch.cuda.device_count():
+        raise DeviceError(f"There is no cuda:{index}; this machine has {torch.cuda.device_count()} GPU(s), counted from 0.")
+    return CudaDevice(index)

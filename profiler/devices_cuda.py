@@ -1,0 +1,189 @@
+"""An NVIDIA GPU under test, and its clocks: events, graph replay, host. Never changes a setting of the device."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ..roofline.record import CacheState, Clock, Environment
+from .clock import HostStopwatch, Stopwatch
+from .devices import compiler_name, software, version_of, hashed
+
+# Calls queued behind a short sleep hide the time that the host needs to start them: 100 us at 2 GHz.
+SLEEP_CYCLES = 200_000
+
+
+class EventStopwatch:
+    """CUDA events around queued launches. `flush`, where given, empties the L2 cache before every call."""
+
+    def __init__(self, flush: Callable[[], object] | None) -> None:
+        self.flush = flush
+
+    def sample(self, calls: list[Callable[[], object]], first: int, repeats: int) -> list[float]:
+        """Cold: every call between events of its own. Warm: all calls between two events, their mean."""
+        spans = repeats if self.flush else 1
+        starts = [torch.cuda.Event(enable_timing=True) for _ in range(spans)]
+        ends = [torch.cuda.Event(enable_timing=True) for _ in range(spans)]
+        torch.cuda._sleep(SLEEP_CYCLES)
+        if self.flush:
+            for span in range(spans):
+                self.flush()
+                starts[span].record()
+                calls[(first + span) % len(calls)]()
+                ends[span].record()
+            torch.cuda.synchronize()
+            return [start.elapsed_time(end) * 1e-3 for start, end in zip(starts, ends)]
+        starts[0].record()
+        call = calls[(first // max(repeats, 1)) % len(calls)]
+        for _ in range(repeats):
+            call()
+        ends[0].record()
+        torch.cuda.synchronize()
+        return [starts[0].elapsed_time(ends[0]) * 1e-3 / repeats]
+
+
+class GraphStopwatch:
+    """Replays a CUDA graph of many calls: device time without the cost of launching from the host."""
+
+    CALLS_PER_GRAPH = 20
+
+    def __init__(self) -> None:
+        self.graphs: dict[int, Any] = {}
+
+    def _capture(self, call: Callable[[], object]) -> Any:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(2):
+                call()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for _ in range(self.CALLS_PER_GRAPH):
+                call()
+        return graph
+
+    def sample(self, calls: list[Callable[[], object]], first: int, repeats: int) -> list[float]:
+        """One replay, divided by the calls that it holds."""
+        call = calls[0]
+        if id(call) not in self.graphs:
+            self.graphs[id(call)] = self._capture(call)
+        graph = self.graphs[id(call)]
+        replays = max(1, repeats // self.CALLS_PER_GRAPH)
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        for _ in range(replays):
+            graph.replay()
+        end.record()
+        torch.cuda.synchronize()
+        return [start.elapsed_time(end) * 1e-3 / (replays * self.CALLS_PER_GRAPH)]
+
+
+class CudaDevice:
+    """One GPU. Its L2 cache is flushed by writing twice its size; persisting lines are reset first."""
+
+    kind = "cuda"
+    clocks: tuple[tuple[CacheState, Clock], ...] = (
+        ("cold", "events"),
+        ("warm", "events"),
+        ("warm", "graph"),
+        ("warm", "host"),
+    )
+    dtypes = ("fp32", "bf16")
+
+    def __init__(self, index: int) -> None:
+        self.torch_device = f"cuda:{index}"
+        self.index = index
+        torch.cuda.set_device(index)
+        self.properties = torch.cuda.get_device_properties(index)
+        self.name = self.properties.name
+        self._flush_buffer: torch.Tensor | None = None
+
+    def last_cache_bytes(self) -> int:
+        """Size of the L2 cache as the driver reports it."""
+        return self.properties.L2_cache_size
+
+    def free_memory_bytes(self) -> int:
+        """Free memory of the device."""
+        return torch.cuda.mem_get_info(self.index)[0]
+
+    def finish(self) -> None:
+        """Wait until everything that was queued has run."""
+        torch.cuda.synchronize(self.index)
+
+    def flush(self) -> None:
+        """Write twice the L2 cache's size."""
+        if self._flush_buffer is None:
+            _reset_persisting_cache()
+            self._flush_buffer = torch.empty(2 * self.last_cache_bytes(), dtype=torch.int8, device=self.torch_device)
+        self._flush_buffer.zero_()
+
+    def stopwatch(self, cache: CacheState, clock: Clock) -> Stopwatch:
+        """The stopwatch of a cache state and clock."""
+        if clock == "events":
+            return EventStopwatch(self.flush if cache == "cold" else None)
+        if clock == "graph":
+            return GraphStopwatch()
+        return HostStopwatch(block=True, finish=self.finish)
+
+    def allow_tf32(self, allowed: bool) -> None:
+        """Switch TF32 for products and for cuDNN, which has it on by default."""
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+        torch.backends.cudnn.allow_tf32 = allowed
+
+    def peak_memory(self, call: Callable[[], object]) -> int | None:
+        """Bytes that one call allocates at its peak, beyond what was allocated before."""
+        self.finish()
+        torch.cuda.reset_peak_memory_stats(self.index)
+        before = torch.cuda.memory_allocated(self.index)
+        result = call()
+        self.finish()
+        del result
+        return torch.cuda.max_memory_allocated(self.index) - before
+
+    def describe(self) -> Environment:
+        """What the numbers depend on, from torch and, where it answers, from NVML (matched by UUID)."""
+        uuid = str(getattr(self.properties, "uuid", ""))
+        facts = nvml_facts(uuid)
+        return Environment(
+            **software(),
+            cuda=torch.version.cuda or "",
+            driver=str(facts.get("driver", "")),
+            device_hash=hashed(uuid),
+            fp_fusion="on, set per kernel",
+            clocks={name: facts.get(name) for name in ("sm_clock_hz", "memory_clock_hz")},  # type: ignore[misc]
+            power_limit_w=facts.get("power_limit_w"),  # type: ignore[arg-type]
+            compiler=compiler_name(),
+        )
+
+
+def nvml_facts(uuid: str) -> dict[str, float | str]:
+    """Driver, clocks and power limit of the GPU with this UUID; whatever NVML does not tell is left out."""
+    if not version_of("nvidia-ml-py"):
+        return {}
+    import pynvml  # the module that the package nvidia-ml-py installs
+
+    facts: dict[str, float | str] = {}
+    try:
+        pynvml.nvmlInit()
+        facts["driver"] = pynvml.nvmlSystemGetDriverVersion()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+        facts["sm_clock_hz"] = pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM) * 1e6
+        facts["memory_clock_hz"] = pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM) * 1e6
+        facts["power_limit_w"] = pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3
+    except pynvml.NVMLError as error:
+        facts["nvml"] = str(error)
+    return facts
+
+
+def _reset_persisting_cache() -> None:
+    """Release L2 lines that were set aside as persisting; a flush by writing would leave them in place."""
+    for name in ("libcudart.so.13", "libcudart.so.12", "libcudart.so"):
+        try:
+            ctypes.CDLL(name).cudaCtxResetPersistingL2Cache()
+            return
+        except (OSError, AttributeError):
+            continue

@@ -1,0 +1,118 @@
+"""What this machine can and cannot measure: each obstacle with its cause and its fix. Starts no worker."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from . import host
+
+# Below this much free memory the standard suite's largest references do not fit.
+COMFORTABLE_MEMORY_BYTES = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report."""
+
+    what: str
+    state: Literal["ok", "limited", "missing"]
+    detail: str
+    fix: str = ""
+
+
+def examine() -> list[Finding]:
+    """All findings, in the order in which a user would mend them."""
+    return [_python(), _torch(), _gpu(), _triton(), _compiler(), _report(), _processor(), _memory(), _counters()]
+
+
+def _installed(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _python() -> Finding:
+    return Finding("python", "ok", platform.python_version())
+
+
+def _torch() -> Finding:
+    version = _installed("torch")
+    if not version:
+        return Finding("torch", "missing", "not installed: results can be read, nothing can be measured", "pip install 'seqroof[run]'")
+    return Finding("torch", "ok", version)
+
+
+def _gpu() -> Finding:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return Finding("GPU", "missing", "no NVIDIA driver here (nvidia-smi not found): kernels run on the CPU, Triton rows are skipped",
+                       "on a machine with an NVIDIA GPU, install its driver")
+    asked = "--query-gpu=name,driver_version,mig.mode.current,memory.total"
+    done = subprocess.run([tool, asked, "--format=csv,noheader"], capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode != 0 or not done.stdout.strip():
+        return Finding("GPU", "limited", f"nvidia-smi fails: {(done.stderr or done.stdout).strip()[:120]}", "reload or reinstall the driver")
+    names = "; ".join(line.strip() for line in done.stdout.strip().splitlines())
+    if "Enabled" in names:
+        return Finding("GPU", "limited", f"{names}: a slice of a GPU; roofs are measured on the slice")
+    return Finding("GPU", "ok", names)
+
+
+def _triton() -> Finding:
+    version = _installed("triton")
+    if version:
+        return Finding("triton", "ok", f"{version}: kernels compile here for any NVIDIA target, and run interpreted on a CPU")
+    fix = "pip install triton" if platform.system() == "Linux" else "triton installs on Linux only"
+    return Finding("triton", "missing", "not installed: Triton rows are skipped", fix)
+
+
+def _compiler() -> Finding:
+    found = next((name for name in ("g++", "c++", "clang++") if shutil.which(name)), "")
+    if found:
+        return Finding("C++ compiler", "ok", f"{found}: torch.compile rows run")
+    return Finding("C++ compiler", "missing", "none found: torch.compile rows are skipped on a CPU", "install g++ or clang")
+
+
+def _report() -> Finding:
+    missing = [name for name, module in (("jinja2", "jinja2"), ("vl-convert-python", "vl_convert")) if not importlib.util.find_spec(module)]
+    if missing:
+        return Finding("page and chart", "missing", f"{' and '.join(missing)} not installed", "pip install 'seqroof[report]'")
+    return Finding("page and chart", "ok", "HTML, SVG, PNG and PDF can be written")
+
+
+def _processor() -> Finding:
+    cores, load = host.usable_cores(), os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    caches = host.caches()
+    text = f"{host.processor_name()}, {cores} cores, last cache {caches['last'] / 2**20:.0f} MiB as reported"
+    if load > 0.5 * cores:
+        return Finding("processor", "limited", f"{text}; load {load:.1f}: other programs disturb the clock", "stop them, or expect wide intervals")
+    return Finding("processor", "ok", text)
+
+
+def _memory() -> Finding:
+    free = host.available_memory_bytes()
+    text = f"{free / 2**30:.1f} GiB free"
+    if free < COMFORTABLE_MEMORY_BYTES:
+        return Finding("memory", "limited", text, "use the quick suite or smaller shapes")
+    return Finding("memory", "ok", text)
+
+
+def _counters() -> Finding:
+    if shutil.which("nvidia-smi") is None:
+        return Finding("hardware counters", "missing", "no GPU: bytes are modelled")
+    if shutil.which("ncu") is None:
+        return Finding("hardware counters", "missing", "ncu not found: bytes are modelled", "install Nsight Compute")
+    parameters = Path("/proc/driver/nvidia/params")
+    restricted = parameters.exists() and "RmProfilingAdminOnly: 1" in parameters.read_text()
+    if restricted and os.geteuid() != 0:
+        return Finding("hardware counters", "limited", "the driver allows them to administrators only: bytes are modelled",
+                       "load the nvidia module with NVreg_RestrictProfilingToAdminUsers=0, or run as root")
+    return Finding("hardware counters", "ok", "ncu found and permitted")

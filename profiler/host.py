@@ -1,0 +1,85 @@
+"""Facts about the host: processor, caches, memory, threads. Reads Linux's /proc and /sys; imports no torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+# Without /sys (macOS, some containers): a last cache of common size, so that cold still means cold.
+_ASSUMED_LAST_CACHE = 64 * 2**20
+_ASSUMED_PRIVATE_CACHE = 2**20
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """The model name of the processor."""
+    try:
+        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        match = None
+    return match.group(1).strip() if match else platform.processor() or platform.machine()
+
+
+def _size_bytes(text: str) -> int:
+    number, suffix = re.fullmatch(r"(\d+)([KMG]?)", text.strip()).groups()  # type: ignore[union-attr]
+    return int(number) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[suffix]
+
+
+def caches() -> dict[str, int]:
+    """Reported sizes in bytes: `last` (the last shared cache) and `private` (the largest cache of a single core).
+
+    On a virtual machine `last` can be the host's whole cache, of which a guest gets a part.
+    """
+    found: list[tuple[int, int, int]] = []
+    for index in sorted(_CACHES.glob("index*")):
+        try:
+            if (index / "type").read_text().strip() == "Instruction":
+                continue
+            level = int((index / "level").read_text())
+            shared = (index / "shared_cpu_list").read_text().strip()
+            cores = len(re.findall(r"\d+", shared)) if "-" not in shared else 2
+            found.append((level, cores, _size_bytes((index / "size").read_text())))
+        except (OSError, ValueError, AttributeError):
+            continue
+    if not found:
+        return {"last": _ASSUMED_LAST_CACHE, "private": _ASSUMED_PRIVATE_CACHE}
+    last_level = max(level for level, _, _ in found)
+    last = max(size for level, _, size in found if level == last_level)
+    private = [size for level, _, size in found if level < last_level]
+    return {"last": last, "private": max(private, default=0)}
+
+
+def available_memory_bytes() -> int:
+    """Memory that can be used without swapping, the container's limit included."""
+    limits = []
+    try:
+        match = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        limits = [int(match.group(1)) * 1024] if match else []
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        limits += [int(limit) - used] if limit.isdigit() else []
+    except (OSError, ValueError):
+        limits = limits or [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    return max(0, min(limits, default=0))
+
+
+def commit_of(folder: Path) -> str:
+    """The git commit of a source folder, with "+changes" where it differs; empty outside a repository."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return commit + ("+changes" if commit and git("status", "--porcelain", "--untracked-files=no") else "")
+    except OSError:
+        return ""

@@ -1,0 +1,94 @@
+"""What a run will do: the groups of cases, in order, before anything is measured.
+
+A *group* is one kernel at one shape, dtype and direction; its implementations are timed together, interleaved. The plan
+is made in the worker, because shapes live in kernel files and kernel files import torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any
+
+# Inputs in three sets, their float64 copies, and intermediate results of the reference.
+MEMORY_FACTOR = 12
+
+
+class PlanError(Exception):
+    """A request that cannot be planned: unknown kernel, size or dtype. The text is for people."""
+
+
+def expand(axes: dict[str, list[int]]) -> list[dict[str, int]]:
+    """All combinations of swept sizes, the last axis varying fastest."""
+    names = list(axes)
+    return [dict(zip(names, values)) for values in itertools.product(*axes.values())]
+
+
+def shapes_of(kernel: Any, suite: str, axes: dict[str, list[int]]) -> list[Any]:
+    """The shapes of one kernel: the swept ones, or those of the suite.
+
+    Swept sizes are combined with the kernel's defaults; sizes without a default must be given.
+    """
+    if axes:
+        return [kernel.shape(**sizes) for sizes in expand(axes)]
+    shapes = kernel.suite(suite)
+    if not shapes and not any(size is None for size in kernel.sizes().values()):
+        shapes = [kernel.shape()]
+    if not shapes:
+        names = ", ".join(name for name, default in kernel.sizes().items() if default is None)
+        raise PlanError(f"{kernel.source} has no shapes for the suite {suite!r}; give its sizes with --shape ({names}).")
+    return shapes
+
+
+def groups_of(kernel: Any, shapes: list[Any], dtypes: list[str], directions: list[str], request: dict) -> list[dict]:
+    """The groups of one kernel as plain data, each implementation either planned or refused with a reason."""
+    groups = []
+    for shape, dtype, direction in itertools.product(shapes, dtypes, directions):
+        planned, refused = [], {}
+        for name, implementation in kernel.implementations.items():
+            reason = _refusal(name, implementation, shape, dtype, direction, request)
+            if reason:
+                refused[name] = reason
+            else:
+                planned.append(name)
+        work = kernel.module.work(shape, dtype, direction)
+        groups.append(
+            {
+                "source": kernel.source,
+                "kernel": kernel.name,
+                "kind": request["kind"],
+                "shape": {name: int(value) for name, value in dataclasses.asdict(shape).items()},
+                "dtype": dtype,
+                "direction": direction,
+                "implementations": planned,
+                "refused": refused,
+                "work": work.model_dump(mode="json"),
+                "memory_bytes": MEMORY_FACTOR * work.compulsory_bytes,
+                "sequence": work.depth > 1,
+                "classes": {name: _class_of(entry, shape, dtype, request) for name, entry in kernel.implementations.items()},
+            }
+        )
+    return groups
+
+
+def _class_of(implementation: Any, shape: Any, dtype: str, request: dict) -> dict[str, Any]:
+    case = (shape, dtype, request["kind"])
+    return {
+        "weights": implementation.weights_for(*case),
+        "chain": implementation.chain_for(*case),
+        "launches": implementation.launches_for(*case),
+    }
+
+
+def _refusal(name: str, implementation: Any, shape: Any, dtype: str, direction: str, request: dict) -> str | None:
+    wanted = request.get("implementations")
+    if wanted and name not in wanted:
+        return "left out by --implementation"
+    if name == "compile" and not request["compile"]:
+        return (
+            "torch.compile takes 1 to 20 s for every shape, so the quick suite leaves it out: "
+            "--suite standard, or --implementation compile"
+        )
+    if direction != "forward" and not implementation.grad:
+        return "this implementation has no backward pass"
+    return implementation.supports(shape, dtype, request["kind"])

@@ -1,0 +1,96 @@
+"""Turns the worker's answers into points of the record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..roofline.diagnoses import warn
+from ..roofline.machine import Ceiling
+from ..roofline.record import CacheState, Clock, Point
+
+# A step is judged cold, as a model meets it between other layers; a sequence warm, because all of its steps but the
+# first are warm whatever was flushed before.
+HEADLINE_CLOCK: dict[str, Clock] = {"cpu": "host", "cuda": "events"}
+
+
+def headline(group: dict[str, Any]) -> tuple[CacheState, Clock]:
+    """The cache state and clock whose number is shown first."""
+    return "warm" if group["sequence"] else "cold", HEADLINE_CLOCK[group["kind"]]
+
+
+def _base(group: dict[str, Any], implementation: str) -> dict[str, Any]:
+    declared = group["classes"][implementation]
+    return {
+        "kernel": group["kernel"],
+        "implementation": implementation,
+        "shape": group["shape"],
+        "dtype": group["dtype"],
+        "direction": group["direction"],
+        "work": group["work"],
+        "weights": declared["weights"],
+        "chain": declared["chain"],
+        "launches": declared["launches"],
+        "compiler": dict(declared.get("compiler", {})),
+    }
+
+
+def measured_point(group: dict[str, Any], event: dict[str, Any], correctness: dict[str, Any] | None) -> Point:
+    """A timed point; invalid when the timed call no longer gives the checked result."""
+    changed = event["changed"]
+    return Point.model_validate(
+        _base(group, event["implementation"])
+        | {
+            "cache": event["cache"],
+            "clock": event["clock"],
+            "status": "invalid" if changed else "ok",
+            "reason": changed,
+            "headline": (event["cache"], event["clock"]) == headline(group),
+            "correctness": correctness,
+            "time_s": event["time_s"],
+            "host_s": event["host_s"],
+            "peak_memory_bytes": event["peak_memory_bytes"],
+            "warnings": [warn("output-changed-after-timing", detail=changed)] if changed else [],
+        }
+    )
+
+
+def failed_point(
+    group: dict[str, Any], implementation: str, status: str, reason: str, correctness: dict[str, Any] | None = None
+) -> Point:
+    """A case without a time: wrong, crashed, hung, out of memory or skipped."""
+    cache, clock = headline(group)
+    return Point.model_validate(
+        _base(group, implementation)
+        | {
+            "cache": cache,
+            "clock": clock,
+            "status": status,
+            "reason": reason,
+            "correctness": correctness,
+        }
+    )
+
+
+def refused_points(group: dict[str, Any]) -> list[Point]:
+    """The implementations of a group that do not run here, each with its reason."""
+    return [failed_point(group, name, "skipped", reason) for name, reason in group["refused"].items()]
+
+
+def merge_ceilings(known: list[Ceiling], again: list[Ceiling]) -> list[Ceiling]:
+    """Keep the most favourable value of each ceiling; the interval takes in both measurements."""
+
+    def identity(ceiling: Ceiling) -> tuple[str, str, str, str]:
+        return ceiling.quantity, ceiling.level, ceiling.dtype, ceiling.pattern
+
+    later = {identity(ceiling): ceiling for ceiling in again}
+    merged = []
+    for ceiling in known:
+        other = later.get(identity(ceiling))
+        if other is None:
+            merged.append(ceiling)
+            continue
+        better = (min if ceiling.quantity == "latency" else max)(ceiling, other, key=lambda c: c.value)
+        low = min(c.low if c.low is not None else c.value for c in (ceiling, other))
+        high = max(c.high if c.high is not None else c.value for c in (ceiling, other))
+        merged.append(better.model_copy(update={"low": low, "high": high}))
+    return merged

@@ -1,0 +1,119 @@
+"""The worker process: holds torch and the device, and does what the parent asks, one JSON line at a time.
+
+Requests come on standard input, answers go to a file descriptor of their own, so nothing that a kernel prints can pass
+for a result. The parent starts it as `python -m seqroof.profiler.worker --answers FD --catalog MODULE`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ..roofline.machine import Ceiling
+from . import ceilings
+from .cases import Group, run_group
+from .devices import DeviceError, machine_id, open_device
+from .plan import PlanError, groups_of, shapes_of
+
+
+class Worker:
+    """Answers requests. `catalog` is the module that loads kernel files; it reaches the profiler by name, as data."""
+
+    def __init__(self, answer: Callable[..., None], catalog: Any) -> None:
+        self.answer = answer
+        self.catalog = catalog
+        self.device: Any = None
+        self.loaded: dict[str, Any] = {}
+
+    def handle(self, request: dict[str, Any]) -> None:
+        """Do one request and close it with `done`, or with `refused` and a sentence."""
+        try:
+            getattr(self, "do_" + request.pop("op"))(**request)
+            self.answer("done")
+        except (DeviceError, PlanError, self.catalog.ContractError) as error:
+            self.answer("refused", reason=str(error), kind=type(error).__name__)
+
+    def kernel(self, source: str) -> Any:
+        """Load a kernel file once."""
+        if source not in self.loaded:
+            self.loaded[source] = self.catalog.load(source)
+        return self.loaded[source]
+
+    def do_open(self, device: str) -> None:
+        """Open the device and describe it."""
+        self.device = open_device(device)
+        self.answer(
+            "opened",
+            name=self.device.name,
+            id=machine_id(self.device.name),
+            kind=self.device.kind,
+            torch_device=self.device.torch_device,
+            dtypes=list(self.device.dtypes),
+            memory_bytes=self.device.free_memory_bytes(),
+            last_cache_bytes=self.device.last_cache_bytes(),
+            clocks=[list(pair) for pair in self.device.clocks],
+            environment=self.device.describe().model_dump(),
+        )
+
+    def do_plan(
+        self, kernels: list[str], suite: str, axes: dict[str, list[int]], dtypes: list[str], directions: list[str], **more: Any
+    ) -> None:
+        """Plan all groups of a run; no kernels means every kernel of the catalogue."""
+        request = {"kind": self.device.kind, **more}
+        groups: list[dict] = []
+        for source in kernels or self.catalog.kernel_names():
+            kernel = self.kernel(source)
+            shapes = shapes_of(kernel, suite, axes)
+            groups += groups_of(kernel, shapes, dtypes or list(self.device.dtypes), directions, request)
+        self.answer("planned", groups=groups)
+
+    def do_ceilings(self, effort: str) -> None:
+        """Measure this device's ceilings."""
+        found = ceilings.measure(
+            self.device.torch_device, effort, progress=lambda text: self.answer("progress", text=text)
+        )
+        self.answer("ceilings", ceilings=[ceiling.model_dump() for ceiling in found])
+
+    def do_remeasure(self, known: list[dict]) -> None:
+        """Re-time the ceilings that a verdict hangs on."""
+        found = ceilings.remeasure(self.device.torch_device, [Ceiling.model_validate(entry) for entry in known])
+        self.answer("ceilings", ceilings=[ceiling.model_dump() for ceiling in found])
+
+    def do_group(
+        self, source: str, shape: dict, dtype: str, direction: str, implementations: list[str], flops: float, seed: int, options: dict
+    ) -> None:
+        """Check and time one group of cases."""
+        kernel = self.kernel(source)
+        group = Group(self.device, kernel, kernel.shape(**shape), dtype, direction, seed)
+        run_group(group, implementations, flops, options, self.answer)
+
+
+def main() -> None:
+    """Read requests until standard input closes."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--answers", type=int, required=True)
+    parser.add_argument("--catalog", required=True)
+    arguments = parser.parse_args()
+    answers = os.fdopen(arguments.answers, "w", buffering=1)
+
+    def answer(event: str, **data: Any) -> None:
+        answers.write(json.dumps({"event": event, **data}) + "\n")
+        answers.flush()
+
+    warnings.filterwarnings("ignore")
+    torch.manual_seed(0)
+    worker = Worker(answer, importlib.import_module(arguments.catalog))
+    for line in sys.stdin:
+        worker.handle(json.loads(line))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Least possible times: the four floors of an implementation's own class, and of the best possible one.
+
+A floor is a sound lower bound, so whatever the hardware could save is taken off: a cache that keeps its content
+between warm calls need not ask the level below for what it holds, and written data that fit in a cache need not have
+left it when the clock stops. Nothing here measures; it is arithmetic on a `Work` and a `Machine`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .contract import Chain, Weights
+from .machine import Ceiling, Machine
+from .record import WALLS, CacheState, Floors, Wall
+from .units import binary_bytes, si
+from .work import Work
+
+Residency = Literal["dram", "cache", "chip"]
+
+# Two floors this close cannot be told apart by a measurement, so both are named.
+CONTEST_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class FloorSet:
+    """Floors with their wall. `notes[wall]` says how each came about; `spread` is the relative interval of the roof."""
+
+    floors: Floors
+    residency: Residency
+    bound: Wall | None
+    contested_with: Wall | None
+    largest_s: float | None
+    spread: float
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def estimate_s(self) -> float | None:
+        """Modelled time: the chain's latency plus the largest of the other floors; None where nothing is known."""
+        others = [value for wall in WALLS if wall != "serial" and (value := getattr(self.floors, wall)) is not None]
+        if not others and self.floors.serial is None:
+            return None
+        return (self.floors.serial or 0.0) + max(others, default=0.0)
+
+
+def capacity(machine: Machine, level: str) -> float:
+    """Bytes that a level holds: the measured knee where there is one, else the stated size, else 0."""
+    found = machine.find("capacity", level)
+    measured = [ceiling for ceiling in found if ceiling.provenance in ("measured", "replayed")]
+    return max((ceiling.value for ceiling in measured or found), default=0.0)
+
+
+def matmul_rate(machine: Machine, dtype: str) -> Ceiling | None:
+    """The rate of the unit that multiplies matrices of a dtype: vector units for strict fp32, tensor units else."""
+    unit = "simt" if dtype in ("fp32", "fp64") else "tensor"
+    return machine.best("rate", unit, dtype)
+
+
+def _compute(work: Work, dtype: str, machine: Machine) -> tuple[float | None, str, float]:
+    """Largest of the three compute times, with the unit's name and the roof's spread."""
+    demands = (
+        ("matrix products", work.matmul_flops, matmul_rate(machine, dtype)),
+        ("pointwise operations", work.pointwise_flops, machine.best("rate", "simt", "fp32")),
+        ("special functions", work.special_ops, machine.best("rate", "special")),
+    )
+    known = [(count / roof.value, name, roof) for name, count, roof in demands if count and roof is not None]
+    unknown = [name for name, count, roof in demands if count and roof is None]
+    missing = f"; rate of {' and '.join(unknown)} not known" if unknown else ""
+    if not known:
+        return None, f"not known{missing}", 0.0
+    time_s, name, roof = max(known, key=lambda entry: entry[0])
+    unit = roof.unit if name != "special functions" else "op/s"
+    return time_s, f"{name} at {si(roof.value, unit)} ({roof.provenance}){missing}", roof.spread
+
+
+def _moved(total: float, write_bytes: float, holds: float, cache: CacheState) -> float:
+    """Bytes that must cross a level's boundary when the level above it holds `holds` bytes."""
+    if cache == "warm":
+        return max(0.0, total - holds)
+    return total - min(write_bytes, holds, total)
+
+
+def _bytes_floor(
+    level: str, total: float, work: Work, holds: float, cache: CacheState, machine: Machine
+) -> tuple[float | None, str, float]:
+    moved = _moved(total, work.write_bytes, holds, cache)
+    if moved == 0:
+        return 0.0, f"nothing need move: {binary_bytes(total)} fit above it", 0.0
+    written = min(moved, max(0.0, work.write_bytes - holds))
+    roof = machine.bandwidth(level, moved - written, written)
+    if roof is None:
+        return None, f"{level} bandwidth of {machine.id} not known", 0.0
+    text = f"{si(moved, 'B')} at {si(roof.value, 'B/s')} ({roof.provenance}, {roof.pattern})"
+    return moved / roof.value, text, roof.spread
+
+
+def _serial(work: Work, levels: tuple[str, ...], machine: Machine) -> tuple[float | None, str, float]:
+    known = [roof for level in levels if (roof := machine.best("latency", level)) is not None]
+    if not known:
+        return None, f"latency of {' or '.join(levels)} on {machine.id} not known", 0.0
+    roof = min(known, key=lambda ceiling: ceiling.value)
+    steps = f"{work.depth} dependent step" + ("s" if work.depth > 1 else "")
+    return work.depth * roof.value, f"{steps} x {si(roof.value, 's')} ({roof.level}, {roof.provenance})", roof.spread
+
+
+def _assemble(entries: dict[Wall, tuple[float | None, str, float]], residency: Residency) -> FloorSet:
+    floors = Floors(**{wall: entry[0] for wall, entry in entries.items()})
+    notes = {wall: entry[1] for wall, entry in entries.items()}
+    largest = floors.largest()
+    bound: Wall | None = None
+    contested: Wall | None = None
+    if largest is not None and largest[1] > 0:
+        bound = largest[0]
+        rest = [(getattr(floors, wall) or 0.0, wall) for wall in WALLS if wall != bound]
+        second, wall = max(rest)
+        contested = wall if second >= CONTEST_SHARE * largest[1] else None
+    spread = entries[bound][2] if bound else 0.0
+    return FloorSet(floors, residency, bound, contested, largest[1] if largest else None, spread, notes)
+
+
+def residency_of(work: Work, weights: Weights, machine: Machine) -> Residency:
+    """Where the weights of a dependent step live, from the machine's capacities."""
+    if weights == "kept":
+        return "chip"
+    return "dram" if work.weight_bytes + work.state_bytes > capacity(machine, "cache") else "cache"
+
+
+def own_floors(work: Work, dtype: str, weights: Weights, chain: Chain, machine: Machine, cache: CacheState) -> FloorSet:
+    """Floors of an implementation's own class: as it stores its weights and waits for its steps."""
+    residency = residency_of(work, weights, machine)
+    private, shared = capacity(machine, "private"), capacity(machine, "cache")
+    dram_total = work.streamed_bytes if residency == "dram" else work.compulsory_bytes
+    if residency == "chip":
+        cache_total = work.compulsory_bytes + work.depth * work.exchange_bytes
+    else:
+        cache_total = work.streamed_bytes
+    return _assemble(
+        {
+            "compute": _compute(work, dtype, machine),
+            "dram": _bytes_floor("dram", dram_total, work, shared, cache, machine),
+            "cache": _bytes_floor("cache", cache_total, work, private, cache, machine),
+            "serial": _serial(work, (chain,), machine),
+        },
+        residency,
+    )
+
+
+def best_floors(work: Work, dtype: str, machine: Machine, cache: CacheState) -> FloorSet:
+    """Floors of the best possible implementation on this machine.
+
+    Weights stay on chip where its capacity allows, else in the shared cache, else they are streamed with the input
+    product hoisted; steps wait for the fastest mechanism known.
+    """
+    private, shared, chip = (capacity(machine, level) for level in ("private", "cache", "chip"))
+    per_step = work.weight_bytes + work.state_bytes
+    if work.depth == 1 or per_step <= max(chip, private):
+        residency: Residency = "chip"
+        dram_total = work.compulsory_bytes
+        cache_total = work.compulsory_bytes + work.depth * work.exchange_bytes * (work.depth > 1)
+    elif per_step <= shared:
+        residency, dram_total, cache_total = "cache", work.compulsory_bytes, work.hoisted_bytes
+    else:
+        # A cache that keeps part of the weights from step to step saves at most its capacity at each step.
+        saved = (work.depth - 1) * shared
+        residency = "dram"
+        dram_total = max(work.compulsory_bytes, work.hoisted_bytes - int(saved))
+        cache_total = work.hoisted_bytes
+    return _assemble(
+        {
+            "compute": _compute(work, dtype, machine),
+            "dram": _bytes_floor("dram", dram_total, work, shared, cache, machine),
+            "cache": _bytes_floor("cache", cache_total, work, private, cache, machine),
+            "serial": _serial(work, ("barrier", "inside", "graph", "launch"), machine),
+        },
+        residency,
+    )

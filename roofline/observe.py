@@ -1,0 +1,78 @@
+"""Findings across points: how time grows when the batch grows, beside what the model expects."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from .machine import Machine
+from .predict import crossing
+from .record import Observation, Point
+from .units import percent
+
+# Fewer sizes than this say nothing about a curve.
+LEAST_SIZES = 3
+# Per doubling of the batch: below the first share time is flat (bytes rule), above the second it follows the FLOPs.
+FLAT, STEEP = 0.15, 0.50
+
+
+def batch_sweeps(points: tuple[Point, ...]) -> list[list[Point]]:
+    """Points that differ in the batch size B only, ordered by B; sweeps with fewer than three sizes are left out."""
+    sweeps: dict[tuple, list[Point]] = defaultdict(list)
+    for point in points:
+        if point.status == "ok" and point.time_s is not None and point.headline and "B" in point.shape:
+            rest = tuple((name, value) for name, value in point.shape.items() if name != "B")
+            sweeps[(point.kernel, point.implementation, point.dtype, point.direction, rest)].append(point)
+    ordered = [sorted(sweep, key=lambda point: point.shape["B"]) for sweep in sweeps.values()]
+    return [sweep for sweep in ordered if len(sweep) >= LEAST_SIZES]
+
+
+def observations(points: tuple[Point, ...], machine: Machine) -> list[Observation]:
+    """One observation for every batch sweep in a run."""
+    return [_walk(sweep, machine) for sweep in batch_sweeps(points)]
+
+
+def _growth(sweep: list[Point]) -> list[tuple[int, int, float]]:
+    """Growth of time between neighbours, relative to the growth of the batch: (B, next B, share)."""
+    steps = []
+    for point, after in zip(sweep, sweep[1:]):
+        assert point.time_s is not None and after.time_s is not None
+        added = after.shape["B"] / point.shape["B"] - 1  # 1 for a doubling
+        ratio = after.time_s.median / point.time_s.median
+        steps.append((point.shape["B"], after.shape["B"], (ratio - 1) / added))
+    return steps
+
+
+def _walk(sweep: list[Point], machine: Machine) -> Observation:
+    first = sweep[0]
+    steps = _growth(sweep)
+    flat_until = max((after for _, after, share in steps if share < FLAT), default=first.shape["B"])
+    steep_from = min((before for before, _, share in steps if share > STEEP), default=None)
+    works = [(point.shape["B"], point.work) for point in sweep if point.work is not None]
+    expected = crossing(works, first.dtype, machine)
+    rest = ",".join(f"{name}={value}" for name, value in first.shape.items() if name != "B")
+    low, high, share = steps[0]
+    last_low, last_high, last_share = steps[-1]
+    text = (
+        f"{first.kernel} {first.implementation} {first.dtype} ({rest}): from B={low} to {high} the time grows by "
+        f"{percent(share)} while the FLOPs grow {high / low:.3g}-fold; from B={last_low} to {last_high} by "
+        f"{percent(last_share)}. "
+    )
+    if expected is None:
+        text += "The model expects compute to overtake the bytes at no B of this sweep"
+    else:
+        text += f"The model expects compute to overtake the bytes at B = {expected:.0f}"
+    if steep_from is not None:
+        text += f"; measured, time follows the FLOPs (more than {percent(STEEP)} per doubling) from B = {steep_from} on."
+    else:
+        text += "; measured, time never follows the FLOPs in this sweep."
+    return Observation(
+        id=f"batch-walk {first.kernel} {first.implementation} {first.dtype} {rest}",
+        text=text,
+        numbers={
+            "first_growth": share,
+            "last_growth": last_share,
+            "modelled_crossing_B": expected,
+            "measured_flat_until_B": flat_until,
+            "measured_steep_from_B": steep_from,
+        },
+    )

@@ -1,0 +1,65 @@
+"""Floors of a kernel on any machine of the catalogue, without running it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .contract import Chain, Weights
+from .floors import best_floors, matmul_rate, own_floors
+from .machine import Machine
+from .record import CacheState
+from .work import Work
+
+
+def prediction(
+    work: Work, dtype: str, weights: Weights, chain: Chain, machine: Machine, cache: CacheState = "cold"
+) -> dict[str, Any]:
+    """What `seqroof predict --json` prints: the work's sums, both floor sets and the machine, in the record's names."""
+    own = own_floors(work, dtype, weights, chain, machine, cache)
+    best = best_floors(work, dtype, machine, cache)
+    return {
+        "work": work.model_dump(mode="json"),
+        "dtype": dtype,
+        "cache": cache,
+        "weights": weights,
+        "chain": chain,
+        "residency": own.residency,
+        "floors_s": own.floors.model_dump(),
+        "floor_notes": own.notes,
+        "bound": own.bound,
+        "contested_with": own.contested_with,
+        "estimate_s": own.estimate_s,
+        "best_residency": best.residency,
+        "best_floors_s": best.floors.model_dump(),
+        "best_floor_notes": best.notes,
+        "best_bound": best.bound,
+        "machine": machine.model_dump(mode="json"),
+    }
+
+
+def ridge(machine: Machine, dtype: str) -> float | None:
+    """Operations per byte at which the compute roof meets the DRAM roof; None where one of them is not known."""
+    rate, bandwidth = matmul_rate(machine, dtype), machine.bandwidth("dram", 1, 0)
+    return rate.value / bandwidth.value if rate and bandwidth else None
+
+
+def crossing(sizes_and_works: list[tuple[int, Work]], dtype: str, machine: Machine) -> float | None:
+    """The size at which compute time overtakes the time of the bytes, interpolated on log scales; None if never.
+
+    `sizes_and_works` is ordered by size. Both times are of the best possible implementation in the cold state.
+    """
+    before: tuple[int, float] | None = None
+    for size, work in sizes_and_works:
+        floors = best_floors(work, dtype, machine, "cold").floors
+        streamed = max(floors.dram or 0.0, floors.cache or 0.0)
+        if not floors.compute or not streamed:
+            return None
+        lead = math.log(floors.compute / streamed)
+        if lead >= 0:
+            if before is None:
+                return float(size)
+            (size0, lead0), span = before, lead - before[1]
+            return math.exp(math.log(size0) + (math.log(size) - math.log(size0)) * (-lead0 / span))
+        before = (size, lead)
+    return None

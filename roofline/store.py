@@ -1,0 +1,101 @@
+"""Reading and writing runs: validated, atomic, versioned.
+
+A result file is data: nothing in it is executed and nothing in it names code to run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from .record import SCHEMA_VERSION, Run
+
+SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
+
+
+class RunFileError(Exception):
+    """A run that cannot be read. The text says what is wrong with the file and what to do."""
+
+
+def run_file(path: Path) -> Path:
+    """The `run.json` that a user means by a file or a folder."""
+    return path / "run.json" if path.is_dir() else path
+
+
+def load(path: Path) -> Run:
+    """Read a run from a file or its folder; raises `RunFileError` with a sentence."""
+    file = run_file(path)
+    if not file.exists():
+        journal = file.with_name("journal.jsonl")
+        hint = "; the journal beside it can be finished with `seqroof profile --out FOLDER --resume`"
+        raise RunFileError(f"There is no {file}{hint if journal.exists() else ''}.")
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunFileError(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise RunFileError(f"{file} is not a text file; a run.json is JSON in UTF-8.") from error
+    except json.JSONDecodeError as error:
+        raise RunFileError(
+            f"{file} is damaged or cut off at line {error.lineno}; restore it, or re-make it from its journal with "
+            "`seqroof profile --out FOLDER --resume`."
+        ) from error
+    return from_data(data, str(file))
+
+
+def from_data(data: Any, source: str) -> Run:
+    """Validate the content of a run file; raises `RunFileError` with a sentence."""
+    if not isinstance(data, dict) or "schema_version" not in data:
+        raise RunFileError(f"{source} is JSON, but no run of seqroof: it has no schema_version.")
+    version = data["schema_version"]
+    if not isinstance(version, int) or version < 1:
+        raise RunFileError(f"{source} has the schema_version {version!r}; a whole number from 1 on was expected.")
+    if version > SCHEMA_VERSION:
+        raise RunFileError(
+            f"{source} was written by a newer seqroof (schema {version}, this one reads up to {SCHEMA_VERSION}): "
+            "upgrade with pip install -U seqroof."
+        )
+    try:
+        return Run.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise RunFileError(
+            f"{source} is no valid run: {where}: {first['msg']} ({error.error_count()} fault(s) in all)."
+        ) from error
+
+
+def dumps(run: Run) -> str:
+    """A run as JSON text, one field per line so that two runs can be compared by eye."""
+    return json.dumps(run.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
+
+
+def save(run: Run, folder: Path) -> Path:
+    """Write `run.json` into a folder, whole or not at all; returns its path."""
+    return write_atomically(folder / "run.json", dumps(run).encode())
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Replace a file by way of a temporary file in the same folder; a reader sees the old content or the new."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of `run.json`."""
+    return Run.model_json_schema(mode="serialization")

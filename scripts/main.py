@@ -1,0 +1,214 @@
+"""The `seqroof` command. Each verb reads its options here and hands over to the module that does the work.
+
+Nothing that is slow to import is imported at the top: `--help` and the verbs that read results must start at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .exits import Exit, Stop
+
+app = typer.Typer(
+    name="seqroof",
+    help="How close does a sequence kernel run to what the machine allows, and which wall stops it: "
+    "compute, DRAM bandwidth, cache bandwidth, or the chain of dependent steps?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="First steps: seqroof profile · seqroof predict lstm_step --shape B=1,I=1024,H=1024 --dtype bf16 --on h200-sxm",
+)
+
+Shape = Annotated[
+    list[str] | None, typer.Option("--shape", help="Sizes and sweeps: B=1:64:x2,T=128|512,H=768.", show_default=False)
+]
+Dtype = Annotated[
+    list[str] | None, typer.Option("--dtype", help="fp32 (strictly no TF32), tf32, fp16, bf16.", show_default=False)
+]
+Kernels = Annotated[
+    list[str] | None, typer.Argument(metavar="[KERNEL|FILE.py]...", help="Default: every kernel.", show_default=False)
+]
+Direction = Annotated[list[str] | None, typer.Option("--direction", help="forward, backward, both.", show_default=False)]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda:N.")]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
+Suite = Annotated[str, typer.Option("--suite", help="quick, standard, full.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from .version import VERSION
+
+        print(f"seqroof {VERSION}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def profile(
+    kernels: Kernels = None,
+    suite: Suite = "quick",
+    shape: Shape = None,
+    dtype: Dtype = None,
+    direction: Direction = None,
+    device: Device = "auto",
+    implementation: Annotated[list[str] | None, typer.Option(help="Only these implementations.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: seqroof-runs/<time>-<device>]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Finish the run in --out.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.")] = False,
+    against: Annotated[Path | None, typer.Option(help="Compare with an earlier run; exit 1 when slower.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the whole run: 60s, 5m.", show_default=False)] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, max=1000, help="Exactly so many rounds.", show_default=False)] = None,
+    seed: Seed = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cases, run nothing.")] = False,
+    all_points: Annotated[bool, typer.Option("--all", help="Show every cache state and clock.")] = False,
+    json: Json = False,
+) -> None:
+    """Measure kernels: correctness, time, roofs, floors, verdict. Without arguments: the quick suite in a minute."""
+    from . import profile_verb
+
+    profile_verb.run(
+        request=profile_verb.request_of(
+            kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed
+        ),
+        out=out,
+        resume=resume,
+        force=force,
+        against=against,
+        dry=dry_run,
+        all_points=all_points,
+        as_json=json,
+    )
+
+
+@app.command()
+def verify(
+    kernels: Kernels = None,
+    quick: Annotated[bool, typer.Option("--quick", help="The shapes of the quick suite (the default).")] = False,
+    long: Annotated[bool, typer.Option("--long", help="The shapes of the standard suite too.")] = False,
+    shape: Shape = None,
+    dtype: Dtype = None,
+    direction: Direction = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Check results only, against float64. On a CPU the Triton kernels run interpreted."""
+    from . import profile_verb
+
+    if quick and long:
+        raise Stop("--quick and --long exclude each other.", Exit.USAGE)
+    suite = "standard" if long else "quick"
+    request = profile_verb.request_of(kernels, suite, shape, dtype, direction, device, None, None, None, seed)
+    profile_verb.run_verify(request, as_json=json)
+
+
+@app.command()
+def ceilings(
+    show: Annotated[bool, typer.Option("--show", help="Print what was measured before; measure nothing.")] = False,
+    device: Device = "auto",
+    full: Annotated[bool, typer.Option("--full", help="Take longer, measure more closely.")] = False,
+    json: Json = False,
+) -> None:
+    """Measure the roofs of this machine, or show them."""
+    from . import reading
+
+    if not show:
+        from .measuring import measure_ceilings
+        from .sweep import check_device
+
+        reading.show_ceilings(measure_ceilings(check_device(device), "full" if full else "quick"), json)
+    else:
+        reading.show_ceilings(None, json)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders or run.json files.")],
+    html: Annotated[Path | None, typer.Option(help="Write the page.", show_default=False)] = None,
+    svg: Annotated[Path | None, typer.Option(help="Write the chart as SVG.", show_default=False)] = None,
+    png: Annotated[Path | None, typer.Option(help="Write the chart as PNG.", show_default=False)] = None,
+    pdf: Annotated[Path | None, typer.Option(help="Write the chart as PDF.", show_default=False)] = None,
+    format: Annotated[str, typer.Option(help="table, md, csv, json.")] = "table",
+    all_points: Annotated[bool, typer.Option("--all", help="Show every cache state and clock.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+) -> None:
+    """Show runs again, as a table, a page or a chart, without measuring."""
+    from . import reading
+
+    reading.report(runs, {"html": html, "svg": svg, "png": png, "pdf": pdf}, format, all_points, force)
+
+
+@app.command()
+def compare(
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="The earlier run.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The later run.")],
+    across_machines: Annotated[bool, typer.Option("--across-machines", help="Compare runs of two machines.")] = False,
+    json: Json = False,
+) -> None:
+    """Compare two runs point by point; exit 1 when a point became slower."""
+    from . import reading
+
+    raise typer.Exit(reading.compare(base, new, across_machines, json))
+
+
+@app.command()
+def predict(
+    kernel: Annotated[str, typer.Argument(metavar="KERNEL|FILE.py")],
+    on: Annotated[str, typer.Option(help="A machine of the catalogue, such as h200-sxm.")],
+    shape: Shape = None,
+    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "bf16",
+    direction: Annotated[str, typer.Option(help="forward, backward, both.")] = "forward",
+    weights: Annotated[str, typer.Option(help="reread or kept.")] = "reread",
+    chain: Annotated[str, typer.Option(help="launch, graph, barrier or inside.")] = "launch",
+    cache: Annotated[str, typer.Option(help="cold or warm.")] = "cold",
+    json: Json = False,
+) -> None:
+    """Compute the floors of a kernel on any machine of the catalogue. Needs no GPU."""
+    from . import asking
+
+    asking.predict(kernel, on, shape, dtype, direction, weights, chain, cache, json)
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """List kernels with their implementations, sizes and suites, and the machines of the catalogue."""
+    from . import asking
+
+    asking.list_all(json)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Say what this machine can and cannot measure, each obstacle with its cause and fix."""
+    from . import asking
+
+    asking.doctor(json)
+
+
+def main() -> None:
+    """Run the command; every expected failure ends in one sentence and its exit code."""
+    try:
+        app()
+    except Stop as stop:
+        print(f"seqroof: {stop}", file=sys.stderr)
+        sys.exit(int(stop.code))
+    except KeyboardInterrupt:
+        print("seqroof: interrupted", file=sys.stderr)
+        sys.exit(int(Exit.INTERRUPTED))
+    except BrokenPipeError:  # the reader of a pipe, such as head, has gone
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""The verbs that measure: profile, verify, ceilings."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from seqroof.profiler import journal
+from seqroof.profiler.host import commit_of
+from seqroof.profiler.session import Request, Session
+from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
+from seqroof.roofline.record import Point, Run
+from seqroof.roofline.store import save, write_atomically
+
+from .exits import Exit, Stop, exit_code
+from .progress import Reporter, say
+from .version import VERSION
+
+RUNS = Path("seqroof-runs")
+CEILINGS = RUNS / "ceilings"
+# The quick suite must end within a minute on two cores, its start and its report included.
+QUICK_BUDGET_S = 42.0
+
+
+def open_worker(device: str, interpret: bool = False) -> Supervisor:
+    """Start a worker on a device; raises `Stop` with a sentence when it cannot be had."""
+    supervisor = Supervisor(device, interpret)
+    try:
+        supervisor.start()
+    except Refused as refusal:
+        raise Stop(str(refusal), Exit.NO_DEVICE) from refusal
+    except WorkerDied as death:
+        hint = " (is torch installed? pip install 'seqroof[run]')" if "No module named" in str(death) else ""
+        raise Stop(f"The worker process did not start: {death}{hint}.", Exit.NO_DEVICE) from death
+    return supervisor
+
+
+def planned(session: Session) -> list[dict[str, Any]]:
+    """The plan of a session; a wrong request ends the command with a sentence."""
+    try:
+        return session.plan()
+    except Refused as refusal:
+        raise Stop(str(refusal), Exit.USAGE) from refusal
+    except WorkerDied as death:
+        raise Stop(f"A kernel file ended the worker when it was loaded: {death}.", Exit.USAGE) from death
+
+
+def output_folder(out: Path | None, device: str, resume: bool, force: bool) -> Path:
+    """Make the folder of a run before anything is measured; raises `Stop` when it cannot be written."""
+    if resume and out is None:
+        raise Stop("--resume needs the folder of the run to finish: --out FOLDER --resume.", Exit.USAGE)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    folder = out or RUNS / f"{stamp}-{device.replace(':', '')}"
+    if folder.exists() and not folder.is_dir():
+        raise Stop(f"--out {folder} is a file; name a folder.", Exit.USAGE)
+    used = folder.exists() and any((folder / name).exists() for name in ("run.json", "journal.jsonl"))
+    if used and not (resume or force):
+        raise Stop(
+            f"{folder} already holds a run; add --force to replace it, or --resume to finish it.", Exit.USAGE
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise Stop(f"{folder} cannot be written ({error.strerror}); choose another folder with --out.", Exit.USAGE) from error
+    return folder
+
+
+def earlier_events(folder: Path, session: Session) -> list[tuple[str, Any]]:
+    """What an earlier run left in the journal; refuses another machine or another request."""
+    try:
+        events = journal.read(folder)
+    except journal.JournalError as error:
+        raise Stop(str(error), Exit.USAGE) from error
+    header = next((data for kind, data in events if kind == "header"), None)
+    identity = json.loads(json.dumps(session.identity()))
+    if header is None or header["machine"] != identity["machine"]:
+        raise Stop(
+            f"{folder} was measured on another machine or torch version; results of two machines do not belong in one "
+            "run. Start a new one without --resume.",
+            Exit.NO_DEVICE,
+        )
+    if header["request"] != identity["request"]:
+        raise Stop(f"{folder} was asked for other cases; repeat its command line, with --resume added.", Exit.USAGE)
+    return events
+
+
+def profile(request: Request, out: Path | None, resume: bool, force: bool) -> tuple[Run, Path, Exit]:
+    """Run a profile; returns the record, its folder and the exit code so far. Keeps everything when interrupted."""
+    # A supervisor that ends this process politely gets the same treatment as Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    with Reporter() as reporter:
+        reporter.stage("starting the worker")
+        with open_worker(request.device) as supervisor:
+            session = Session(request, supervisor, reporter)
+            planned(session)
+            folder = output_folder(out, supervisor.opened["torch_device"], resume, force)
+            session.open_journal(folder, earlier_events(folder, session) if resume else [])
+            try:
+                session.run()
+                state = "complete"
+            except KeyboardInterrupt:
+                state = "interrupted"
+            except WorkerDied as death:
+                raise Stop(f"The worker died while the roofs were measured: {death}.", Exit.NO_DEVICE) from death
+            run = session.record(state, command_line(), commit_of(Path(__file__).parent), created, f"seqroof {VERSION}", advice(request))
+    save(run, folder)
+    code = exit_code([point.status for point in run.points], Exit.INTERRUPTED if state == "interrupted" else Exit.OK)
+    return run, folder, code
+
+
+def advice(request: Request) -> str:
+    """How to measure longer, given the flags already in use."""
+    if request.rounds:
+        return f"--rounds {2 * request.rounds}"
+    if request.budget_s and request.suite != "quick":
+        return f"--budget {2 * request.budget_s:.0f}s"
+    return "--rounds 20"
+
+
+def command_line() -> str:
+    """The command as typed, without the paths of this machine."""
+    return shlex.join(["seqroof", *(Path(word).name if word.startswith("/") else word for word in sys.argv[1:])])
+
+
+def dry_run(request: Request) -> list[dict[str, Any]]:
+    """The plan alone."""
+    with open_worker(request.device) as supervisor, Reporter(quiet=True) as reporter:
+        return planned(Session(request, supervisor, reporter))
+
+
+def measure_ceilings(device: str, effort: str) -> Path:
+    """Measure the roofs of a device and store them; returns the file."""
+    from seqroof.roofline.machine import Ceiling, Machine
+
+    with Reporter() as reporter, open_worker(device) as supervisor:
+        found: list[Ceiling] = []
+        for event in supervisor.ask("ceilings", 180.0, effort=effort):
+            if event["event"] == "progress":
+                reporter.stage(event["text"])
+            elif event["event"] == "ceilings":
+                found = [Ceiling.model_validate(entry) for entry in event["ceilings"]]
+        opened = supervisor.opened
+    machine = Machine(
+        id=opened["id"],
+        name=opened["name"],
+        machine_class="cpu" if opened["kind"] == "cpu" else "datacentre",
+        device=opened["kind"],
+        ceilings=tuple(found),
+    )
+    CEILINGS.mkdir(parents=True, exist_ok=True)
+    return write_atomically(CEILINGS / f"{machine.id}.json", machine.model_dump_json(indent=1).encode())
+
+
+def verify(request: Request) -> list[Point]:
+    """Check every implementation without timing it; Triton on a CPU runs interpreted, on small odd shapes."""
+    from seqroof.profiler.verification import verify_all
+
+    started = time.monotonic()
+    with Reporter() as reporter:
+        with open_worker(request.device) as supervisor:
+            session = Session(request, supervisor, reporter)
+            groups = planned(session)
+            points = verify_all(session, groups)
+            cpu = supervisor.opened["kind"] == "cpu"
+        if cpu:
+            odd = Request(**{**vars(request), "suite": request.suite if request.axes else "odd", "device": "cpu"})
+            with open_worker("cpu", interpret=True) as supervisor:
+                session = Session(odd, supervisor, reporter)
+                points = [point for point in points if not point.implementation.startswith("triton")]
+                points += verify_all(session, planned(session), only="triton", mark="ok (interpreted)")
+    say(f"seqroof: checked {len(points)} cases in {time.monotonic() - started:.0f} s")
+    return points

@@ -1,0 +1,159 @@
+"""`seqroof profile` and `seqroof verify`: from options to a request, and from the record to what is printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from seqroof.profiler.session import Request
+from seqroof.roofline.record import Point, Run
+from seqroof.roofline.units import binary_bytes, si
+
+from . import measuring, reading
+from .exits import Exit, Stop, exit_code
+from .progress import say
+from .sweep import check_device, parse_directions, parse_dtypes, parse_duration, parse_shape
+
+SUITES = ("quick", "standard", "full")
+
+
+def request_of(
+    kernels: list[str] | None,
+    suite: str,
+    shape: list[str] | None,
+    dtype: list[str] | None,
+    direction: list[str] | None,
+    device: str,
+    implementation: list[str] | None,
+    budget: str | None,
+    rounds: int | None,
+    seed: int,
+) -> Request:
+    """Check the options that can be checked without torch; raises `Stop` with a sentence."""
+    if suite not in SUITES:
+        raise Stop(f"There is no suite {suite!r}; suites are {', '.join(SUITES)}.", Exit.USAGE)
+    axes = parse_shape(shape or [])
+    wanted = ",".join(implementation or [])
+    quick = suite == "quick" and not axes
+    whole_quick_suite = quick and not kernels and rounds is None
+    return Request(
+        kernels=list(kernels or []),
+        suite=suite,
+        axes=axes,
+        dtypes=parse_dtypes(dtype or []),
+        directions=parse_directions(direction or []),
+        device=check_device(device),
+        implementations=[name.strip() for name in wanted.split(",") if name.strip()],
+        compile=not quick or "compile" in wanted,
+        budget_s=parse_duration(budget) or (measuring.QUICK_BUDGET_S if whole_quick_suite else None),
+        group_s=3.0 if quick else 6.0,
+        rounds=rounds,
+        seed=seed,
+        effort="quick" if quick else "full",
+    )
+
+
+def run(
+    request: Request,
+    out: Path | None,
+    resume: bool,
+    force: bool,
+    against: Path | None,
+    dry: bool,
+    all_points: bool,
+    as_json: bool,
+) -> None:
+    """Profile, report, and leave with the documented exit code."""
+    if resume and force:
+        raise Stop("--resume keeps a run and --force replaces it; choose one.", Exit.USAGE)
+    if dry:
+        _print_plan(measuring.dry_run(request), as_json)
+        return
+    base = reading.load_run(against) if against else None
+    made, folder, code = measuring.profile(request, out, resume, force)
+    reading.write_pages(made, folder)
+    if as_json:
+        print(json.dumps(made.model_dump(mode="json"), allow_nan=False))
+    else:
+        reading.show(made, all_points)
+    if base is not None:
+        gate = reading.print_comparison(base, made, across_machines=False, as_json=False, to_stderr=as_json)
+        code = exit_code([point.status for point in made.points], gate, Exit(code))
+    _say_next(made, folder, request)
+    raise typer.Exit(int(code))
+
+
+def _say_next(run: Run, folder: Path, request: Request) -> None:
+    """End by naming the files and the next command."""
+    say(f"\nWritten: {folder}/run.json" + (", report.html, roofline.svg" if (folder / "report.html").exists() else ""))
+    if run.state == "interrupted":
+        say(f"Interrupted; finish it with: {measuring.command_line()} --out {folder} --resume")
+    elif request.suite == "quick" and not request.axes:
+        say("Next: seqroof profile lstm_step --shape B=1:256:x2,I=2048,H=2048    how the LSTM walks up the roof")
+    else:
+        say(f"Next: seqroof report {folder} --html page.html    the page again, without measuring")
+
+
+def _print_plan(groups: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"groups": groups}))
+        return
+    table = Table(title=f"{len(groups)} groups; nothing was run", title_justify="left", box=None, pad_edge=False)
+    for heading in ("kernel", "shape", "dtype", "direction"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("FLOPs", "bytes", "memory"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("implementations", overflow="fold")
+    for group in groups:
+        sizes = ",".join(f"{name}={value}" for name, value in group["shape"].items())
+        work = group["work"]
+        cells = [group["kernel"], sizes, group["dtype"], group["direction"], si(work["flops"], "FLOP")]
+        cells += [si(work["compulsory_bytes"], "B"), binary_bytes(group["memory_bytes"])]
+        table.add_row(*map(escape, [*cells, " ".join(group["implementations"]) or "none runs here"]))
+    Console().print(table)
+
+
+def run_verify(request: Request, as_json: bool) -> None:
+    """Verify, print a line for every case, and leave with the documented exit code."""
+    points = measuring.verify(request)
+    if as_json:
+        print(json.dumps({"points": [_verified(point) for point in points]}, allow_nan=False))
+    else:
+        _print_verified(points)
+    raise typer.Exit(int(exit_code([point.status for point in points])))
+
+
+def _verified(point: Point) -> dict[str, Any]:
+    fields = {"kernel", "implementation", "shape", "dtype", "direction", "status", "reason", "correctness"}
+    return point.model_dump(mode="json", include=fields)
+
+
+def _print_verified(points: list[Point]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("kernel", "implementation", "shape", "dtype", "direction"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("error", justify="right", no_wrap=True)
+    table.add_column("allowed", justify="right", no_wrap=True)
+    table.add_column("verdict", overflow="fold")
+    for point in points:
+        if point.status == "skipped":
+            continue
+        known = point.correctness
+        error = f"{known.max_error:.2g}" if known and known.max_error is not None else "-"
+        allowed = f"{known.allowed_max:.2g}" if known and known.allowed_max is not None else "-"
+        verdict = point.reason if point.status == "ok" and point.reason else f"{point.status} {point.reason}".strip()
+        cells = (point.kernel, point.implementation, point.shape_text, point.dtype, point.direction, error, allowed, verdict)
+        table.add_row(*map(escape, cells))
+    Console().print(table)
+    skipped = [point for point in points if point.status == "skipped"]
+    for reason in dict.fromkeys(point.reason for point in skipped):
+        count = sum(point.reason == reason for point in skipped)
+        print(f"skipped, {count} cases: {reason}")
+    bad = [point for point in points if point.status not in ("ok", "skipped")]
+    print(f"{sum(point.status == 'ok' for point in points)} ok, {len(bad)} failed, {len(skipped)} skipped")

@@ -1,0 +1,83 @@
+"""Progress on stderr: one live line on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from seqroof.roofline.record import Point
+
+# In a pipe, one line for so many groups at most, and one whenever a stage begins.
+PLAIN_EVERY_S = 10.0
+
+
+class Reporter:
+    """Watches a session. Use as a context manager; silent when `quiet`."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
+        self.live = self.console.is_terminal and not quiet
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.live,
+        )
+        self.task = self.progress.add_task("starting", total=None)
+        self.total = 0
+        self.done = 0
+        self.started = time.monotonic()
+        self.last_line = 0.0
+
+    def __enter__(self) -> Reporter:
+        """Start the live line."""
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Remove the live line."""
+        self.progress.stop()
+
+    def stage(self, text: str) -> None:
+        """Show what is going on outside the groups."""
+        self.progress.update(self.task, description=escape(text))
+        if not self.live and ":" not in text:
+            self._line(text)
+
+    def planned(self, groups: list[dict[str, Any]]) -> None:
+        """Set the length of the bar."""
+        self.total = len(groups)
+        self.progress.update(self.task, total=len(groups))
+
+    def group(self, index: int, group: dict[str, Any], detail: str) -> None:
+        """Show the group and what is done with it."""
+        sizes = ",".join(f"{name}={value}" for name, value in group["shape"].items())
+        self.progress.update(
+            self.task, description=escape(f"{group['kernel']} {group['dtype']} {sizes[:28]}  {detail}")
+        )
+
+    def finished(self, index: int, points: list[Point]) -> None:
+        """Advance the bar; in a pipe, print a line now and then."""
+        self.done += 1
+        self.progress.update(self.task, completed=self.done)
+        if not self.live and (time.monotonic() - self.last_line > PLAIN_EVERY_S or self.done == self.total):
+            left_s = (time.monotonic() - self.started) / self.done * (self.total - self.done)
+            self._line(f"{self.done} of {self.total} groups, about {left_s:.0f} s left")
+
+    def _line(self, text: str) -> None:
+        self.last_line = time.monotonic()
+        self.console.print(f"seqroof: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print a sentence on stderr."""
+    print(text, file=sys.stderr)

@@ -1,0 +1,173 @@
+"""The verbs that read results: report, compare, ceilings --show. They need neither torch nor triton."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from seqroof.roofline.machine import Machine
+from seqroof.roofline.record import Run
+from seqroof.roofline.store import RunFileError, load, write_atomically
+
+from .exits import Exit, Stop
+from .progress import say
+
+FORMATS = ("table", "md", "csv", "json")
+
+
+def load_run(path: Path) -> Run:
+    """Read a run; an unreadable one ends the command with a sentence."""
+    try:
+        return load(path)
+    except RunFileError as error:
+        raise Stop(str(error), Exit.USAGE) from error
+
+
+def ascii_only() -> bool:
+    """Whether stdout cannot show more than ASCII."""
+    encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
+    return not encoding.startswith("utf") or os.environ.get("TERM") == "dumb"
+
+
+def show(run: Run, all_points: bool = False) -> None:
+    """Print the table and the chart."""
+    from seqroof.roofline import table, terminal_chart
+
+    console = Console(highlight=False)
+    table.render(run, console, all_points)
+    print(terminal_chart.render(run, width=min(console.width, 120), ascii=ascii_only()))
+
+
+def write_pages(run: Run, folder: Path) -> None:
+    """Write page and chart beside a run; without the report extra, say how to make them elsewhere."""
+    try:
+        from seqroof.roofline import chart, page
+
+        write_atomically(folder / "report.html", page.render([run]).encode())
+        write_atomically(folder / "roofline.svg", chart.to_svg([run]).encode())
+    except ImportError:
+        say(
+            "seqroof: no page and chart here, because the report extra is not installed (pip install 'seqroof[report]'); "
+            f"make them anywhere with: seqroof report {folder} --html page.html"
+        )
+
+
+def report(paths: list[Path], files: dict[str, Path | None], format: str, all_points: bool, force: bool) -> None:
+    """Render runs into the files asked for, or onto the terminal."""
+    if format not in FORMATS:
+        raise Stop(f"There is no format {format!r}; formats are {', '.join(FORMATS)}.", Exit.USAGE)
+    wanted = {kind: path for kind, path in files.items() if path is not None}
+    for path in wanted.values():
+        _check_writable(path, force)
+    runs = [load_run(path) for path in paths]
+    for kind, path in wanted.items():
+        _write(kind, path, runs)
+    if not wanted or format != "table":
+        for run in runs:
+            _print_run(run, format, all_points)
+
+
+def _check_writable(path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise Stop(f"{path} exists; add --force to replace it.", Exit.USAGE)
+    if not os.access(path.parent if path.parent != Path() else Path("."), os.W_OK):
+        raise Stop(f"{path} cannot be written; choose another folder.", Exit.USAGE)
+
+
+def _write(kind: str, path: Path, runs: list[Run]) -> None:
+    from seqroof.roofline import chart, page
+
+    makers: dict[str, Any] = {"html": page.render, "svg": chart.to_svg, "png": chart.to_png, "pdf": chart.to_pdf}
+    try:
+        content = makers[kind](runs)
+    except ImportError as error:
+        raise Stop(f"{error}", Exit.NO_DEVICE) from error
+    write_atomically(path, content.encode() if isinstance(content, str) else content)
+    say(f"seqroof: written {path}")
+
+
+def _print_run(run: Run, format: str, all_points: bool) -> None:
+    from seqroof.roofline import export
+
+    if format == "table":
+        show(run, all_points)
+    else:
+        maker = {"md": export.markdown, "csv": export.csv, "json": export.json}[format]
+        print(maker(run).rstrip("\n"))
+
+
+def compare(base: Path, new: Path, across_machines: bool, as_json: bool) -> int:
+    """Compare two runs; returns the exit code."""
+    return int(print_comparison(load_run(base), load_run(new), across_machines, as_json))
+
+
+def print_comparison(base: Run, new: Run, across_machines: bool, as_json: bool, to_stderr: bool = False) -> Exit:
+    """Print a comparison; the exit code is 1 when a point became slower."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from seqroof.roofline.compare import compare_runs, geometric_mean, same_machine
+
+    same = same_machine(base, new)
+    if not same and not across_machines:
+        raise Stop(
+            f"{base.machine.name} and {new.machine.name} are different machines or set-ups, so ratios would compare "
+            "machines; add --across-machines to see them all the same.",
+            Exit.NO_DEVICE,
+        )
+    found, single = compare_runs(base, new)
+    overall = geometric_mean(found)
+    if as_json:
+        rows = [{"key": c.point.key, "ratio": c.ratio, "low": c.low, "high": c.high, "verdict": c.verdict} for c in found]
+        print(json.dumps({"points": rows, "only_in_one": single, "overall_ratio": overall, "same_machine": same}))
+    else:
+        console = Console(stderr=to_stderr, highlight=False)
+        table = Table(box=None, pad_edge=False)
+        for heading in ("point", "new / base time (measured)", "verdict"):
+            table.add_column(heading, overflow="fold")
+        for c in found:
+            table.add_row(escape(c.point.key), f"{c.ratio:.3f}  [{c.low:.3f}, {c.high:.3f}]".replace("[", r"\["), c.verdict)
+        console.print(table)
+        if overall is not None:
+            console.print(f"{len(found)} points, geometric mean of the ratios {overall:.3f}")
+        if any(c.verdict == "AMBIGUOUS" for c in found):
+            console.print("AMBIGUOUS: the intervals are too wide to decide; measure both again with --rounds 40.")
+        if single:
+            console.print(f"{len(single)} points are in one of the runs only.")
+        if not same:
+            console.print("Compared across machines: read the ratios as a comparison of machines, not of kernels.")
+    return Exit.GATE_FAILED if any(c.verdict == "SLOWER" for c in found) else Exit.OK
+
+
+def show_ceilings(file: Path | None, as_json: bool) -> None:
+    """Print stored roofs: the given file, or the newest of those measured before."""
+    from seqroof.roofline import table
+
+    machine = _read_machine(file or _newest_ceilings())
+    if as_json:
+        print(machine.model_dump_json())
+    else:
+        table.ceilings(machine.ceilings, Console(highlight=False))
+
+
+def _newest_ceilings() -> Path:
+    runs = Path("seqroof-runs")
+    files = [*runs.glob("ceilings/*.json"), *runs.glob("*/run.json")]
+    if not files:
+        raise Stop("No roofs were measured here yet; run `seqroof ceilings`.", Exit.USAGE)
+    return max(files, key=lambda path: path.stat().st_mtime)
+
+
+def _read_machine(path: Path) -> Machine:
+    if path.name == "run.json":
+        return load_run(path).machine
+    try:
+        return Machine.model_validate_json(path.read_text())
+    except (OSError, ValidationError) as error:
+        raise Stop(f"{path} is damaged; measure again with `seqroof ceilings`.", Exit.USAGE) from error

@@ -1,0 +1,96 @@
+"""The small languages of the command line: sizes and sweeps, dtypes, durations."""
+
+from __future__ import annotations
+
+import re
+
+from .exits import Exit, Stop
+
+DTYPES = {"fp32": "fp32", "float32": "fp32", "float": "fp32", "tf32": "tf32", "fp16": "fp16", "float16": "fp16"}
+DTYPES |= {"half": "fp16", "bf16": "bf16", "bfloat16": "bf16"}
+# A sweep of more values is almost certainly a typing error.
+MOST_VALUES = 1000
+
+_SYNTAX = "write sizes as B=1:64:x2,T=128|512,H=768 (a value, a list a|b, a range a:b:xk or a:b:+k)"
+
+
+def _usage(text: str) -> Stop:
+    return Stop(text, Exit.USAGE)
+
+
+def parse_shape(texts: list[str]) -> dict[str, list[int]]:
+    """Read `B=1:64:x2,T=128|512,H=768` into values by size; raises `Stop` with a sentence."""
+    axes: dict[str, list[int]] = {}
+    for part in ",".join(texts).split(","):
+        if not part.strip():
+            continue
+        name, equals, values = part.strip().partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name) or not values:
+            raise _usage(f"--shape: {part.strip()!r} is no size; {_SYNTAX}.")
+        if name in axes:
+            raise _usage(f"--shape: {name} is given twice; give several values as {name}=1|2.")
+        axes[name] = [value for piece in values.split("|") for value in _values(name, piece)]
+    if texts and not axes:
+        raise _usage(f"--shape is empty; {_SYNTAX}.")
+    return axes
+
+
+def _values(name: str, piece: str) -> list[int]:
+    if match := re.fullmatch(r"-?\d+", piece):
+        return [_positive(name, int(piece))]
+    match = re.fullmatch(r"(\d+):(\d+):([x+])(\d+)", piece)
+    if not match:
+        raise _usage(f"--shape: {name}={piece} cannot be read; {_SYNTAX}.")
+    first, last, step = _positive(name, int(match[1])), int(match[2]), int(match[4])
+    if last < first or (match[3] == "x" and step < 2) or step < 1:
+        raise _usage(f"--shape: the range {name}={piece} never ends; the second number must be larger, the step too.")
+    values = []
+    while first <= last and len(values) <= MOST_VALUES:
+        values.append(first)
+        first = first * step if match[3] == "x" else first + step
+    if len(values) > MOST_VALUES:
+        raise _usage(f"--shape: the range {name}={piece} has more than {MOST_VALUES} values; use a larger step.")
+    return values
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 0:
+        raise _usage(f"--shape: {name}={value} is negative; sizes are whole numbers from 1 on.")
+    return value
+
+
+def parse_dtypes(texts: list[str]) -> list[str]:
+    """Read `fp32,bfloat16` into the names of the record; raises `Stop` with a sentence."""
+    names = [name.strip() for name in ",".join(texts).split(",") if name.strip()]
+    for name in names:
+        if name not in DTYPES:
+            raise _usage(f"There is no dtype {name!r}; dtypes are fp32, tf32, fp16 and bf16 (or the names torch uses).")
+    return list(dict.fromkeys(DTYPES[name] for name in names))
+
+
+def parse_duration(text: str | None) -> float | None:
+    """Read `90`, `60s`, `5m` or `1h` into seconds; raises `Stop` with a sentence."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", text.strip())
+    if not match or float(match[1]) <= 0:
+        raise _usage(f"--budget: {text!r} is no duration; write it as 60s, 5m or 1h.")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[match[2]]
+
+
+def parse_directions(texts: list[str]) -> list[str]:
+    """Read `forward,both`; raises `Stop` with a sentence."""
+    names = [name.strip() for name in ",".join(texts).split(",") if name.strip()]
+    for name in names:
+        if name not in ("forward", "backward", "both"):
+            raise _usage(
+                f"There is no direction {name!r}; directions are forward, backward and both (one training step)."
+            )
+    return list(dict.fromkeys(names)) or ["forward"]
+
+
+def check_device(text: str) -> str:
+    """Accept auto, cpu, cuda and cuda:N; raises `Stop` with a sentence."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise _usage(f"There is no device {text!r}; devices are auto, cpu and cuda:N.")
+    return text
