@@ -31,12 +31,12 @@ def wanted(project: dict, with_report: bool) -> list[str]:
 
 
 def pip_line(lines: list[str], python: str, machine: str, folder: Path) -> list[str]:
-    """The `pip download` command for another Python (such as 3.12) on Linux with glibc on `machine` (such as x86_64)."""
+    """The `pip download` command for another Python (such as 3.12) on glibc Linux and `machine` (such as x86_64)."""
     platforms = [f"manylinux_{version}_{machine}" for version in GLIBC] + [f"manylinux2014_{machine}"]
     target = ["--python-version", python, "--implementation", "cp"]
     target += [word for platform in platforms for word in ("--platform", platform)]
     pins = ["--constraint", str(ROOT / "tests" / "constraints.txt")]
-    fetch = ["download", "--quiet", "--only-binary=:all:", "--dest", str(folder)]
+    fetch = ["download", "--quiet", "--quiet", "--only-binary=:all:", "--dest", str(folder)]
     return [sys.executable, "-P", "-m", "pip", *fetch, *target, *pins, *lines]
 
 

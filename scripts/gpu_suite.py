@@ -1,0 +1,258 @@
+"""Does everything that waits for a GPU, in pieces, the most worthwhile first, and keeps what was measured.
+
+    scripts/gpu_suite                       # all pieces that this commit has not got yet
+    scripts/gpu_suite --only ceilings       # one of them
+    scripts/gpu_suite --budget 25m          # start no piece that may outlast 25 minutes
+
+Each piece is a process of its own with a time limit and a log, so one that hangs or crashes costs only itself. Results
+go to `results/<machine>-<date>/`; `manifest.json` there says what ran, of which commit, how it ended and how long it
+took. Nothing here changes clocks, power limits or modes of the device, and nothing resets it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from seqroof.scripts.environment import ROOT, SEQROOF, has_nvidia_gpu
+
+GRACE_S = 10  # between asking a piece to stop and killing it: time to write down what it has measured
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One process of the suite. `{out}` in an argument is the folder of the run."""
+
+    name: str
+    why: str
+    limit_s: float
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a piece ended: `ok`, `failed`, `timed out`, `interrupted` or `waits` (not started)."""
+
+    status: str
+    seconds: float = 0.0
+    exit_code: int | None = None
+    log: str | None = None
+
+
+def _seqroof(*words: str) -> tuple[str, ...]:
+    return (sys.executable, *SEQROOF, *words)
+
+
+def _profile(kernel: str, suite: str = "standard") -> tuple[str, ...]:
+    return _seqroof(
+        "profile",
+        *kernel.split(),
+        "--suite",
+        suite,
+        "--device",
+        "cuda:0",
+        "--out",
+        f"{{out}}/{kernel or suite}",
+        "--force",
+    )
+
+
+# In order of worth: what is wrong makes every number after it worthless, and the ceilings are what numbers are held to.
+PIECES = (
+    Piece("tests", "the tests that need a GPU", 600, (sys.executable, "-P", "-m", "pytest", "tests/gpu")),
+    Piece("verify", "every implementation against its reference", 600, _seqroof("verify", "--device", "cuda:0")),
+    Piece("ceilings", "what this machine can do at most", 300, _seqroof("ceilings", "--device", "cuda:0", "--json")),
+    Piece("lstm_step", "the LSTM over batch sizes", 480, _profile("lstm_step")),
+    Piece("attention", "attention over lengths", 480, _profile("attention")),
+    Piece("gated_conv", "the gated convolution over lengths", 480, _profile("gated_conv")),
+    Piece("quick", "all kernels, as a first run shows them", 300, _profile("", "quick")),
+)
+
+
+def run_piece(piece: Piece, out: Path, limit_s: float) -> Outcome:
+    """Run one piece with its output in a log; a piece past its limit is stopped with everything it started."""
+    log = out / f"{piece.name}.log"
+    command = [word.replace("{out}", str(out)) for word in piece.command]
+    start = time.monotonic()
+    with log.open("w") as sink:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            code = process.wait(limit_s)
+            status = "ok" if code == 0 else "failed"
+        except subprocess.TimeoutExpired:
+            code, status = _stop(process), "timed out"
+        except KeyboardInterrupt:
+            code, status = _stop(process), "interrupted"
+    return Outcome(status, round(time.monotonic() - start, 1), code, log.name)
+
+
+def _stop(process: subprocess.Popen) -> int:
+    """End a piece and its children: ask, wait, then kill. The piece leads a process group of its own."""
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
+
+
+def run_suite(pieces: tuple[Piece, ...], out: Path, facts: dict, budget_s: float) -> dict[str, Outcome]:
+    """Run the pieces in order within the budget; `out/manifest.json` is rewritten after each.
+
+    `facts` is what the manifest says of the run as a whole (commit, machine, date). A piece whose limit does not fit
+    into what is left of the budget waits, and a shorter one after it may still run.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    outcomes = _recorded(out, facts["commit"])
+    end = time.monotonic() + budget_s
+    for piece in pieces:
+        if piece.limit_s > end - time.monotonic():
+            outcomes[piece.name] = Outcome("waits")
+        else:
+            print(f"{piece.name}: {piece.why} (at most {piece.limit_s / 60:.0f} min)", file=sys.stderr, flush=True)
+            outcomes[piece.name] = run_piece(piece, out, piece.limit_s)
+        _write_manifest(out, facts, outcomes)
+        if outcomes[piece.name].status == "interrupted":
+            break
+    return outcomes
+
+
+def _recorded(folder: Path, commit: str) -> dict[str, Outcome]:
+    """The outcomes in a folder's manifest if it belongs to this commit; nothing otherwise."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        if manifest["commit"] != commit:
+            return {}
+        return {name: Outcome(**outcome) for name, outcome in manifest["pieces"].items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        print(f"{folder / MANIFEST} is damaged ({error}) and is not counted.", file=sys.stderr)
+        return {}
+
+
+def _write_manifest(out: Path, facts: dict, outcomes: dict[str, Outcome]) -> None:
+    manifest = {**facts, "pieces": {name: asdict(outcome) for name, outcome in outcomes.items()}}
+    fresh = out / f"{MANIFEST}.new"
+    fresh.write_text(json.dumps(manifest, indent=2) + "\n")
+    fresh.replace(out / MANIFEST)
+
+
+def finished(folders: list[Path], commit: str) -> set[str]:
+    """The pieces recorded as ok for this commit in any of the folders. A changed tree counts as no commit."""
+    if commit == "unknown" or commit.endswith("-changed"):
+        return set()
+    runs = [_recorded(folder, commit) for folder in folders]
+    return {name for run in runs for name, outcome in run.items() if outcome.status == "ok"}
+
+
+def new_folder(results: Path, machine: str, date: str, commit: str) -> Path:
+    """Where a run goes: `<machine>-<date>`, numbered on where another commit was measured on the same day."""
+    folder, number = results / f"{machine}-{date}", 1
+    while folder.exists() and not _recorded(folder, commit):
+        number += 1
+        folder = results / f"{machine}-{date}-{number}"
+    return folder
+
+
+def commit_of_tree() -> str:
+    """The commit of the checkout, with `-changed` when files outside `results/` differ; `unknown` without git."""
+
+    def git(*words: str) -> str | None:
+        try:
+            answer = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True)
+        except OSError:
+            return None
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return "unknown"
+    return f"{commit}-changed" if git("status", "--porcelain", "--", ".", ":!results") else commit
+
+
+def machine_name() -> str:
+    """The GPU's name as a folder name, such as `nvidia-h200`; `gpu` where nvidia-smi does not say."""
+    try:
+        words = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        listing = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return "gpu"
+    first = (listing.stdout.splitlines() or ["gpu"])[0] if listing.returncode == 0 else "gpu"
+    return re.sub(r"[^a-z0-9]+", "-", first.lower()).strip("-")
+
+
+def seconds(text: str) -> float:
+    """A duration such as `90`, `90s` or `25m`, in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration; write 90s, 25m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def table(pieces: tuple[Piece, ...], outcomes: dict[str, Outcome]) -> str:
+    """The pieces and how they ended, one line each."""
+    rows = [("piece", "status", "time", "")]
+    for piece in pieces:
+        outcome = outcomes.get(piece.name, Outcome("waits"))
+        spent = f"{outcome.seconds:.0f} s" if outcome.seconds else "-"
+        last = outcome.log if outcome.log and outcome.status != "ok" else piece.why
+        rows.append((piece.name, outcome.status, spent, last))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]).rstrip() for row in rows
+    )
+
+
+def _choices(words: list[str] | None) -> argparse.Namespace:
+    names = [piece.name for piece in PIECES]
+    parser = argparse.ArgumentParser(prog="scripts/gpu_suite", description="Do everything that waits for a GPU.")
+    parser.add_argument("--only", metavar="PIECE,...", help=f"some of: {', '.join(names)}; runs them even if recorded")
+    parser.add_argument("--list", action="store_true", help="print the pieces and what is recorded, and run nothing")
+    parser.add_argument("--out", type=Path, help="the folder for results (results/<machine>-<date>)")
+    parser.add_argument("--budget", type=seconds, default=float("inf"), metavar="TIME", help="such as 25m; no limit")
+    parser.add_argument("--commit", help="the commit, for a copy of the tree that has no git")
+    choices = parser.parse_args(words)
+    unknown = set(choices.only.split(",")) - set(names) if choices.only is not None else set()
+    if unknown:
+        parser.error(f"no piece is named {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    return choices
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the suite; returns 0 when every piece is ok or waits, 1 when one failed, 130 when interrupted."""
+    choices = _choices(words)
+    has_gpu = has_nvidia_gpu()
+    machine = machine_name() if has_gpu else "gpu"
+    commit = choices.commit or commit_of_tree()
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    out = (choices.out or new_folder(ROOT / "results", machine, today, commit)).resolve()
+    done = finished([*sorted((ROOT / "results").glob(f"{machine}-*")), out], commit)
+    if choices.list or not has_gpu:
+        print(table(PIECES, {name: Outcome("ok") for name in done}))
+        if not has_gpu:
+            print("There is no NVIDIA GPU here: on a machine that has one, scripts/gpu_suite runs what waits.")
+        return 0
+    wanted = choices.only.split(",") if choices.only else [piece.name for piece in PIECES if piece.name not in done]
+    pieces = tuple(piece for piece in PIECES if piece.name in wanted)
+    outcomes = run_suite(pieces, out, {"commit": commit, "machine": machine, "date": today}, choices.budget)
+    print(table(PIECES, {**{name: Outcome("ok") for name in done}, **outcomes}))
+    print(f"results: {out}")
+    statuses = {outcome.status for outcome in outcomes.values()}
+    return 130 if "interrupted" in statuses else int(bool(statuses & {"failed", "timed out"}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
