@@ -1,0 +1,162 @@
+"""Places text on a chart so that no two texts overlap: greedy, in pixels, before anything is drawn.
+
+Pixels count from the top left corner of the plot. Widths are estimates that err to the wide side, because the font of
+the reader is not known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Align = Literal["left", "center", "right"]
+
+_ADVANCE = 0.66  # width of a character in units of the font size: digits of wide fonts such as Verdana take 0.64
+_LINE = 1.3  # height of a line in units of the font size
+_BLANK = 2.0  # least pixels between two texts
+_LEVELS = 16  # directions tried around a point
+_MERGE_RADII = (0.0, 7.0, 11.0, 16.0, 22.0, 30.0)  # points this close share a label when their own find no room
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def overlaps(self, other: Box) -> bool:
+        """Say whether two rectangles share any area."""
+        return (
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        )
+
+    def distance(self, x: float, y: float) -> float:
+        """Distance from a place to the nearest edge; 0 inside."""
+        return math.hypot(max(self.left - x, 0, x - self.right), max(self.top - y, 0, y - self.bottom))
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text centred vertically at y, and aligned to x."""
+
+    text: str
+    x: float
+    y: float
+    align: Align = "center"
+
+    def box(self, size: float) -> Box:
+        """The room this text needs at a font size in pixels, the blank around it included."""
+        width, height = len(self.text) * _ADVANCE * size, _LINE * size
+        left = self.x - {"left": 0.0, "center": width / 2, "right": width}[self.align]
+        return Box(left - _BLANK, self.y - height / 2, left + width + _BLANK, self.y + height / 2)
+
+
+@dataclass
+class Board:
+    """A plot of `width` x `height` pixels with what is already on it.
+
+    solid : texts and symbols, which no text may touch. soft : lines, which a text avoids where it can.
+    """
+
+    width: float
+    height: float
+    size: float
+    solid: list[Box] = field(default_factory=list)
+    soft: list[Box] = field(default_factory=list)
+
+    def line(self, x0: float, y0: float, x1: float, y1: float) -> None:
+        """Note a straight line as soft obstacle, in pieces of a few pixels."""
+        pieces = max(1, int(max(abs(x1 - x0), abs(y1 - y0)) / 5))
+        for index in range(pieces + 1):
+            x, y = x0 + (x1 - x0) * index / pieces, y0 + (y1 - y0) * index / pieces
+            self.soft.append(Box(x - 1, y - 1, x + 1, y + 1))
+
+    def symbol(self, x: float, y: float, radius: float) -> None:
+        """Note a symbol as solid obstacle."""
+        self.solid.append(Box(x - radius, y - radius, x + radius, y + radius))
+
+    def place(self, candidates: Iterable[Label]) -> Label | None:
+        """Put the first candidate that is free of lines, else the first that is free at all; None when all clash."""
+        fallback = None
+        for label in candidates:
+            box = label.box(self.size)
+            inside = box.left >= 0 and box.top >= 0 and box.right <= self.width and box.bottom <= self.height
+            if not inside or any(box.overlaps(other) for other in self.solid):
+                continue
+            if not any(box.overlaps(other) for other in self.soft):
+                self.solid.append(box)
+                return label
+            fallback = fallback or label
+        if fallback:
+            self.solid.append(fallback.box(self.size))
+        return fallback
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point on the chart, in pixels, and the text that names it."""
+
+    x: float
+    y: float
+    text: str
+
+
+def around(mark: Mark, distances: Sequence[float] = (11, 15, 20, 26, 32)) -> Iterator[Label]:
+    """Candidates around a mark, the nearest first; to the right, above and below before the left."""
+    for distance in distances:
+        for index in range(_LEVELS):
+            turn = (index + 1) // 2 * (-1) ** index
+            angle = 2 * math.pi * turn / _LEVELS - math.pi / 4
+            wide = distance + max(len(mark.text) - 2, 0) * 3  # long texts need more way to the side than up
+            yield Label(mark.text, mark.x + wide * math.cos(angle), mark.y + distance * math.sin(angle))
+
+
+def label_marks(
+    board: Board, marks: Sequence[Mark], join: Callable[[Sequence[str]], str], reach: float
+) -> list[tuple[Label, list[str]]]:
+    """Label every mark, joining the texts of marks that lie together where there is no room for all.
+
+    join : makes one text of several (`join(["4", "5", "6"])` is "4-6").
+    reach : farthest edge of a label from each mark it names, in pixels.
+    Returns each label with the texts it stands for; marks that found no room are in none.
+    """
+    groups = [[mark] for mark in marks]
+    labels: list[tuple[Label, list[str]]] = []
+    for radius in _MERGE_RADII:
+        failed = []
+        for group in _merged(groups, radius):
+            texts = [mark.text for mark in group]
+            label = board.place(_for_group(group, join(texts), board.size, reach))
+            if label is None:
+                failed.append(group)
+            else:
+                labels.append((label, texts))
+        groups = failed
+    return labels
+
+
+def _merged(groups: list[list[Mark]], radius: float) -> list[list[Mark]]:
+    """Regroup all marks so that those of one group lie within a radius of each other; radius 0 keeps the groups."""
+    if not radius:
+        return groups
+    result: list[list[Mark]] = []
+    for mark in (mark for group in groups for mark in group):
+        near = next((g for g in result if all(math.hypot(m.x - mark.x, m.y - mark.y) <= radius for m in g)), None)
+        if near is None:
+            result.append([mark])
+        else:
+            near.append(mark)
+    return result
+
+
+def _for_group(group: list[Mark], text: str, size: float, reach: float) -> Iterator[Label]:
+    middle = Mark(sum(m.x for m in group) / len(group), sum(m.y for m in group) / len(group), text)
+    for label in around(middle):
+        box = label.box(size)
+        if all(box.distance(mark.x, mark.y) <= reach for mark in group):
+            yield label

@@ -1,0 +1,117 @@
+"""Decides what a roofline chart draws and where every text goes, before any chart is described."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from . import _geometry, _view
+from ._geometry import LogAxis, Roof
+from ._labels import Board, Label, Mark, label_marks
+from ._view import Row
+from .record import Run
+
+WIDTH, HEIGHT = 1040, 500  # fits a 1280 x 800 window together with the axes and the heading of the page
+TEXT = 11  # font size of every label; nothing on the chart is smaller
+REACH = 38.0  # a number stands at most this far from its point, in pixels
+
+_RADIUS = 6.0  # half a symbol and its outline
+_TICK = 7.0  # half the bar of a serial wall
+_SLIDES = 40  # places tried for the name of a roof, from its preferred end to the other
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is drawn, and where.
+
+    rows : the points, numbered. roofs : prefix ("A: " with several machines), roof, and its stretch of intensities.
+    labels : texts beside points, each with the numbers it stands for. roof_labels : names on the roofs.
+    """
+
+    rows: list[Row]
+    roofs: list[tuple[str, Roof, tuple[float, float]]]
+    labels: list[tuple[Label, list[str]]]
+    roof_labels: list[tuple[Label, Roof]]
+    x: LogAxis
+    y: LogAxis
+
+    def unlabelled(self) -> list[str]:
+        """Numbers of points that found no room for a label: pointing at them and the table still tell."""
+        named = {number for _, members in self.labels for number in members}
+        return [row.number for row in self.rows if row.number not in named]
+
+
+def lay_out(runs: Sequence[Run]) -> Layout:
+    """Choose axes, roofs and label places for all runs on one chart."""
+    rows = [row for row in _view.rows(runs) if row.number]
+    families = _roof_families(runs, rows)
+    every = [roof for _, roofs in families for roof in roofs]
+    x, y = _geometry.axes(rows, every, WIDTH, HEIGHT)
+    drawn = [
+        (prefix, roof, stretch)
+        for prefix, roofs in families
+        for roof in roofs
+        if (stretch := _geometry.segment(roof, roofs, x, y))
+    ]
+    board = Board(WIDTH, HEIGHT, TEXT)
+    for _, roof, (low, high) in drawn:
+        board.line(x.at(low), HEIGHT - y.at(roof.rate(low)), x.at(high), HEIGHT - y.at(roof.rate(high)))
+    labels = _place_numbers(board, rows, x, y)
+    return Layout(rows, drawn, labels, _place_roof_names(board, drawn, x, y), x, y)
+
+
+def _roof_families(runs: Sequence[Run], rows: Sequence[Row]) -> list[tuple[str, list[Roof]]]:
+    """The roofs of every machine once, with the letter of its first run where there are several machines."""
+    first: dict[str, int] = {}
+    for index, run in enumerate(runs):
+        first.setdefault(run.machine.id, index)
+    result = []
+    for machine_id, index in first.items():
+        dtypes = {row.point.dtype for row in rows if runs[row.run].machine.id == machine_id}
+        prefix = f"{_view.run_letter(index)}: " if len(first) > 1 else ""
+        result.append((prefix, _geometry.roofs(runs[index].machine, dtypes)))
+    return result
+
+
+def _place_numbers(board: Board, rows: Sequence[Row], x: LogAxis, y: LogAxis) -> list[tuple[Label, list[str]]]:
+    marks = {row.number: _mark(row, x, y) for row in rows}
+    for row, mark in zip(rows, marks.values()):
+        board.symbol(mark.x, mark.y, _RADIUS)
+        if serial := _geometry.serial_rate(row):
+            height = HEIGHT - y.at(serial)
+            board.line(mark.x - _TICK, height, mark.x + _TICK, height)
+    for walk in _view.walks(rows):
+        for before, after in pairwise(marks[row.number] for row in walk.rows):
+            board.line(before.x, before.y, after.x, after.y)
+    return label_marks(board, list(marks.values()), _view.ranges, REACH)
+
+
+def _mark(row: Row, x: LogAxis, y: LogAxis) -> Mark:
+    intensity, rate = _geometry.coordinates(row)
+    return Mark(x.at(intensity), HEIGHT - y.at(rate), row.number)
+
+
+def _place_roof_names(board: Board, drawn: list, x: LogAxis, y: LogAxis) -> list[tuple[Label, Roof]]:
+    result = []
+    for prefix, roof, stretch in drawn:
+        text = f"{prefix}{roof.name} {roof.text}, {roof.provenance}"
+        label = board.place(_along(roof, stretch, text, x, y))
+        if label:
+            result.append((label, roof))
+    return result
+
+
+def _along(roof: Roof, stretch: tuple[float, float], text: str, x: LogAxis, y: LogAxis) -> Iterator[Label]:
+    """Places for the name of a roof: above and below a flat one from the right, beside a slope from its foot."""
+    left, right = x.at(stretch[0]), x.at(stretch[1])
+    for step in range(_SLIDES):
+        if roof.wall == "compute":
+            place, height = right - 6 - step * (right - left) / _SLIDES, HEIGHT - y.at(roof.value)
+            yield Label(text, place, height - 9, "right")
+            yield Label(text, place, height + 10, "right")
+        else:
+            place = left + (right - left) * (0.1 + 0.85 * step / _SLIDES)
+            height = HEIGHT - y.at(roof.rate(x.value(place)))
+            yield Label(text, place - 10, height - 6, "right")
+            yield Label(text, place + 10, height + 8, "left")

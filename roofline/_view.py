@@ -1,0 +1,301 @@
+"""What table, charts, page and exports share: which points are shown, how they are numbered, and their names in words.
+
+A number beside a point on any chart is the number of its row in any table of the same runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from .record import Point, Run, Wall
+from .units import percent, seconds, si
+
+# Walls as readers see them. "serial" is the chain of steps that must wait for one another.
+WALL_NAMES: dict[Wall, str] = {"compute": "compute", "dram": "DRAM", "cache": "cache", "serial": "serial"}
+
+MEASURED = ("ok", "invalid")
+
+_SIZES_LIMIT = 20  # characters of differing sizes that may share a line with numbers
+
+DTYPE_ORDER = ("fp32", "tf32", "fp16", "bf16")
+
+NUMBERS_NOTE = (
+    "Measured: time and rates; time is the median with its interval. Modelled: walls and percentages, from the counted "
+    "work against the ceilings below: "
+    "“machine” is the share of what the best possible implementation reaches, “design” of what this "
+    "implementation's own design allows. A wall written “a ≈ b” means that b is within 10 % of a."
+)
+
+METHOD_NOTE = (
+    "Results are checked against a float64 reference before they are timed. One-step kernels are timed cold (caches "
+    "flushed before each call) and sequences warm, because their later steps find warm caches whatever was flushed."
+)
+
+
+class MissingExtra(Exception):
+    """An optional package is not installed. The text says which command installs it."""
+
+    def __init__(self, package: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package}, which is not installed. "
+            "Install it with: pip install 'seqroof[report]'"
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """A point with its place in the report.
+
+    number : the label beside it on charts ("7", or "B7" in the second of several runs); empty when it is on no chart.
+    run : the index of its run.
+    """
+
+    number: str
+    run: int
+    point: Point
+
+
+def clean(text: str) -> str:
+    """Replace control characters, so that no name can move the cursor, colour a terminal or break a line."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def on_chart(point: Point) -> bool:
+    """Say whether a point has both coordinates of a roofline chart and a result that may be scored."""
+    return (
+        point.status == "ok"
+        and point.headline
+        and point.time_s is not None
+        and point.achieved is not None
+        and point.achieved.flops_per_s > 0
+        and point.intensity is not None
+        and (point.intensity.compulsory or 0) > 0
+    )
+
+
+def rows(runs: Sequence[Run]) -> list[Row]:
+    """All points of all runs in reading order, numbered where a chart shows them."""
+    result = []
+    for index, run in enumerate(runs):
+        prefix = run_letter(index) if len(runs) > 1 else ""
+        count = 0
+        for point in sorted(run.points, key=reading_order):
+            count += on_chart(point)
+            result.append(Row(f"{prefix}{count}" if on_chart(point) else "", index, point))
+    return result
+
+
+def run_letter(index: int) -> str:
+    """Name a run among several: A, B, ... Z, then AA, BB, ..."""
+    turn, letter = divmod(index, 26)
+    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[letter] * (turn + 1)
+
+
+def reading_order(point: Point) -> tuple:
+    """Sort key: kernel, direction, sizes, dtype, implementation, then the headline before its repetitions."""
+    dtype = DTYPE_ORDER.index(point.dtype) if point.dtype in DTYPE_ORDER else len(DTYPE_ORDER)
+    sizes = tuple(sorted(point.shape.items(), key=lambda item: item[0] == "B"))
+    return (point.kernel, point.direction, sizes, dtype, point.implementation, not point.headline, point.cache)
+
+
+def sections(of: Sequence[Row]) -> list[tuple[str, list[tuple[Row, str]]]]:
+    """Put rows under headings that hold their common sizes, so that only the differing sizes stand in each row.
+
+    Returns (heading, [(row, its own sizes), ...]) for each kernel, direction, cache state and clock, split further
+    where the differing sizes would be too long for a column.
+    """
+    ordered = sorted(of, key=lambda row: (row.run, *_group_key(row.point)))
+    groups = groupby(ordered, key=lambda row: (row.run, *_group_key(row.point)))
+    return [section for _, group in groups for section in _split_section(list(group))]
+
+
+def _group_key(point: Point) -> tuple[str, ...]:
+    return (point.kernel, point.direction, point.cache, point.clock, ",".join(point.shape))
+
+
+def _split_section(group: list[Row]) -> list[tuple[str, list[tuple[Row, str]]]]:
+    shapes = [row.point.shape for row in group]
+    common = {name: size for name, size in shapes[0].items() if all(shape[name] == size for shape in shapes)}
+    differing = [sizes_text({n: s for n, s in shape.items() if n not in common}) for shape in shapes]
+    if max(map(len, differing)) > _SIZES_LIMIT:
+        parts = groupby(group, key=lambda row: row.point.shape_text)
+        return [section for _, part in parts for section in _split_section(list(part))]
+    point = group[0].point
+    heading = f"{point.kernel} {point.direction}, {point.cache} ({point.clock}) {sizes_text(common)}"
+    return [(clean(heading.rstrip()), list(zip(group, differing)))]
+
+
+def sizes_text(shape: dict[str, int]) -> str:
+    """Write sizes as they are typed: "B=1,I=64"."""
+    return clean(",".join(f"{name}={size}" for name, size in shape.items()))
+
+
+def wall_text(wall: Wall | None, contested_with: Wall | None = None) -> str:
+    """Write a wall, with the one that contests it: "DRAM ≈ serial"."""
+    if wall is None:
+        return "-"
+    return WALL_NAMES[wall] + (f" ≈ {WALL_NAMES[contested_with]}" if contested_with else "")
+
+
+def time_text(point: Point) -> str:
+    """Write the median time: "4.31 ms"."""
+    return seconds(point.time_s.median) if point.time_s else "-"
+
+
+def interval_text(point: Point) -> str:
+    """Write the larger half of the interval of the median: "±0.9 %"."""
+    if point.time_s is None:
+        return ""
+    t = point.time_s
+    return f"±{percent(max(t.high - t.median, t.median - t.low) / t.median)}"
+
+
+def machine_text(point: Point) -> str:
+    """Write the share of the best possible implementation on this machine."""
+    return percent(point.best_fraction.value if point.best_fraction else None)
+
+
+def design_text(point: Point) -> str:
+    """Write the share of what this implementation's design allows."""
+    return percent(point.attainable_fraction.value if point.attainable_fraction else None)
+
+
+def rate_text(point: Point) -> str:
+    """Write the rate reached, in the unit of the wall: bytes where a memory binds, operations otherwise."""
+    if point.achieved is None:
+        return "-"
+    if point.best_bound in ("dram", "cache") or not point.achieved.flops_per_s:
+        return si(point.achieved.bytes_per_s, "B/s")
+    return si(point.achieved.flops_per_s, "FLOP/s")
+
+
+def case_text(point: Point) -> str:
+    """Name a case without clock and cache: "B=1,I=64,H=64 bf16 forward"."""
+    return clean(f"{point.shape_text} {point.dtype}" + ("" if point.direction == "forward" else f" {point.direction}"))
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """Cases that ended the same way for the same reason: `lines` is one (kernel implementation, cases) each."""
+
+    status: str
+    reason: str
+    count: int
+    lines: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def unmeasured(points: Iterable[Point]) -> list[Unmeasured]:
+    """Group every point that has no result by status and reason, so that none is missing and none is repeated."""
+    groups: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
+    for point in sorted(points, key=reading_order):
+        if point.status not in MEASURED:
+            group = groups.setdefault((point.status, clean(point.reason) or "no reason was recorded"), {})
+            group.setdefault(clean(f"{point.kernel} {point.implementation}"), {})[case_text(point)] = None
+    return [
+        Unmeasured(status, reason, sum(map(len, group.values())), tuple((n, tuple(c)) for n, c in group.items()))
+        for (status, reason), group in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A warning once, with the names of the points that carry it."""
+
+    id: str
+    severity: str
+    cause: str
+    advice: str
+    points: tuple[str, ...]
+
+
+def advices(of: Sequence[Row]) -> list[Advice]:
+    """Each different warning once, in order of appearance."""
+    found: dict[tuple[str, str, str, str], list[str]] = {}
+    for row in of:
+        for warning in row.point.warnings:
+            name = row.number or clean(f"{row.point.kernel} {row.point.implementation} {case_text(row.point)}")
+            key = (clean(warning.id), warning.severity, clean(warning.cause), clean(warning.advice))
+            found.setdefault(key, []).append(name)
+    return [Advice(*key, tuple(dict.fromkeys(names))) for key, names in found.items()]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Points that differ only in their batch size B, in order of B: how a kernel climbs the roof."""
+
+    name: str
+    rows: tuple[Row, ...]
+
+    def changes(self) -> list[tuple[int, Wall, Wall]]:
+        """Where the model expects another wall: (first B behind it, wall before, wall from there on)."""
+        result = []
+        for before, after in zip(self.rows, self.rows[1:]):
+            old, new = before.point.bound, after.point.bound
+            if old and new and old != new:
+                result.append((after.point.shape["B"], old, new))
+        return result
+
+
+def walks(of: Sequence[Row]) -> list[Walk]:
+    """The batch sweeps among charted points: at least two batch sizes of one kernel, implementation and dtype."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in of:
+        point = row.point
+        if row.number and "B" in point.shape:
+            rest = tuple((name, size) for name, size in point.shape.items() if name != "B")
+            key = (
+                row.run,
+                point.kernel,
+                point.implementation,
+                point.dtype,
+                point.direction,
+                point.cache,
+                point.clock,
+                rest,
+            )
+            groups.setdefault(key, []).append(row)
+    result = []
+    for (_, kernel, implementation, dtype, direction, _, _, rest), members in groups.items():
+        if len({row.point.shape["B"] for row in members}) > 1:
+            sizes = ",".join(f"{name}={size}" for name, size in rest)
+            name = clean(
+                f"{kernel} {implementation} {dtype} {sizes}" + ("" if direction == "forward" else f" {direction}")
+            )
+            result.append(Walk(name, tuple(sorted(members, key=lambda row: row.point.shape["B"]))))
+    return result
+
+
+def next_command(run: Run) -> str:
+    """The command that is worth typing after this run."""
+    if run.suite in ("", "quick"):
+        return "seqroof profile --suite standard"
+    return "seqroof compare BASE NEW"
+
+
+def ranges(numbers: Sequence[str]) -> str:
+    """Join the numbers of rows, runs of neighbours shortened: "1-3,7". Letters in front are kept: "B1-3"."""
+    parts: list[list[str]] = []
+    for number in numbers:
+        if parts and _follows(parts[-1][-1], number):
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ",".join(_range(part) for part in parts)
+
+
+def _split(number: str) -> tuple[str, int]:
+    digits = number.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    return number[: len(number) - len(digits)], int(digits)
+
+
+def _follows(before: str, after: str) -> bool:
+    (run, number), (other, following) = _split(before), _split(after)
+    return run == other and following == number + 1
+
+
+def _range(part: Sequence[str]) -> str:
+    if len(part) == 1:
+        return part[0]
+    return f"{part[0]},{part[1]}" if len(part) == 2 else f"{part[0]}-{_split(part[-1])[1]}"

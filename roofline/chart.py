@@ -1,0 +1,326 @@
+"""Draws the log-log roofline of one or several runs: one Vega-Lite specification for the page, SVG, PNG and PDF.
+
+Every point has a number that the tables of the same runs resolve; static pictures carry that table as their key. All
+text is placed here, in pixels, so that none overlaps. vl-convert renders without a browser and is imported on use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from . import _geometry, _theme, _view
+from ._geometry import LogAxis
+from ._labels import Label
+from ._layout import HEIGHT, TEXT, WIDTH, Layout, lay_out
+from ._view import Row, clean
+from .record import Run
+from .units import si
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+
+_SYMBOL_AREA = 95  # about 10 pixels across
+_FILL = {"fp32": 0.12, "tf32": 0.4, "fp16": 0.7}  # wider types are hollower; everything else is filled
+_KEY_COLUMNS, _KEY_LINE, _KEY_TEXT = 2, 17, 90  # layout of the key: columns, pixels per line, characters per entry
+_AWAY = 0.35  # opacity of the serial wall of a point that another wall stops
+_SHOWN = "indexof(hidden, datum.number) < 0"
+_SCALE = 3.0  # pixels of a PNG per pixel of the layout, sharp on paper and dense screens
+
+Json = dict[str, Any]
+
+
+def to_svg(runs: Sequence[Run]) -> str:
+    """Render the chart with its key as SVG. Raises MissingExtra without vl-convert."""
+    return _converter().vegalite_to_svg(spec(runs, "light", static=True))
+
+
+def to_png(runs: Sequence[Run]) -> bytes:
+    """Render the chart with its key as PNG. Raises MissingExtra without vl-convert."""
+    return _converter().vegalite_to_png(spec(runs, "light", static=True), scale=_SCALE)
+
+
+def to_pdf(runs: Sequence[Run]) -> bytes:
+    """Render the chart with its key as PDF. Raises MissingExtra without vl-convert."""
+    return _converter().vegalite_to_pdf(spec(runs, "light", static=True))
+
+
+def _converter() -> Any:
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise _view.MissingExtra("vl-convert-python", "Drawing a chart") from error
+    return vl_convert
+
+
+def spec(runs: Sequence[Run], theme: str = "light", static: bool = False) -> Json:
+    """Describe the chart in Vega-Lite.
+
+    theme : "light", "dark", or "css" for a page whose style sheet defines the colours as custom properties.
+    static : add a title and the key below the chart; otherwise tooltips and the parameters `hidden` (numbers of points
+        that are not shown), `silent` (labels that are not shown) and `focus` (the number of an emphasised point).
+    """
+    layout = lay_out(runs)
+    colours = _theme.THEMES[theme]
+    chart: Json = {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "layer": [
+            *_roof_layers(layout, colours),
+            *_point_layers(layout, colours, static),
+            _text_layer("roof_labels", _roof_label_values(layout, colours), None),
+            _text_layer("labels", _label_values(layout, colours), "indexof(silent, datum.text) < 0"),
+        ],
+    }
+    whole: Json = {"$schema": SCHEMA, "description": describe(runs), "background": colours["paper"] if static else None}
+    whole["config"] = _config(colours)
+    whole["params"] = [{"name": "hidden", "value": []}, {"name": "silent", "value": []}, {"name": "focus", "value": ""}]
+    if static:
+        whole |= {"title": _title(runs), "spacing": 14, "vconcat": [chart, _key(layout, colours)]}
+    else:
+        whole |= chart
+    return whole
+
+
+def describe(runs: Sequence[Run]) -> str:
+    """Say in one sentence what the chart shows, for readers who do not see it."""
+    machines = ", ".join(dict.fromkeys(clean(run.machine.name) for run in runs))
+    count = sum(bool(row.number) for row in _view.rows(runs))
+    return (
+        f"Log-log roofline of {machines}: operations per second over operations per compulsory byte for {count} "
+        "numbered points, below the roofs of DRAM, cache and compute; the table lists every point by its number."
+    )
+
+
+def _position(axis: str, scale: LogAxis, title: str) -> Json:
+    """A position channel with a fixed domain, so that the places computed here are the places on the screen."""
+    unit = "format(datum.value, '~s')" if axis == "y" else "format(datum.value, ',~r')"
+    return {
+        "field": axis,
+        "type": "quantitative",
+        "scale": {"type": "log", "domain": [scale.low, scale.high], "nice": False, "clamp": False},
+        "axis": {"title": title, "values": scale.ticks(), "labelExpr": unit, "labelOverlap": True, "format": "~g"},
+    }
+
+
+def _encoding(layout: Layout) -> Json:
+    return {
+        "x": _position("x", layout.x, "operations per byte (compulsory traffic, modelled)"),
+        "y": _position("y", layout.y, "FLOP/s (measured)"),
+    }
+
+
+def _roof_layers(layout: Layout, colours: dict[str, str]) -> list[Json]:
+    dashes: dict[str, list[int]] = {"dram": [], "cache": [7, 4], "compute": []}
+    layers = []
+    for index, (_, roof, (low, high)) in enumerate(layout.roofs):
+        values = [{"x": x, "y": roof.rate(x)} for x in (low, high)]
+        mark = {"type": "line", "stroke": colours[roof.wall], "strokeWidth": 2, "strokeDash": dashes[roof.wall]}
+        encoding = _encoding(layout)
+        layers.append({"name": f"roof_{index}", "data": {"values": values}, "mark": mark, "encoding": encoding})
+    return layers
+
+
+def _point_layers(layout: Layout, colours: dict[str, str], static: bool) -> list[Json]:
+    values = _point_values(layout, colours)
+    base = _encoding(layout)
+    shown = [] if static else [{"filter": _SHOWN}]
+    colour = {"field": "colour", "type": "nominal", "scale": None}
+    walk_values = [
+        {
+            "walk": index,
+            **_xy(row),
+            "number": row.number,
+            "colour": colours[_colour_names(layout)[row.point.implementation]],
+        }
+        for index, walk in enumerate(_view.walks(layout.rows))
+        for row in walk.rows
+    ]
+    ticks = [
+        _tick(value, row, rate) for value, row in zip(values, layout.rows) if (rate := _serial_inside(row, layout.y))
+    ]
+    big = {
+        "condition": {"test": "focus !== '' && datum.number === focus", "value": _SYMBOL_AREA * 4},
+        "value": _SYMBOL_AREA,
+    }
+    fill = {"field": "fill", "type": "quantitative", "scale": None}
+    shape = {"field": "shape", "type": "nominal", "scale": None}
+    points = base | {"stroke": colour, "fill": colour, "fillOpacity": fill, "shape": shape, "size": big}
+    if not static:
+        points["tooltip"] = [{"field": name, "type": "nominal"} for name in _TOOLTIP]
+    return [
+        {
+            "name": "walks",
+            "data": {"values": walk_values},
+            "transform": shown,
+            "mark": {"type": "line", "strokeWidth": 1.4, "opacity": 0.55},
+            "encoding": base | {"stroke": colour, "detail": {"field": "walk", "type": "nominal"}},
+        },
+        {
+            "name": "serial",
+            "data": {"values": ticks},
+            "transform": shown,
+            "mark": {"type": "point", "shape": "stroke", "size": 200, "stroke": colours["serial"], "strokeWidth": 2},
+            "encoding": base | {"opacity": {"field": "strength", "type": "quantitative", "scale": None}},
+        },
+        {
+            "name": "points",
+            "data": {"values": values},
+            "transform": shown,
+            "mark": {"type": "point", "strokeWidth": 1.6, "opacity": 1},
+            "encoding": points,
+        },
+    ]
+
+
+_TOOLTIP = ("point", "shape of the case", "time", "wall", "share of machine", "share of design", "rate", "chain allows")
+
+
+def _point_values(layout: Layout, colours: dict[str, str]) -> list[Json]:
+    names, shapes = _colour_names(layout), _theme.symbols(row.point.kernel for row in layout.rows)
+    result = []
+    for row in layout.rows:
+        point = row.point
+        texts = (
+            clean(f"{row.number}  {point.kernel} {point.implementation} {point.dtype} {point.direction}"),
+            clean(point.shape_text),
+            f"{_view.time_text(point)} {_view.interval_text(point)}",
+            _view.wall_text(point.bound, point.contested_with),
+            _view.machine_text(point),
+            _view.design_text(point),
+            _view.rate_text(point),
+            si(_geometry.serial_rate(row), "FLOP/s"),
+        )
+        look = {
+            "colour": colours[names[point.implementation]],
+            "shape": shapes[point.kernel],
+            "fill": _FILL.get(point.dtype, 1.0),
+        }
+        result.append({**_xy(row), "number": row.number, **look, **dict(zip(_TOOLTIP, texts))})
+    return result
+
+
+def _colour_names(layout: Layout) -> dict[str, str]:
+    return _theme.colours(row.point.implementation for row in layout.rows)
+
+
+def _xy(row: Row) -> Json:
+    x, y = _geometry.coordinates(row)
+    return {"x": x, "y": y}
+
+
+def _serial_inside(row: Row, y: LogAxis) -> float | None:
+    rate = _geometry.serial_rate(row)
+    return rate if rate and y.low <= rate <= y.high else None
+
+
+def _tick(value: Json, row: Row, rate: float) -> Json:
+    binding = "serial" in (row.point.bound, row.point.contested_with)
+    return {"x": value["x"], "y": rate, "number": row.number, "strength": 1.0 if binding else _AWAY}
+
+
+def _text_layer(name: str, values: list[Json], shown: str | None) -> Json:
+    return {
+        "name": name,
+        "data": {"values": values},
+        "transform": [{"filter": shown}] if shown else [],
+        "layer": [
+            {
+                "transform": [{"filter": f"datum.align === '{align}'"}],
+                "mark": {"type": "text", "align": align, "baseline": "middle", "fontSize": TEXT},
+                "encoding": {
+                    **{axis: {"field": axis, "type": "quantitative"} for axis in ("x", "y")},
+                    "text": {"field": "text"},
+                    "color": {"field": "colour", "type": "nominal", "scale": None},
+                },
+            }
+            for align in ("left", "center", "right")
+            if any(value["align"] == align for value in values)
+        ],
+    }
+
+
+def _label_value(layout: Layout, label: Label, colour: str) -> Json:
+    x, y = layout.x.value(label.x), layout.y.value(HEIGHT - label.y)
+    return {"x": x, "y": y, "text": label.text, "align": label.align, "colour": colour}
+
+
+def _label_values(layout: Layout, colours: dict[str, str]) -> list[Json]:
+    return [_label_value(layout, label, colours["ink"]) | {"members": members} for label, members in layout.labels]
+
+
+def _roof_label_values(layout: Layout, colours: dict[str, str]) -> list[Json]:
+    return [_label_value(layout, label, colours[roof.wall]) for label, roof in layout.roof_labels]
+
+
+def _title(runs: Sequence[Run]) -> Json:
+    names = [clean(f"{run.machine.name}, {run.created[:10]}") for run in runs]
+    if len(runs) > 1:
+        names = [f"{_view.run_letter(index)}: {name}" for index, name in enumerate(names)]
+    return {
+        "text": "Roofline of " + "; ".join(names),
+        "subtitle": "Short bars: the rate that the chain of dependent steps allows. Lines join batch sizes.",
+    }
+
+
+def _key(layout: Layout, colours: dict[str, str]) -> Json:
+    """The numbers in words, below a static chart: symbol, number, case, time, wall and share of the machine."""
+    lines = max(1, -(-len(layout.rows) // _KEY_COLUMNS))
+    values = []
+    for index, (value, row) in enumerate(zip(_point_values(layout, colours), layout.rows)):
+        column, line = divmod(index, lines)
+        point = row.point
+        case = clean(f"{point.kernel} {point.implementation} {point.dtype} {point.shape_text}")
+        result = f"{_view.time_text(point)}, {_view.wall_text(point.bound)}, {_view.machine_text(point)}"
+        case = case if len(case) + len(result) <= _KEY_TEXT else case[: _KEY_TEXT - len(result) - 1] + "…"
+        place = {"px": column * WIDTH / _KEY_COLUMNS + 6, "py": line * _KEY_LINE + 8}
+        values.append({**place, **value, "text": f"{row.number}  {case}: {result}"})
+    channels = {a: {"field": f"p{a}", "type": "quantitative", "scale": None, "axis": None} for a in ("x", "y")}
+    look = {name: {"field": field, "type": kind, "scale": None} for name, field, kind in _KEY_LOOK}
+    text = {"type": "text", "align": "left", "baseline": "middle", "dx": 12, "fontSize": TEXT}
+    return {
+        "width": WIDTH,
+        "height": lines * _KEY_LINE,
+        "view": {"stroke": None},
+        "data": {"values": values},
+        "encoding": channels,
+        "layer": [
+            {"mark": {"type": "point", "size": 60, "strokeWidth": 1.6, "opacity": 1}, "encoding": look},
+            {"mark": text, "encoding": {"text": {"field": "text"}, "color": {"value": colours["ink"]}}},
+        ],
+    }
+
+
+_KEY_LOOK = (
+    ("stroke", "colour", "nominal"),
+    ("fill", "colour", "nominal"),
+    ("fillOpacity", "fill", "quantitative"),
+    ("shape", "shape", "nominal"),
+)
+
+
+def _config(colours: dict[str, str]) -> Json:
+    return {
+        "font": _theme.FONT,
+        "view": {"stroke": colours["faint"]},
+        "title": {
+            "anchor": "start",
+            "fontSize": 17,
+            "fontWeight": 600,
+            "subtitleFontSize": 12,
+            "subtitlePadding": 6,
+            "offset": 16,
+            "color": colours["ink"],
+            "subtitleColor": colours["muted"],
+        },
+        "axis": {
+            "labelFontSize": TEXT,
+            "titleFontSize": 12,
+            "titleFontWeight": 500,
+            "titlePadding": 10,
+            "labelColor": colours["muted"],
+            "titleColor": colours["muted"],
+            "gridColor": colours["faint"],
+            "domainColor": colours["faint"],
+            "tickColor": colours["faint"],
+        },
+    }

@@ -1,0 +1,272 @@
+"""Prints a run as aligned tables on a terminal of any width.
+
+Columns are dropped by width, least important first; a number is never wrapped or cut. Colour repeats what the words
+say and rich leaves it away for `NO_COLOR` and pipes. rich is imported when something is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import _view
+from ._view import Row, clean
+from .machine import Ceiling
+from .record import Point, Run
+from .units import percent, si
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WALL_STYLES = {"compute": "green", "dram": "blue", "cache": "cyan", "serial": "magenta"}
+
+_GAPS = (2, 1)  # blanks between columns: the wider one where every column fits
+_NAME_LIMIT = 20  # longest implementation name that may share a line with numbers
+_HOW_LEAST = 24  # a narrower column of methods would say nothing
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: `rank` 0 is always shown, and of the others the highest rank is the first to go."""
+
+    title: str
+    rank: int
+    right: bool = False
+
+
+_COLUMNS = (
+    Column("#", 0, right=True),
+    Column("sizes", 0),
+    Column("implementation", 0),
+    Column("dtype", 0),
+    Column("time", 0, right=True),
+    Column("±", 1, right=True),
+    Column("wall", 0),
+    Column("best wall", 4),
+    Column("machine", 0, right=True),
+    Column("design", 2, right=True),
+    Column("rate", 3, right=True),
+    Column("status", 0),
+)
+_WALL_COLUMNS = {6: "bound", 7: "best_bound"}
+
+
+def render(run: Run, console: Console, all_points: bool = False) -> None:
+    """Print points, what was not measured and why, warnings, observations and ceilings.
+
+    all_points : also print the points that are not headlines (the other cache state and the other clocks).
+    """
+    everything = _view.rows([run])
+    shown = [row for row in everything if row.point.status in _view.MEASURED and (all_points or row.point.headline)]
+    _heading(run, console)
+    if shown:
+        _points(shown, _letters(shown), console)
+    hidden = sum(row.point.status in _view.MEASURED for row in everything) - len(shown)
+    if hidden:
+        _say(console, f"{hidden} more points, with the other cache state or clock, are in the record.", "dim")
+    _unmeasured(run.points, console)
+    _invalid(shown, console)
+    _warnings(shown, console)
+    _walks(everything, console)
+    if run.observations:
+        _title(console, "Observations")
+        for observation in run.observations:
+            _say(console, clean(observation.text), indent=2)
+    ceilings(run.machine.ceilings, console)
+
+
+def ceilings(of: Sequence[Ceiling], console: Console) -> None:
+    """Print ceilings with their provenance, one line each."""
+    _title(console, "Ceilings")
+    if not of:
+        _say(console, "No ceiling of this machine is known: run `seqroof ceilings` to measure them.", indent=2)
+        return
+    lines = [ceiling_cells(ceiling) for ceiling in of]
+    titles = ("ceiling", "value", "±", "provenance", "how")
+    widths = [max(map(_width, column)) for column in zip(titles, *lines)]
+    room = console.width - sum(widths[:4]) - 4 * _GAPS[0] - 2
+    widths[4] = room if room >= _HOW_LEAST else 0
+    for index, cells in enumerate([titles, *lines]):
+        style = "bold" if index == 0 else ""
+        _line(console, cells, widths, (False, True, True, False, False), _GAPS[0], style=style, indent=2)
+
+
+def ceiling_cells(ceiling: Ceiling) -> tuple[str, str, str, str, str]:
+    """Write a ceiling as name, value, half width of its interval, provenance and method."""
+    name = " ".join(clean(part) for part in (ceiling.level, ceiling.quantity, ceiling.dtype) if part)
+    if ceiling.pattern:
+        name += f", {clean(ceiling.pattern)}"
+    spread = f"±{percent(ceiling.spread / 2)}" if ceiling.low is not None and ceiling.high is not None else ""
+    when = f", {clean(ceiling.when)}" if ceiling.when else ""
+    return name, si(ceiling.value, ceiling.unit), spread, ceiling.provenance, clean(ceiling.how) + when
+
+
+def _heading(run: Run, console: Console) -> None:
+    counts = {
+        s: sum(p.status == s for p in run.points)
+        for s in ("ok", "wrong", "crashed", "hung", "oom", "skipped", "invalid")
+    }
+    words = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "no points"
+    state = "" if run.state == "complete" else ", interrupted: what was measured is kept"
+    _say(console, f"{clean(run.machine.name)}: {words}{state}", "bold")
+    _say(console, _view.NUMBERS_NOTE, "dim")
+
+
+def _letters(shown: Sequence[Row]) -> dict[tuple[str, str, str], str]:
+    """A letter for each different warning, printed behind the status of every point that carries it."""
+    advices = _view.advices(shown)
+    return {(a.id, a.cause, a.advice): _view.run_letter(index).lower() for index, a in enumerate(advices)}
+
+
+def _points(shown: Sequence[Row], letters: dict[tuple[str, str, str], str], console: Console) -> None:
+    sections = _view.sections(shown)
+    cells = [[_cells(row, sizes, letters) for row, sizes in members] for _, members in sections]
+    widths = [max(map(_width, column)) for column in zip([c.title for c in _COLUMNS], *(r for s in cells for r in s))]
+    if not any(row.point.time_s for row in shown):
+        widths[5] = 0
+    gap, dropped = _drop_columns(widths, console.width)
+    aligned = [column.right for column in _COLUMNS]
+    console.print()
+    _line(console, [column.title for column in _COLUMNS], widths, aligned, gap, style="bold")
+    for (title, members), lines in zip(sections, cells):
+        _say(console, title, "bold cyan")
+        previous = ""
+        for (row, _), line in zip(members, lines):
+            if line[1] == previous:
+                line[1] = ""
+            else:
+                previous = line[1]
+            styles = {
+                index: WALL_STYLES.get(getattr(row.point, name) or "", "") for index, name in _WALL_COLUMNS.items()
+            }
+            _line(console, line, widths, aligned, gap, styles)
+    if dropped:
+        _say(console, f"Left out for lack of width: {', '.join(dropped)}.", "dim")
+
+
+def _drop_columns(widths: list[int], room: int) -> tuple[int, list[str]]:
+    """Choose the gap, set the widths of the least important columns to 0 until the rest fits, and name those."""
+    dropped = []
+    for index in sorted(range(len(_COLUMNS)), key=lambda i: -_COLUMNS[i].rank):
+        used = [width for width in widths if width]
+        gap = next((gap for gap in _GAPS if sum(used) + gap * (len(used) - 1) <= room), None)
+        if gap is not None or _COLUMNS[index].rank == 0:
+            return gap or min(_GAPS), dropped
+        if widths[index]:
+            dropped.append(_COLUMNS[index].title)
+        widths[index] = 0
+    return min(_GAPS), dropped
+
+
+def _cells(row: Row, sizes: str, letters: dict[tuple[str, str, str], str]) -> list[str]:
+    point = row.point
+    name = clean(point.implementation)
+    marks = [letters[clean(w.id), clean(w.cause), clean(w.advice)] for w in point.warnings]
+    return [
+        row.number,
+        sizes,
+        name if _width(name) <= _NAME_LIMIT else name[: _NAME_LIMIT - 1] + "…",
+        clean(point.dtype),
+        _view.time_text(point),
+        _view.interval_text(point),
+        _view.wall_text(point.bound, point.contested_with),
+        _view.wall_text(point.best_bound),
+        _view.machine_text(point),
+        _view.design_text(point),
+        _view.rate_text(point),
+        point.status + (f" ({','.join(dict.fromkeys(marks))})" if marks else ""),
+    ]
+
+
+def _unmeasured(points: Sequence[Point], console: Console) -> None:
+    for group in _view.unmeasured(points):
+        noun = "point" if group.count == 1 else "points"
+        _title(console, f"{group.status}: {group.count} {noun}, {group.reason}")
+        for name, cases in group.lines:
+            _say(console, f"{name}: {'; '.join(cases)}", indent=2)
+
+
+def _invalid(shown: Sequence[Row], console: Console) -> None:
+    invalid = [row.point for row in shown if row.point.status == "invalid"]
+    if invalid:
+        _title(console, "invalid: measured, but not to be believed and in no percentage")
+    for point in invalid:
+        _say(
+            console, clean(f"{point.kernel} {point.implementation} {_view.case_text(point)}: {point.reason}"), indent=2
+        )
+
+
+def _warnings(shown: Sequence[Row], console: Console) -> None:
+    advices = _view.advices(shown)
+    if advices:
+        _title(console, "Warnings")
+    for index, advice in enumerate(advices):
+        where = ", ".join(advice.points)
+        letter = _view.run_letter(index).lower()
+        _say(console, f"({letter}) {advice.id}: {advice.cause}. Advice: {advice.advice}. Points: {where}.", indent=2)
+
+
+def _walks(everything: Sequence[Row], console: Console) -> None:
+    walks = [walk for walk in _view.walks(everything) if len(walk.rows) > 2]
+    if walks:
+        _title(console, "Batch sweeps: how much longer each batch takes than the one before (measured)")
+    for walk in walks:
+        _say(console, f"{walk.name}: {walk_text(walk)}", indent=2)
+
+
+def walk_text(walk: _view.Walk) -> str:
+    """Write a batch sweep: the growth of time from each B to the next and where the model expects another wall."""
+    steps = []
+    for before, after in zip(walk.rows, walk.rows[1:]):
+        if before.point.time_s and after.point.time_s:
+            ratio = after.point.time_s.median / before.point.time_s.median
+            steps.append(f"B {before.point.shape['B']}→{after.point.shape['B']} ×{ratio:.2f}")
+    expected = [
+        f"the model expects {_view.wall_text(old)} to give way to {_view.wall_text(new)} by B={size}"
+        for size, old, new in walk.changes()
+    ]
+    return ", ".join(steps) + "; " + (", ".join(expected) or "the model expects the same wall throughout") + "."
+
+
+def _width(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _title(console: Console, text: str) -> None:
+    console.print()
+    _say(console, text, "bold")
+
+
+def _say(console: Console, text: str, style: str = "", indent: int = 0) -> None:
+    """Print prose, wrapped at words, its later lines indented below the first."""
+    from rich.text import Text
+
+    for index, line in enumerate(Text(text, style).wrap(console, max(console.width - 2 * indent, 20))):
+        line.rstrip()
+        console.print(Text(" " * (indent if index == 0 else 2 * indent)) + line, soft_wrap=True)
+
+
+def _line(
+    console: Console,
+    cells: Sequence[str],
+    widths: Sequence[int],
+    right: Sequence[bool],
+    gap: int,
+    styles: dict[int, str] | None = None,
+    style: str = "",
+    indent: int = 0,
+) -> None:
+    """Print one row; columns of width 0 are left out, and only the last column may be cut."""
+    from rich.text import Text
+
+    line = Text(" " * indent, style=style, no_wrap=True, overflow="ellipsis")
+    for index, (cell, width) in enumerate(zip(cells, widths)):
+        if width:
+            blanks = " " * (width - _width(cell))
+            line.append(blanks + cell if right[index] else cell + blanks, style=(styles or {}).get(index, ""))
+            line.append(" " * gap)
+    line.rstrip()
+    console.print(line)
