@@ -53,7 +53,7 @@ SHAPES = {
     "full": [Shape(B, H, H) for H in (256, 512, 768, 1024, 1536, 2048, 4096, 8192) for B in (1, 4, 16, 32, 128, 512)],
 }
 # Sizes at and around the edges of the Triton tiles, for the correctness tests.
-ODD = [Shape(1, 1, 1), Shape(17, 16, 48), Shape(33, 130, 7)]
+ODD = [Shape(1, 1, 1), Shape(17, 16, 48), Shape(33, 130, 7), Shape(3, 160, 32), Shape(70, 16, 32)]
 
 
 def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, torch.Tensor]:

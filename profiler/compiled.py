@@ -1,0 +1,223 @@
+"""Compiles a Triton kernel for a GPU that need not be there, and reads off what the compiler made of it.
+
+Triton brings its own assembler and disassembler, so registers, spills, shared memory and the instructions that matter
+are known on any x86-64 Linux machine. `gates` says which of them would make the kernel slow or unlaunchable.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..roofline.contract import CompileCase
+
+# Shared memory that one thread block may have. Source: CUDA C++ Programming Guide, table "Technical Specifications
+# per Compute Capability", row "Maximum amount of shared memory per thread block".
+SHARED_LIMIT_BYTES = {
+    80: 163 * 1024,
+    86: 99 * 1024,
+    87: 163 * 1024,
+    89: 99 * 1024,
+    90: 227 * 1024,
+    100: 227 * 1024,
+    103: 227 * 1024,
+    120: 99 * 1024,
+    121: 99 * 1024,
+}
+# Same table, the same for all of them: 32-bit registers of one thread, and of one thread block.
+REGISTER_LIMIT = 255
+BLOCK_REGISTER_LIMIT = 65536
+WARP_THREADS = 32
+# A warp group, four warps, multiplies 64 rows at a time on sm_90: from there on its own instruction is worth having.
+WARP_GROUP_ROWS = 64
+WARP_GROUP_WARPS = 4
+
+# Matrix products by one warp (HMMA and kin), by a warp group (..GMMA) and by the fifth-generation unit (UTC..MMA).
+_TENSOR = re.compile(r"\b(?:[HIDQ]MMA|[HIQ]GMMA|UTC[A-Z]*MMA)\b")
+# 128-bit loads to registers or to shared memory, and bulk copies, which are wider still.
+_WIDE = re.compile(r"\b(?:LDG|LDGSTS)(?:\.[A-Z0-9_]+)*\.128\b|\b(?:UBLKCP|UTMALDG)\b")
+_RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+)")
+_DOT_ROWS = re.compile(r"tt\.dot\b.*-> tensor<(\d+)x")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What the compiler made of one configuration for one compute capability.
+
+    stack_bytes : local memory per thread; spilled registers appear here.
+    shared_bytes : shared memory of one thread block.
+    tensor, wide : instruction -> how often it stands in the program (not how often it runs).
+    dot_rows : rows of the largest matrix product in the source program, 0 without one.
+    time_s : wall-clock time of the compilation; near zero when Triton's cache had the result.
+    """
+
+    label: str
+    capability: int
+    triton: str
+    registers: int
+    stack_bytes: int
+    shared_bytes: int
+    cubin_bytes: int
+    warps: int
+    dot_rows: int
+    tensor: dict[str, int]
+    wide: dict[str, int]
+    time_s: float
+
+    def facts(self) -> dict[str, int | float | str]:
+        """Flatten into plain values for a record or a table."""
+        flat = {name: value for name, value in asdict(self).items() if name not in ("tensor", "wide")}
+        return flat | {"tensor": _listed(self.tensor), "wide": _listed(self.wide)}
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
+
+
+def compile_case(case: CompileCase, capability: int) -> Compiled:
+    """Compile `case` for a compute capability written as two digits in one, such as 90 for sm_90.
+
+    Raises `ValueError` when the case cannot be compiled as described (its text says why), `RuntimeError` when Triton is
+    missing, interprets its kernels in this process, or fails to compile.
+    """
+    triton = _import_triton(case)
+    source = _source(case)
+    started = time.perf_counter()
+    try:
+        compiled = triton.compile(
+            source,
+            target=triton.backends.compiler.GPUTarget("cuda", capability, WARP_THREADS),
+            options=dict(case.options),
+        )
+    except Exception as error:  # compiler passes raise anything, and the sentence must name the case
+        raise RuntimeError(f"{case.label} does not compile for sm_{capability}: {error}") from error
+    time_s = time.perf_counter() - started
+    cubin = compiled.asm["cubin"]
+    registers, stack_bytes, program = _disassemble(cubin)
+    return Compiled(
+        label=case.label,
+        capability=capability,
+        triton=triton.__version__,
+        registers=registers,
+        stack_bytes=stack_bytes,
+        shared_bytes=compiled.metadata.shared,
+        cubin_bytes=len(cubin),
+        warps=compiled.metadata.num_warps,
+        dot_rows=max(map(int, _DOT_ROWS.findall(compiled.asm["ttir"])), default=0),
+        tensor=dict(Counter(_TENSOR.findall(program))),
+        wide=dict(Counter(_WIDE.findall(program))),
+        time_s=time_s,
+    )
+
+
+def _import_triton(case: CompileCase) -> Any:
+    try:
+        import triton
+        import triton.backends.compiler
+        import triton.compiler
+    except ImportError as error:
+        raise RuntimeError("Compiling needs triton, which installs on Linux with `pip install triton`.") from error
+    if not isinstance(case.kernel, triton.JITFunction):
+        raise RuntimeError(
+            f"{case.label} is no compilable kernel. Either TRITON_INTERPRET=1 is set, under which kernels are"
+            " interpreted (unset it and start again), or `kernel` is not a function decorated with triton.jit."
+        )
+    return triton
+
+
+def _source(case: CompileCase) -> Any:
+    """Describe the case to Triton's front end, which answers a wrong name with an assertion or with silence."""
+    from triton.backends.nvidia.compiler import CUDAOptions
+    from triton.compiler import ASTSource
+
+    names = case.kernel.arg_names
+    for what, given, known in (
+        ("signature", case.signature, names),
+        ("constexprs", case.constexprs, names),
+        ("divisible", case.divisible, names),
+        ("options", case.options, CUDAOptions.__dataclass_fields__),
+    ):
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise ValueError(f"{case.label}: {what} names {', '.join(unknown)}; known are {', '.join(known)}.")
+    missing = [name for name in names if name not in case.signature]
+    if missing:
+        raise ValueError(f"{case.label}: the signature lacks {', '.join(missing)}.")
+    return ASTSource(
+        case.kernel,
+        case.signature,
+        {(names.index(name),): value for name, value in case.constexprs.items()},
+        {(names.index(name),): [["tt.divisibility", 16]] for name in case.divisible},
+    )
+
+
+def _disassemble(cubin: bytes) -> tuple[int, int, str]:
+    """Give registers and stack bytes per thread, and the machine program as text."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(cubin)
+        usage = _tool("cuobjdump", "--dump-resource-usage", str(path))
+        program = _tool("nvdisasm", "-c", str(path))
+    found = _RESOURCES.search(usage)
+    if not found:
+        raise RuntimeError(f"cuobjdump did not say how many registers the kernel uses. It printed: {usage.strip()}")
+    return int(found[1]), int(found[2]), program
+
+
+def _tool(name: str, *arguments: str) -> str:
+    """Run one of the binary tools that lie in Triton's wheel."""
+    import triton
+
+    path = Path(str(triton.__file__)).parent / "backends" / "nvidia" / "bin" / name
+    if not path.is_file():
+        raise RuntimeError(f"This triton has no {name} in backends/nvidia/bin; the wheel from PyPI has.")
+    done = subprocess.run([str(path), *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{name} failed with exit code {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def gates(case: CompileCase, result: Compiled, capability: int) -> list[str]:
+    """Say in sentences what is wrong with a compiled configuration; an empty list when nothing is.
+
+    Raises `ValueError` for a compute capability whose limits are not known.
+    """
+    if capability not in SHARED_LIMIT_BYTES:
+        known = ", ".join(map(str, SHARED_LIMIT_BYTES))
+        raise ValueError(f"The limits of compute capability {capability} are not known; known are {known}.")
+    return [*_resource_failures(result, capability), *_instruction_failures(case, result, capability)]
+
+
+def _resource_failures(result: Compiled, capability: int) -> list[str]:
+    failures = []
+    if result.stack_bytes:
+        failures.append(f"spills: {result.stack_bytes} bytes of stack per thread, expected none")
+    if result.registers > REGISTER_LIMIT:
+        failures.append(f"{result.registers} registers per thread, at most {REGISTER_LIMIT} exist")
+    if result.registers * result.warps * WARP_THREADS > BLOCK_REGISTER_LIMIT:
+        failures.append(
+            f"{result.registers} registers in {result.warps} warps, together more than {BLOCK_REGISTER_LIMIT}"
+        )
+    limit = SHARED_LIMIT_BYTES[capability]
+    if result.shared_bytes > limit:
+        failures.append(f"{result.shared_bytes} bytes of shared memory, sm_{capability} has {limit}")
+    return failures
+
+
+def _instruction_failures(case: CompileCase, result: Compiled, capability: int) -> list[str]:
+    failures = []
+    if "tensor" in case.expects:
+        if not result.tensor:
+            failures.append("no tensor-core instruction, expected some")
+        large = result.dot_rows >= WARP_GROUP_ROWS and result.warps >= WARP_GROUP_WARPS
+        if capability == 90 and large and not any("GMMA" in name for name in result.tensor):
+            failures.append(f"products of {result.dot_rows} rows without a warp-group instruction (HGMMA)")
+    if "wide" in case.expects and not result.wide:
+        failures.append("no 128-bit load or bulk copy, expected some")
+    return failures

@@ -1,0 +1,174 @@
+"""Every Triton configuration that is launched compiles for GPUs that are not here, without spills and with the
+instructions it was written for, under the installed Triton and under the oldest one supported.
+
+Run as a script, this file is the child process that compiles: it prints one JSON line per case. A child is needed
+because an interpreted kernel cannot be compiled and because two versions of Triton cannot share a process.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from seqroof.kernels import _catalog, _triton
+from seqroof.profiler.compiled import Compiled, compile_case, gates
+from seqroof.roofline.contract import CompileCase
+
+# A folder with an older Triton to put on PYTHONPATH, made by scripts/test.
+OLD_TRITON = os.environ.get("SEQROOF_TRITON_OLD")
+ORDINARY_TARGET = 90
+
+needs_triton = pytest.mark.skipif(not _triton.AVAILABLE, reason="triton is not installed here")
+
+
+def _wanted(everything: bool) -> Iterator[tuple[str, CompileCase, int]]:
+    for name in _catalog.kernel_names():
+        for case in _catalog.load(name).compile_cases:
+            for target in case.targets:
+                if everything or case.representative or target == ORDINARY_TARGET:
+                    yield name, case, target
+
+
+def _name(kernel: str, case: CompileCase, target: int) -> str:
+    return f"{kernel} {case.label} sm_{target}"
+
+
+def _compile_all(everything: bool) -> None:
+    import triton
+
+    print(json.dumps({"triton": triton.__version__}))
+    for kernel, case, target in _wanted(everything):
+        try:
+            failures = gates(case, compile_case(case, target), target)
+        except (ValueError, RuntimeError) as error:
+            failures = [str(error)]
+        print(json.dumps({"case": _name(kernel, case, target), "failures": failures}), flush=True)
+
+
+def _run_child(long: bool, extra_path: str | None) -> tuple[str, dict[str, list[str]]]:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    if extra_path:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (extra_path, environment.get("PYTHONPATH"))))
+    command = [sys.executable, __file__, *(["--long"] if long else [])]
+    child = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert child.returncode == 0, child.stderr[-2000:]
+    first, *rest = map(json.loads, child.stdout.splitlines())
+    return first["triton"], {line["case"]: line["failures"] for line in rest}
+
+
+@pytest.fixture(scope="module")
+def compiled(request: pytest.FixtureRequest) -> dict[str, list[str]]:
+    return _run_child(request.config.getoption("--long"), None)[1]
+
+
+@pytest.fixture(scope="module")
+def compiled_by_old(request: pytest.FixtureRequest) -> dict[str, list[str]]:
+    if not OLD_TRITON:
+        pytest.skip("no older Triton here: SEQROOF_TRITON_OLD names no folder (scripts/test makes one)")
+    version, results = _run_child(request.config.getoption("--long"), OLD_TRITON)
+    assert version != _triton.triton.__version__, f"{OLD_TRITON} holds the Triton that is installed anyway"
+    return results
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "case_name" in metafunc.fixturenames:
+        names = [_name(*wanted) for wanted in _wanted(metafunc.config.getoption("--long"))] if _triton.AVAILABLE else []
+        metafunc.parametrize("case_name", names)
+
+
+@needs_triton
+def test_compiles(case_name: str, compiled: dict[str, list[str]]) -> None:
+    assert compiled[case_name] == []
+
+
+@needs_triton
+def test_compiles_with_the_oldest_triton(case_name: str, compiled_by_old: dict[str, list[str]]) -> None:
+    assert compiled_by_old[case_name] == []
+
+
+@needs_triton
+def test_every_kernel_with_a_triton_row_lists_what_it_launches() -> None:
+    for name in _catalog.kernel_names():
+        kernel = _catalog.load(name)
+        if any(row.startswith("triton") for row in kernel.implementations):
+            targets = {target for case in kernel.compile_cases for target in case.targets if case.representative}
+            assert {80, 90, 100} <= targets, name
+
+
+def _good() -> tuple[CompileCase, Compiled]:
+    case = CompileCase("made up", kernel=None, signature={}, expects=("tensor", "wide"))
+    result = Compiled(
+        label=case.label,
+        capability=90,
+        triton="3.9.0",
+        registers=128,
+        stack_bytes=0,
+        shared_bytes=232448,
+        cubin_bytes=1,
+        warps=4,
+        dot_rows=64,
+        tensor={"HGMMA": 8},
+        wide={"LDG.E.128": 1},
+        time_s=0.5,
+    )
+    return case, result
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"stack_bytes": 8}, "spills"),
+        ({"registers": 256}, "at most 255"),
+        ({"registers": 255, "warps": 16}, "together more than 65536"),
+        ({"shared_bytes": 232449}, "shared memory"),
+        ({"tensor": {}}, "no tensor-core instruction"),
+        ({"tensor": {"HMMA": 8}}, "HGMMA"),
+        ({"wide": {}}, "128-bit"),
+    ],
+)
+def test_each_gate_closes(change: dict, word: str) -> None:
+    case, result = _good()
+    assert gates(case, result, 90) == []
+    failures = gates(case, dataclasses.replace(result, **change), 90)
+    assert failures and word in failures[0]
+
+
+def test_limits_belong_to_the_target() -> None:
+    case, result = _good()
+    assert "sm_80 has 166912" in gates(case, dataclasses.replace(result, tensor={"HMMA": 1}), 80)[0]
+    with pytest.raises(ValueError, match="70 are not known"):
+        gates(case, result, 70)
+
+
+@needs_triton
+@pytest.mark.skipif(_triton.interpreted(), reason="TRITON_INTERPRET=1: an interpreted kernel cannot be compiled")
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"options": {"num_wraps": 4}}, "options names num_wraps"),
+        ({"divisible": ("nothing",)}, "divisible names nothing"),
+        ({"signature": {}}, "signature lacks x"),
+    ],
+)
+def test_wrong_names_are_refused(change: dict, word: str) -> None:
+    case = _catalog.load("lstm_step").compile_cases[0]
+    with pytest.raises(ValueError, match=word):
+        compile_case(dataclasses.replace(case, **change), 90)
+
+
+@needs_triton
+@pytest.mark.skipif(_triton.interpreted(), reason="TRITON_INTERPRET=1: an interpreted kernel cannot be compiled")
+def test_without_the_divisibility_hint_the_wide_gate_fails() -> None:
+    case = next(case for case in _catalog.load("lstm_step").compile_cases if case.representative)
+    blind = dataclasses.replace(case, divisible=())
+    result = compile_case(blind, 90)
+    assert any("128-bit" in failure for failure in gates(blind, result, 90))
+    assert result.facts()["wide"] == "none"
+
+
+if __name__ == "__main__":
+    _compile_all("--long" in sys.argv)
