@@ -7,7 +7,6 @@ knows whom to blame when this process dies.
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from ..roofline.record import Correctness
 from . import check
 from .clock import Subject, measure
+from .copies import clone, rotating_copies
 
 Emit = Callable[..., None]
 
@@ -24,8 +24,6 @@ Emit = Callable[..., None]
 INPUT_SETS = 3
 # Above this many products the float64 reference of a whole shape takes minutes: a part of it is checked instead.
 SPOT_CHECK_FLOPS = {"cpu": 4e11, "cuda": 2e14}
-# Rotating copies may take this share of the free memory.
-COPIES_SHARE = 0.25
 
 
 @dataclass
@@ -61,14 +59,18 @@ def derivative(run: Callable[..., Any], shape: Any, inputs: dict[str, Any], dire
     source = torch.Generator(device=outputs[0].device).manual_seed(0)
     # Drawn in float32, so that every dtype sees the same gradients up to rounding.
     gradients = [
-        torch.randn(o.shape, generator=source, device=o.device, dtype=torch.float32).to(next(iter(inputs.values())).dtype)
+        torch.randn(o.shape, generator=source, device=o.device, dtype=torch.float32).to(
+            next(iter(inputs.values())).dtype
+        )
         for o in outputs
     ]
     targets = list(leaves.values())
 
     def backward() -> tuple[torch.Tensor, ...]:
         grads = [g.to(o.dtype) for g, o in zip(gradients, outputs)]
-        return torch.autograd.grad(outputs, targets, grads, retain_graph=True, allow_unused=True, materialize_grads=True)
+        return torch.autograd.grad(
+            outputs, targets, grads, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
 
     def both() -> tuple[torch.Tensor, ...]:
         fresh = run(shape, **arguments)
@@ -140,7 +142,7 @@ def verdict_on(outputs: Any, found: list[Problem]) -> Correctness:
 def checked(group: Group, name: str, inputs: dict[str, Any], found: list[Problem] | str) -> Correctness | None:
     """Run one implementation on poisoned memory and compare; None where there is no reference."""
     run = group.kernel.implementations[name].run
-    before = {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in inputs.items()}
+    before = clone(inputs)
     with poisoned_memory(), _grad_mode(group.direction):
         outputs = call_of(run, group.shape, inputs, group.direction)()
         group.device.finish()
@@ -155,22 +157,11 @@ def _grad_mode(direction: str) -> Any:
     return torch.no_grad() if direction == "forward" else torch.enable_grad()
 
 
-def cold_copies(group: Group, sets: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Input sets that together exceed twice the last cache of a CPU; on a GPU the cache is flushed instead."""
-    if group.device.kind == "cuda":
-        return sets
-    footprint = max(1, sum(v.numel() * v.element_size() for v in sets[0].values() if isinstance(v, torch.Tensor)))
-    wanted = max(INPUT_SETS, 2 * group.device.last_cache_bytes() // footprint + 1)
-    affordable = int(COPIES_SHARE * group.device.free_memory_bytes() // footprint)
-    copies = list(sets)
-    for original in itertools.islice(itertools.cycle(sets), max(0, min(wanted, affordable) - len(sets))):
-        copies.append({k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in original.items()})
-    return copies
-
-
 def subjects_of(group: Group, names: list[str], sets: list[dict[str, Any]], clocks: list[tuple]) -> list[Subject]:
     """All things to time: every implementation under every cache state and clock."""
-    copies = cold_copies(group, sets) if any(cache == "cold" for cache, _ in clocks) else sets
+    copies = sets
+    if group.device.kind == "cpu" and any(cache == "cold" for cache, _ in clocks):  # a GPU's cache is flushed instead
+        copies = rotating_copies(sets, group.device.last_cache_bytes(), group.device.free_memory_bytes())
     subjects = []
     for name in names:
         run = group.kernel.implementations[name].run

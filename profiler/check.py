@@ -93,9 +93,13 @@ def compare(outputs: Any, truth: Truth) -> Correctness:
     ]
     worst = max(range(len(ratios)), key=ratios.__getitem__)
     passed = all(ratio <= 1.0 for ratio in ratios)
-    detail = "" if passed else (
-        f"output {worst}: largest error {largest[worst]:.3g} (allowed {truth.allowed_max[worst]:.3g}), "
-        f"root mean square {rms[worst]:.3g} (allowed {truth.allowed_rms[worst]:.3g})"
+    detail = (
+        ""
+        if passed
+        else (
+            f"output {worst}: largest error {largest[worst]:.3g} (allowed {truth.allowed_max[worst]:.3g}), "
+            f"root mean square {rms[worst]:.3g} (allowed {truth.allowed_rms[worst]:.3g})"
+        )
     )
     return Correctness(
         passed=passed,

@@ -98,10 +98,14 @@ def open_device(wanted: str) -> Any:
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return CpuDevice()
     if not torch.cuda.is_available():
-        raise DeviceError(f"{wanted} was asked for, but torch sees no NVIDIA GPU here; use --device cpu, or see `seqroof doctor`.")
+        raise DeviceError(
+            f"{wanted} was asked for, but torch sees no NVIDIA GPU here; use --device cpu, or see `seqroof doctor`."
+        )
     from .devices_cuda import CudaDevice
 
     index = 0 if wanted in ("auto", "cuda") else int(wanted.removeprefix("cuda:"))
     if index >= torch.cuda.device_count():
-        raise DeviceError(f"There is no cuda:{index}; this machine has {torch.cuda.device_count()} GPU(s), counted from 0.")
+        raise DeviceError(
+            f"There is no cuda:{index}; this machine has {torch.cuda.device_count()} GPU(s), counted from 0."
+        )
     return CudaDevice(index)

@@ -47,19 +47,35 @@ def _python() -> Finding:
 def _torch() -> Finding:
     version = _installed("torch")
     if not version:
-        return Finding("torch", "missing", "not installed: results can be read, nothing can be measured", "pip install 'seqroof[run]'")
+        return Finding(
+            "torch",
+            "missing",
+            "not installed: results can be read, nothing can be measured",
+            "pip install 'seqroof[run]'",
+        )
     return Finding("torch", "ok", version)
 
 
 def _gpu() -> Finding:
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return Finding("GPU", "missing", "no NVIDIA driver here (nvidia-smi not found): kernels run on the CPU, Triton rows are skipped",
-                       "on a machine with an NVIDIA GPU, install its driver")
+        return Finding(
+            "GPU",
+            "missing",
+            "no NVIDIA driver here (nvidia-smi not found): kernels run on the CPU, Triton rows are skipped",
+            "on a machine with an NVIDIA GPU, install its driver",
+        )
     asked = "--query-gpu=name,driver_version,mig.mode.current,memory.total"
-    done = subprocess.run([tool, asked, "--format=csv,noheader"], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [tool, asked, "--format=csv,noheader"], capture_output=True, text=True, timeout=30, check=False
+    )
     if done.returncode != 0 or not done.stdout.strip():
-        return Finding("GPU", "limited", f"nvidia-smi fails: {(done.stderr or done.stdout).strip()[:120]}", "reload or reinstall the driver")
+        return Finding(
+            "GPU",
+            "limited",
+            f"nvidia-smi fails: {(done.stderr or done.stdout).strip()[:120]}",
+            "reload or reinstall the driver",
+        )
     names = "; ".join(line.strip() for line in done.stdout.strip().splitlines())
     if "Enabled" in names:
         return Finding("GPU", "limited", f"{names}: a slice of a GPU; roofs are measured on the slice")
@@ -69,7 +85,9 @@ def _gpu() -> Finding:
 def _triton() -> Finding:
     version = _installed("triton")
     if version:
-        return Finding("triton", "ok", f"{version}: kernels compile here for any NVIDIA target, and run interpreted on a CPU")
+        return Finding(
+            "triton", "ok", f"{version}: kernels compile here for any NVIDIA target, and run interpreted on a CPU"
+        )
     fix = "pip install triton" if platform.system() == "Linux" else "triton installs on Linux only"
     return Finding("triton", "missing", "not installed: Triton rows are skipped", fix)
 
@@ -78,13 +96,21 @@ def _compiler() -> Finding:
     found = next((name for name in ("g++", "c++", "clang++") if shutil.which(name)), "")
     if found:
         return Finding("C++ compiler", "ok", f"{found}: torch.compile rows run")
-    return Finding("C++ compiler", "missing", "none found: torch.compile rows are skipped on a CPU", "install g++ or clang")
+    return Finding(
+        "C++ compiler", "missing", "none found: torch.compile rows are skipped on a CPU", "install g++ or clang"
+    )
 
 
 def _report() -> Finding:
-    missing = [name for name, module in (("jinja2", "jinja2"), ("vl-convert-python", "vl_convert")) if not importlib.util.find_spec(module)]
+    missing = [
+        name
+        for name, module in (("jinja2", "jinja2"), ("vl-convert-python", "vl_convert"))
+        if not importlib.util.find_spec(module)
+    ]
     if missing:
-        return Finding("page and chart", "missing", f"{' and '.join(missing)} not installed", "pip install 'seqroof[report]'")
+        return Finding(
+            "page and chart", "missing", f"{' and '.join(missing)} not installed", "pip install 'seqroof[report]'"
+        )
     return Finding("page and chart", "ok", "HTML, SVG, PNG and PDF can be written")
 
 
@@ -93,7 +119,12 @@ def _processor() -> Finding:
     caches = host.caches()
     text = f"{host.processor_name()}, {cores} cores, last cache {caches['last'] / 2**20:.0f} MiB as reported"
     if load > 0.5 * cores:
-        return Finding("processor", "limited", f"{text}; load {load:.1f}: other programs disturb the clock", "stop them, or expect wide intervals")
+        return Finding(
+            "processor",
+            "limited",
+            f"{text}; load {load:.1f}: other programs disturb the clock",
+            "stop them, or expect wide intervals",
+        )
     return Finding("processor", "ok", text)
 
 
@@ -113,6 +144,10 @@ def _counters() -> Finding:
     parameters = Path("/proc/driver/nvidia/params")
     restricted = parameters.exists() and "RmProfilingAdminOnly: 1" in parameters.read_text()
     if restricted and os.geteuid() != 0:
-        return Finding("hardware counters", "limited", "the driver allows them to administrators only: bytes are modelled",
-                       "load the nvidia module with NVreg_RestrictProfilingToAdminUsers=0, or run as root")
+        return Finding(
+            "hardware counters",
+            "limited",
+            "the driver allows them to administrators only: bytes are modelled",
+            "load the nvidia module with NVreg_RestrictProfilingToAdminUsers=0, or run as root",
+        )
     return Finding("hardware counters", "ok", "ncu found and permitted")

@@ -6,29 +6,8 @@ configurations that are launched; the launchers in `ceilings_cuda.py` take their
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..roofline.contract import CompileCase
-
-try:
-    import triton
-    import triton.language as tl
-
-    AVAILABLE = True
-except ImportError:  # macOS, Windows: the file still imports, and nothing asks for a launch
-    AVAILABLE = False
-    if not TYPE_CHECKING:
-
-        class _StandIn:
-            """Answers every attribute with itself and every decorator with the bare function."""
-
-            def __getattr__(self, name):
-                return self
-
-            def __call__(self, *args):
-                return args[0]
-
-        triton = tl = _StandIn()
+from ._triton import tl, triton
 
 # Elements of one block of a stream, 8 and 32 KiB of float32: small blocks balance better, large ones have more loads
 # in flight per thread; which is faster depends on the part, so both are tried.

@@ -36,7 +36,9 @@ def shapes_of(kernel: Any, suite: str, axes: dict[str, list[int]]) -> list[Any]:
         shapes = [kernel.shape()]
     if not shapes:
         names = ", ".join(name for name, default in kernel.sizes().items() if default is None)
-        raise PlanError(f"{kernel.source} has no shapes for the suite {suite!r}; give its sizes with --shape ({names}).")
+        raise PlanError(
+            f"{kernel.source} has no shapes for the suite {suite!r}; give its sizes with --shape ({names})."
+        )
     return shapes
 
 
@@ -65,7 +67,9 @@ def groups_of(kernel: Any, shapes: list[Any], dtypes: list[str], directions: lis
                 "work": work.model_dump(mode="json"),
                 "memory_bytes": MEMORY_FACTOR * work.compulsory_bytes,
                 "sequence": work.depth > 1,
-                "classes": {name: _class_of(entry, shape, dtype, request) for name, entry in kernel.implementations.items()},
+                "classes": {
+                    name: _class_of(entry, shape, dtype, request) for name, entry in kernel.implementations.items()
+                },
             }
         )
     return groups

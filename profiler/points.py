@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ..roofline.diagnoses import warn
-from ..roofline.machine import Ceiling
 from ..roofline.record import CacheState, Clock, Point
 
 # A step is judged cold, as a model meets it between other layers; a sequence warm, because all of its steps but the
@@ -74,23 +73,3 @@ def failed_point(
 def refused_points(group: dict[str, Any]) -> list[Point]:
     """The implementations of a group that do not run here, each with its reason."""
     return [failed_point(group, name, "skipped", reason) for name, reason in group["refused"].items()]
-
-
-def merge_ceilings(known: list[Ceiling], again: list[Ceiling]) -> list[Ceiling]:
-    """Keep the most favourable value of each ceiling; the interval takes in both measurements."""
-
-    def identity(ceiling: Ceiling) -> tuple[str, str, str, str]:
-        return ceiling.quantity, ceiling.level, ceiling.dtype, ceiling.pattern
-
-    later = {identity(ceiling): ceiling for ceiling in again}
-    merged = []
-    for ceiling in known:
-        other = later.get(identity(ceiling))
-        if other is None:
-            merged.append(ceiling)
-            continue
-        better = (min if ceiling.quantity == "latency" else max)(ceiling, other, key=lambda c: c.value)
-        low = min(c.low if c.low is not None else c.value for c in (ceiling, other))
-        high = max(c.high if c.high is not None else c.value for c in (ceiling, other))
-        merged.append(better.model_copy(update={"low": low, "high": high}))
-    return merged

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from ..roofline.machine import Ceiling, Machine
 from ..roofline.record import Environment, Point, Run
 from ..roofline.verdict import judge
+from . import ceilings as roofs
 from .journal import Journal
-from .points import failed_point, measured_point, merge_ceilings, refused_points
+from .points import failed_point, measured_point, refused_points
 from .supervisor import Supervisor, WorkerDied
 
 # Longest silence of a worker while it checks one implementation; torch.compile may take minutes.
@@ -159,7 +160,7 @@ class Session:
         except WorkerDied:
             self.supervisor.start()
             return
-        self.ceilings = merge_ceilings(self.ceilings, [Ceiling.model_validate(e) for e in answer["ceilings"]])
+        self.ceilings = roofs.merge(self.ceilings, [Ceiling.model_validate(e) for e in answer["ceilings"]])
         self._write_ceilings()
 
     def _write_ceilings(self) -> None:
@@ -183,8 +184,8 @@ class Session:
         memory = self.supervisor.opened["memory_bytes"]
         if needed > memory:
             reason = (
-                f"needs about {needed / 2**30:.1f} GiB with its reference and rotating inputs, and {memory / 2**30:.1f} GiB "
-                "are free: make the sizes smaller"
+                f"needs about {needed / 2**30:.1f} GiB with its reference and rotating inputs, and "
+                f"{memory / 2**30:.1f} GiB are free: make the sizes smaller"
             )
             return points + [failed_point(group, name, "oom", reason) for name in group["implementations"]]
         names = list(group["implementations"])
@@ -210,7 +211,12 @@ class Session:
         points: list[Point] = []
         checks: dict[str, Any] = {}
         stage, current = "check", "reference"
-        options = {"time": True, "budget_s": budget_s, "rounds": self.request.rounds, "clocks": self.supervisor.opened["clocks"]}
+        options = {
+            "time": True,
+            "budget_s": budget_s,
+            "rounds": self.request.rounds,
+            "clocks": self.supervisor.opened["clocks"],
+        }
         asked = {name: group[name] for name in ("source", "shape", "dtype", "direction")}
         try:
             for event in self.supervisor.ask(
@@ -228,7 +234,11 @@ class Session:
                 elif event["event"] == "checked":
                     checks[event["implementation"]] = event["correctness"]
                 elif event["event"] == "failed":
-                    points.append(failed_point(group, event["implementation"], event["status"], event["reason"], event.get("correctness")))
+                    points.append(
+                        failed_point(
+                            group, event["implementation"], event["status"], event["reason"], event.get("correctness")
+                        )
+                    )
                 elif event["event"] == "point":
                     points.append(measured_point(group, event, checks.get(event["implementation"])))
         except WorkerDied as death:

@@ -70,7 +70,7 @@ class Supervisor:
         environment.pop("TRITON_INTERPRET", None)
         if self.interpret:
             environment["TRITON_INTERPRET"] = "1"
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by stop())
         command = [sys.executable, "-m", "seqroof.profiler.worker", "--answers", str(write_end), "--catalog", CATALOG]
         self._process = subprocess.Popen(
             command,

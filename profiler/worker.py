@@ -64,7 +64,13 @@ class Worker:
         )
 
     def do_plan(
-        self, kernels: list[str], suite: str, axes: dict[str, list[int]], dtypes: list[str], directions: list[str], **more: Any
+        self,
+        kernels: list[str],
+        suite: str,
+        axes: dict[str, list[int]],
+        dtypes: list[str],
+        directions: list[str],
+        **more: Any,
     ) -> None:
         """Plan all groups of a run; no kernels means every kernel of the catalogue."""
         request = {"kind": self.device.kind, **more}
@@ -88,7 +94,15 @@ class Worker:
         self.answer("ceilings", ceilings=[ceiling.model_dump() for ceiling in found])
 
     def do_group(
-        self, source: str, shape: dict, dtype: str, direction: str, implementations: list[str], flops: float, seed: int, options: dict
+        self,
+        source: str,
+        shape: dict,
+        dtype: str,
+        direction: str,
+        implementations: list[str],
+        flops: float,
+        seed: int,
+        options: dict,
     ) -> None:
         """Check and time one group of cases."""
         kernel = self.kernel(source)

@@ -64,6 +64,7 @@ def geometric_mean(comparisons: list[Comparison]) -> float | None:
 def same_machine(base: Run, new: Run) -> bool:
     """Whether two runs come from the same device, as far as the record tells."""
     left, right = (
-        (run.machine.id, run.environment.device_hash, run.environment.threads, run.environment.os) for run in (base, new)
+        (run.machine.id, run.environment.device_hash, run.environment.threads, run.environment.os)
+        for run in (base, new)
     )
     return left == right

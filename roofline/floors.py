@@ -45,9 +45,8 @@ class FloorSet:
 
 def capacity(machine: Machine, level: str) -> float:
     """Bytes that a level holds: the measured knee where there is one, else the stated size, else 0."""
-    found = machine.find("capacity", level)
-    measured = [ceiling for ceiling in found if ceiling.provenance in ("measured", "replayed")]
-    return max((ceiling.value for ceiling in measured or found), default=0.0)
+    held = machine.best("capacity", level)
+    return held.value if held else 0.0
 
 
 def matmul_rate(machine: Machine, dtype: str) -> Ceiling | None:
@@ -111,7 +110,7 @@ def _assemble(entries: dict[Wall, tuple[float | None, str, float]], residency: R
     contested: Wall | None = None
     if largest is not None and largest[1] > 0:
         bound = largest[0]
-        rest = [(getattr(floors, wall) or 0.0, wall) for wall in WALLS if wall != bound]
+        rest: list[tuple[float, Wall]] = [(getattr(floors, wall) or 0.0, wall) for wall in WALLS if wall != bound]
         second, wall = max(rest)
         contested = wall if second >= CONTEST_SHARE * largest[1] else None
     spread = entries[bound][2] if bound else 0.0

@@ -69,12 +69,16 @@ class Machine(Frozen):
     ceilings: tuple[Ceiling, ...] = ()
 
     def find(self, quantity: Quantity, level: str, dtype: str | None = None) -> tuple[Ceiling, ...]:
-        """All ceilings of a quantity and level, of any dtype or of the one that is named."""
-        return tuple(
+        """All ceilings of a quantity and level, of any dtype or of the one that is named.
+
+        Where one was measured on the machine itself, the stated ones do not count.
+        """
+        found = tuple(
             ceiling
             for ceiling in self.ceilings
             if ceiling.quantity == quantity and ceiling.level == level and dtype in (None, ceiling.dtype)
         )
+        return tuple(ceiling for ceiling in found if ceiling.provenance in ("measured", "replayed")) or found
 
     def best(self, quantity: Quantity, level: str, dtype: str | None = None) -> Ceiling | None:
         """The most favourable ceiling: the largest, or for latencies the smallest. None where none is known."""

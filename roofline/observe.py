@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 
 from .machine import Machine
@@ -34,7 +35,7 @@ def observations(points: tuple[Point, ...], machine: Machine) -> list[Observatio
 def _growth(sweep: list[Point]) -> list[tuple[int, int, float]]:
     """Growth of time between neighbours, relative to the growth of the batch: (B, next B, share)."""
     steps = []
-    for point, after in zip(sweep, sweep[1:]):
+    for point, after in itertools.pairwise(sweep):
         assert point.time_s is not None and after.time_s is not None
         added = after.shape["B"] / point.shape["B"] - 1  # 1 for a doubling
         ratio = after.time_s.median / point.time_s.median
@@ -62,7 +63,9 @@ def _walk(sweep: list[Point], machine: Machine) -> Observation:
     else:
         text += f"The model expects compute to overtake the bytes at B = {expected:.0f}"
     if steep_from is not None:
-        text += f"; measured, time follows the FLOPs (more than {percent(STEEP)} per doubling) from B = {steep_from} on."
+        text += (
+            f"; measured, time follows the FLOPs (more than {percent(STEEP)} per doubling) from B = {steep_from} on."
+        )
     else:
         text += "; measured, time never follows the FLOPs in this sweep."
     return Observation(

@@ -5,7 +5,7 @@ Everything is in SI base units. What is not known is null, with the reason besid
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ SCHEMA_VERSION = 1
 
 Status = Literal["ok", "wrong", "crashed", "hung", "oom", "skipped", "invalid"]
 Wall = Literal["compute", "dram", "cache", "serial"]
-WALLS: tuple[Wall, ...] = ("compute", "dram", "cache", "serial")
+WALLS: tuple[Wall, ...] = get_args(Wall)
 Direction = Literal["forward", "backward", "both"]
 CacheState = Literal["cold", "warm"]
 Clock = Literal["events", "graph", "host"]
@@ -67,7 +67,7 @@ class Floors(Frozen):
 
     def largest(self) -> tuple[Wall, float] | None:
         """The highest of the known floors, or None when none is known."""
-        known = [(wall, value) for wall in WALLS if (value := getattr(self, wall)) is not None]
+        known: list[tuple[Wall, float]] = [(w, value) for w in WALLS if (value := getattr(self, w)) is not None]
         return max(known, key=lambda pair: pair[1]) if known else None
 
 

@@ -135,7 +135,14 @@ def detect(point: Point, best: FloorSet, machine: Machine, more_time: str) -> li
     return found
 
 
-_DERIVED_HERE = ("above-a-physical-roof", "fits-in-cache", "noisy", "drifting", "too-short-for-the-clock", "launch-bound")
+_DERIVED_HERE = (
+    "above-a-physical-roof",
+    "fits-in-cache",
+    "noisy",
+    "drifting",
+    "too-short-for-the-clock",
+    "launch-bound",
+)
 
 
 def gap_in_words(point: Point, own: FloorSet, best: FloorSet) -> str:
@@ -155,4 +162,3 @@ def gap_in_words(point: Point, own: FloorSet, best: FloorSet) -> str:
 
 def _ratio(numerator: float, denominator: float) -> float | None:
     return numerator / denominator if denominator else None
-

@@ -21,7 +21,9 @@ def _catalog() -> Any:
     try:
         from seqroof.kernels import _catalog
     except ImportError as error:
-        raise Stop(f"Kernel files need torch ({error}); install it with pip install 'seqroof[run]'.", Exit.NO_DEVICE) from error
+        raise Stop(
+            f"Kernel files need torch ({error}); install it with pip install 'seqroof[run]'.", Exit.NO_DEVICE
+        ) from error
     return _catalog
 
 
@@ -30,7 +32,9 @@ def _kernel(source: str) -> Any:
     try:
         return catalog.load(source)
     except ImportError as error:
-        raise Stop(f"Kernel files need torch ({error}); install it with pip install 'seqroof[run]'.", Exit.NO_DEVICE) from error
+        raise Stop(
+            f"Kernel files need torch ({error}); install it with pip install 'seqroof[run]'.", Exit.NO_DEVICE
+        ) from error
     except catalog.ContractError as error:
         raise Stop(str(error), Exit.USAGE) from error
 
@@ -42,7 +46,15 @@ def _choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:
 
 
 def predict(
-    source: str, on: str, shape: list[str] | None, dtype: str, direction: str, weights: str, chain: str, cache: str, as_json: bool
+    source: str,
+    on: str,
+    shape: list[str] | None,
+    dtype: str,
+    direction: str,
+    weights: str,
+    chain: str,
+    cache: str,
+    as_json: bool,
 ) -> None:
     """Print the floors of one case on a machine of the catalogue."""
     from seqroof.roofline import catalogue
@@ -80,7 +92,10 @@ def _print_prediction(made: dict[str, Any]) -> None:
     console = Console(highlight=False)
     work = made["work"]
     sizes = ",".join(f"{name}={value}" for name, value in made["shape"].items())
-    console.print(f"[bold]{escape(made['kernel'])}[/bold] {sizes} {made['dtype']} {made['direction']} on {made['machine']['name']}")
+    console.print(
+        f"[bold]{escape(made['kernel'])}[/bold] {sizes} {made['dtype']} {made['direction']} "
+        f"on {made['machine']['name']}"
+    )
     console.print(
         f"{si(work['matmul_flops'], 'FLOP')} in products, {si(work['pointwise_flops'], 'FLOP')} pointwise, "
         f"{si(work['special_ops'], 'op')} special; {si(work['compulsory_bytes'], 'B')} compulsory, "
@@ -95,11 +110,17 @@ def _print_prediction(made: dict[str, Any]) -> None:
         mark = "  <- bound" if wall == made["bound"] else ""
         best = "  <- bound" if wall == made["best_bound"] else ""
         own, ideal = made["floors_s"][wall], made["best_floors_s"][wall]
-        table.add_row(wall, (seconds(own) if own is not None else "not known") + mark, made["floor_notes"][wall],
-                      (seconds(ideal) if ideal is not None else "not known") + best)
+        table.add_row(
+            wall,
+            (seconds(own) if own is not None else "not known") + mark,
+            made["floor_notes"][wall],
+            (seconds(ideal) if ideal is not None else "not known") + best,
+        )
     console.print(table)
-    console.print("\nFloors are least possible times, derived from the catalogue; an estimate for this design: "
-                  f"{seconds(made['estimate_s'])} (modelled, never scored).")
+    console.print(
+        "\nFloors are least possible times, derived from the catalogue; an estimate for this design: "
+        f"{seconds(made['estimate_s'])} (modelled, never scored)."
+    )
 
 
 def list_all(as_json: bool) -> None:
@@ -108,7 +129,9 @@ def list_all(as_json: bool) -> None:
 
     catalog = _catalog()
     kernels = [_described(_kernel(name)) for name in catalog.kernel_names()]
-    machines = [{"id": m.id, "name": m.name, "class": m.machine_class, "year": m.year} for m in catalogue.machines().values()]
+    machines = [
+        {"id": m.id, "name": m.name, "class": m.machine_class, "year": m.year} for m in catalogue.machines().values()
+    ]
     if as_json:
         print(json.dumps({"kernels": kernels, "machines": machines}))
         return
@@ -145,6 +168,8 @@ def doctor(as_json: bool) -> None:
     console = Console(highlight=False)
     marks = {"ok": "[green]ok     [/green]", "limited": "[yellow]limited[/yellow]", "missing": "[red]missing[/red]"}
     for finding in findings:
-        console.print(f"{marks[finding.state]}  [bold]{escape(finding.what)}[/bold]: {escape(finding.detail)}", soft_wrap=False)
+        console.print(
+            f"{marks[finding.state]}  [bold]{escape(finding.what)}[/bold]: {escape(finding.detail)}", soft_wrap=False
+        )
         if finding.fix:
             console.print(f"           fix: {escape(finding.fix)}")

@@ -19,7 +19,7 @@ app = typer.Typer(
     "compute, DRAM bandwidth, cache bandwidth, or the chain of dependent steps?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="First steps: seqroof profile · seqroof predict lstm_step --shape B=1,I=1024,H=1024 --dtype bf16 --on h200-sxm",
+    epilog="First steps: seqroof profile · seqroof predict lstm_step --shape B=1,I=1024,H=1024 --on h200-sxm",
 )
 
 Shape = Annotated[
@@ -31,7 +31,9 @@ Dtype = Annotated[
 Kernels = Annotated[
     list[str] | None, typer.Argument(metavar="[KERNEL|FILE.py]...", help="Default: every kernel.", show_default=False)
 ]
-Direction = Annotated[list[str] | None, typer.Option("--direction", help="forward, backward, both.", show_default=False)]
+Direction = Annotated[
+    list[str] | None, typer.Option("--direction", help="forward, backward, both.", show_default=False)
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda:N.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
 Suite = Annotated[str, typer.Option("--suite", help="quick, standard, full.")]
@@ -48,7 +50,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -61,13 +65,17 @@ def profile(
     dtype: Dtype = None,
     direction: Direction = None,
     device: Device = "auto",
-    implementation: Annotated[list[str] | None, typer.Option(help="Only these implementations.", show_default=False)] = None,
+    implementation: Annotated[
+        list[str] | None, typer.Option(help="Only these implementations.", show_default=False)
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: seqroof-runs/<time>-<device>]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the run in --out.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.")] = False,
     against: Annotated[Path | None, typer.Option(help="Compare with an earlier run; exit 1 when slower.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the whole run: 60s, 5m.", show_default=False)] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, max=1000, help="Exactly so many rounds.", show_default=False)] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Exactly so many rounds.", show_default=False)
+    ] = None,
     seed: Seed = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cases, run nothing.")] = False,
     all_points: Annotated[bool, typer.Option("--all", help="Show every cache state and clock.")] = False,

@@ -61,16 +61,16 @@ def output_folder(out: Path | None, device: str, resume: bool, force: bool) -> P
         raise Stop(f"--out {folder} is a file; name a folder.", Exit.USAGE)
     used = folder.exists() and any((folder / name).exists() for name in ("run.json", "journal.jsonl"))
     if used and not (resume or force):
-        raise Stop(
-            f"{folder} already holds a run; add --force to replace it, or --resume to finish it.", Exit.USAGE
-        )
+        raise Stop(f"{folder} already holds a run; add --force to replace it, or --resume to finish it.", Exit.USAGE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise Stop(f"{folder} cannot be written ({error.strerror}); choose another folder with --out.", Exit.USAGE) from error
+        raise Stop(
+            f"{folder} cannot be written ({error.strerror}); choose another folder with --out.", Exit.USAGE
+        ) from error
     return folder
 
 
@@ -112,7 +112,9 @@ def profile(request: Request, out: Path | None, resume: bool, force: bool) -> tu
                 state = "interrupted"
             except WorkerDied as death:
                 raise Stop(f"The worker died while the roofs were measured: {death}.", Exit.NO_DEVICE) from death
-            run = session.record(state, command_line(), commit_of(Path(__file__).parent), created, f"seqroof {VERSION}", advice(request))
+            run = session.record(
+                state, command_line(), commit_of(Path(__file__).parent), created, f"seqroof {VERSION}", advice(request)
+            )
     save(run, folder)
     code = exit_code([point.status for point in run.points], Exit.INTERRUPTED if state == "interrupted" else Exit.OK)
     return run, folder, code

@@ -148,7 +148,16 @@ def _print_verified(points: list[Point]) -> None:
         error = f"{known.max_error:.2g}" if known and known.max_error is not None else "-"
         allowed = f"{known.allowed_max:.2g}" if known and known.allowed_max is not None else "-"
         verdict = point.reason if point.status == "ok" and point.reason else f"{point.status} {point.reason}".strip()
-        cells = (point.kernel, point.implementation, point.shape_text, point.dtype, point.direction, error, allowed, verdict)
+        cells = (
+            point.kernel,
+            point.implementation,
+            point.shape_text,
+            point.dtype,
+            point.direction,
+            error,
+            allowed,
+            verdict,
+        )
         table.add_row(*map(escape, cells))
     Console().print(table)
     skipped = [point for point in points if point.status == "skipped"]

@@ -53,8 +53,8 @@ def write_pages(run: Run, folder: Path) -> None:
         write_atomically(folder / "roofline.svg", chart.to_svg([run]).encode())
     except ImportError:
         say(
-            "seqroof: no page and chart here, because the report extra is not installed (pip install 'seqroof[report]'); "
-            f"make them anywhere with: seqroof report {folder} --html page.html"
+            "seqroof: no page and chart here: the report extra is not installed (pip install 'seqroof[report]'). "
+            f"Make them anywhere with: seqroof report {folder} --html page.html"
         )
 
 
@@ -124,7 +124,9 @@ def print_comparison(base: Run, new: Run, across_machines: bool, as_json: bool, 
     found, single = compare_runs(base, new)
     overall = geometric_mean(found)
     if as_json:
-        rows = [{"key": c.point.key, "ratio": c.ratio, "low": c.low, "high": c.high, "verdict": c.verdict} for c in found]
+        rows = [
+            {"key": c.point.key, "ratio": c.ratio, "low": c.low, "high": c.high, "verdict": c.verdict} for c in found
+        ]
         print(json.dumps({"points": rows, "only_in_one": single, "overall_ratio": overall, "same_machine": same}))
     else:
         console = Console(stderr=to_stderr, highlight=False)
@@ -132,7 +134,9 @@ def print_comparison(base: Run, new: Run, across_machines: bool, as_json: bool, 
         for heading in ("point", "new / base time (measured)", "verdict"):
             table.add_column(heading, overflow="fold")
         for c in found:
-            table.add_row(escape(c.point.key), f"{c.ratio:.3f}  [{c.low:.3f}, {c.high:.3f}]".replace("[", r"\["), c.verdict)
+            table.add_row(
+                escape(c.point.key), f"{c.ratio:.3f}  [{c.low:.3f}, {c.high:.3f}]".replace("[", r"\["), c.verdict
+            )
         console.print(table)
         if overall is not None:
             console.print(f"{len(found)} points, geometric mean of the ratios {overall:.3f}")

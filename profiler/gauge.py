@@ -1,0 +1,195 @@
+"""Gauges: how one limit of a machine is sampled, and how samples become a ceiling.
+
+All gauges of a device are taken in interleaved rounds in shuffled order, so that a drift of the machine reaches all of
+them alike. A round is worth the lower quartile of its samples: one lucky sample does not set it, and a neighbour that
+takes the processor half of the time does not either. A ceiling is worth its best round, because a limit is what the
+machine can do and a disturbance only takes away from that; for the same reason its interval, `low` to `high`, is the
+range of the better half of the rounds.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from ..roofline.machine import Ceiling, Quantity, Unit
+
+# A working set is inside a cache while its bandwidth is within this share of the plateau.
+PLATEAU_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: rounds, seconds per gauge and round, and the largest array."""
+
+    rounds: int
+    round_s: float
+    most_bytes: int
+
+
+EFFORTS = {
+    # Six rounds is the least from which an interval can be read; 512 MiB is four times most last caches.
+    "quick": Effort(rounds=6, round_s=0.008, most_bytes=512 * 2**20),
+    "full": Effort(rounds=15, round_s=0.04, most_bytes=2048 * 2**20),
+}
+# Between kernels: enough to see whether the roof has moved up, short enough to be repeated often.
+RECHECK = Effort(rounds=2, round_s=0.025, most_bytes=512 * 2**20)
+
+
+def effort_named(effort: str | Effort) -> Effort:
+    """An effort by name; raises `ValueError` with a sentence for a name that does not exist."""
+    if isinstance(effort, Effort):
+        return effort
+    if effort not in EFFORTS:
+        raise ValueError(f"There is no effort {effort!r}; efforts are {', '.join(EFFORTS)}.")
+    return EFFORTS[effort]
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """One way to measure one limit; several gauges may compete for the same ceiling.
+
+    sample : runs once and returns seconds. difference : they are the difference of two times, so that noise can make
+        them too small or negative; a round is then worth its median.
+    amount : bytes or operations per sample for bandwidths and rates; 1 for latencies, whose value is the time.
+    how : the operation and its size.
+    """
+
+    quantity: Quantity
+    level: str
+    unit: Unit
+    sample: Callable[[], float]
+    how: str
+    amount: float = 1.0
+    dtype: str = ""
+    pattern: str = ""
+    difference: bool = False
+
+    def value(self, time_s: float) -> float:
+        """The limit that a time stands for."""
+        return time_s if self.quantity == "latency" else self.amount / time_s
+
+    def ceiling(self, rounds_s: Iterable[float]) -> Ceiling | None:
+        """The ceiling of so many rounds; None where no round gave a positive time."""
+        times = sorted(time_s for time_s in rounds_s if time_s > 0)
+        if not times:
+            return None
+        values = [self.value(time_s) for time_s in times[: (len(times) + 1) // 2]]
+        return Ceiling(
+            quantity=self.quantity,
+            level=self.level,
+            dtype=self.dtype,
+            pattern=self.pattern,
+            value=values[0],
+            low=min(values),
+            high=max(values),
+            unit=self.unit,
+            provenance="measured",
+            how=self.how,
+            when=datetime.date.today().isoformat(),
+        )
+
+
+def take(
+    gauges: Sequence[Gauge], effort: Effort, progress: Callable[[str], None], seed: int = 0
+) -> list[Ceiling | None]:
+    """Sample all gauges in interleaved rounds; one entry per gauge, None where it could not be measured.
+
+    progress : told, in words, which gauge is left out and why, and that rounds go on.
+    """
+    usable = [index for index, gauge in enumerate(gauges) if _warm_up(gauge, progress)]
+    rounds_s: dict[int, list[float]] = {index: [] for index in usable}
+    shuffle = random.Random(seed)
+    for number in range(effort.rounds):
+        progress(f"ceilings, round {number + 1} of {effort.rounds}")
+        shuffle.shuffle(usable)
+        for index in usable:
+            rounds_s[index].append(_typical(gauges[index], _samples(gauges[index], effort.round_s)))
+    return [gauge.ceiling(rounds_s.get(index, [])) for index, gauge in enumerate(gauges)]
+
+
+def _warm_up(gauge: Gauge, progress: Callable[[str], None]) -> bool:
+    """Run a gauge once. One that fails (an operation this build of torch lacks) must not cost the others."""
+    try:
+        gauge.sample()
+    except Exception as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        progress(f"{gauge.quantity} {gauge.level} {gauge.dtype} by {gauge.how} left out: {first_line}")
+        return False
+    return True
+
+
+def _samples(gauge: Gauge, round_s: float) -> list[float]:
+    """The samples that fit into `round_s`, at least one.
+
+    The first sample meets the caches as the last gauge left them, so it is dropped where there is time for another.
+    """
+    start = time.perf_counter()
+    samples = [gauge.sample()]
+    if time.perf_counter() - start < round_s:
+        samples.clear()
+    while not samples or time.perf_counter() - start < round_s:
+        samples.append(gauge.sample())
+    return samples
+
+
+def _typical(gauge: Gauge, samples: list[float]) -> float:
+    """What a round is worth: see the top of this file."""
+    if gauge.difference:
+        return statistics.median(samples)
+    return sorted(samples)[(len(samples) - 1) // 4]
+
+
+def best_of(ceilings: Iterable[Ceiling | None]) -> list[Ceiling]:
+    """Keep the most favourable of the ceilings that compete for one place: largest, for latencies smallest."""
+    best: dict[tuple[str, ...], Ceiling] = {}
+    for ceiling in ceilings:
+        if ceiling is None:
+            continue
+        held = best.get(place(ceiling))
+        if held is None or better(ceiling, held):
+            best[place(ceiling)] = ceiling
+    return list(best.values())
+
+
+def place(ceiling: Ceiling) -> tuple[str, ...]:
+    """What a ceiling is about; two ceilings of one place describe the same limit."""
+    return ceiling.quantity, ceiling.level, ceiling.dtype, ceiling.pattern
+
+
+def better(one: Ceiling, other: Ceiling) -> bool:
+    """Whether `one` is the more favourable limit."""
+    return one.value < other.value if one.quantity == "latency" else one.value > other.value
+
+
+def knee(sizes: Sequence[float], bandwidths: Sequence[float]) -> float | None:
+    """The largest working set, in the unit of `sizes`, that still reaches 80 % of the plateau.
+
+    sizes : rising working sets; bandwidths : what each reached. The plateau is the highest bandwidth that two
+    neighbouring sizes both reach, so one lucky size does not raise it. None where the curve never falls below 80 %:
+    the cache cannot be told from what lies under it. Raises `ValueError` on fewer than three sizes.
+    """
+    if len(sizes) < 3 or len(sizes) != len(bandwidths):
+        raise ValueError(
+            f"A knee needs three or more sizes with a bandwidth each, not {len(sizes)}, {len(bandwidths)}."
+        )
+    plateau = max(min(pair) for pair in itertools.pairwise(bandwidths))
+    inside = [size for size, bandwidth in zip(sizes, bandwidths) if bandwidth >= PLATEAU_SHARE * plateau]
+    return None if inside[-1] == sizes[-1] else inside[-1]
+
+
+def geometric(first: float, last: float, ratio: float, multiple: int) -> list[int]:
+    """Sizes from `first` up to `last` in steps of `ratio`, each rounded up to a multiple."""
+    sizes: list[int] = []
+    size = first
+    while size <= last * 1.001:  # the last size must not be lost to rounding
+        rounded = -(-int(size) // multiple) * multiple
+        if not sizes or rounded > sizes[-1]:
+            sizes.append(rounded)
+        size *= ratio
+    return sizes
