@@ -16,6 +16,7 @@ Align = Literal["left", "center", "right"]
 _ADVANCE = 0.66  # width of a character in units of the font size: digits of wide fonts such as Verdana take 0.64
 _LINE = 1.3  # height of a line in units of the font size
 _BLANK = 2.0  # least pixels between two texts
+_CROSSING = 3.0  # pixels of way that a text rather goes than cover another piece of a line
 _LEVELS = 16  # directions tried around a point
 _MERGE_RADII = (0.0, 7.0, 11.0, 16.0, 22.0, 30.0)  # points this close share a label when their own find no room
 
@@ -42,12 +43,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Label:
-    """A text centred vertically at y, and aligned to x."""
+    """A text centred vertically at y, and aligned to x. cost : how much worse this place is than the best, in pixels."""
 
     text: str
     x: float
     y: float
     align: Align = "center"
+    cost: float = 0.0
 
     def box(self, size: float) -> Box:
         """The room this text needs at a font size in pixels, the blank around it included."""
@@ -81,20 +83,23 @@ class Board:
         self.solid.append(Box(x - radius, y - radius, x + radius, y + radius))
 
     def place(self, candidates: Iterable[Label]) -> Label | None:
-        """Put the first candidate that is free of lines, else the first that is free at all; None when all clash."""
-        fallback = None
+        """Put the cheapest candidate that touches nothing solid, counting its own cost and every line it crosses.
+
+        Returns None when all of them clash or leave the plot.
+        """
+        best: tuple[float, Label, Box] | None = None
         for label in candidates:
             box = label.box(self.size)
             inside = box.left >= 0 and box.top >= 0 and box.right <= self.width and box.bottom <= self.height
-            if not inside or any(box.overlaps(other) for other in self.solid):
+            if (best and label.cost >= best[0]) or not inside or any(map(box.overlaps, self.solid)):
                 continue
-            if not any(box.overlaps(other) for other in self.soft):
-                self.solid.append(box)
-                return label
-            fallback = fallback or label
-        if fallback:
-            self.solid.append(fallback.box(self.size))
-        return fallback
+            cost = label.cost + _CROSSING * sum(map(box.overlaps, self.soft))
+            if best is None or cost < best[0]:
+                best = (cost, label, box)
+        if best is None:
+            return None
+        self.solid.append(best[2])
+        return best[1]
 
 
 @dataclass(frozen=True)
@@ -106,14 +111,14 @@ class Mark:
     text: str
 
 
-def around(mark: Mark, distances: Sequence[float] = (11, 15, 20, 26, 32)) -> Iterator[Label]:
+def around(mark: Mark, distances: Sequence[float] = (12, 15, 19, 25, 32)) -> Iterator[Label]:
     """Candidates around a mark, the nearest first; to the right, above and below before the left."""
     for distance in distances:
         for index in range(_LEVELS):
             turn = (index + 1) // 2 * (-1) ** index
             angle = 2 * math.pi * turn / _LEVELS - math.pi / 4
             wide = distance + max(len(mark.text) - 2, 0) * 3  # long texts need more way to the side than up
-            yield Label(mark.text, mark.x + wide * math.cos(angle), mark.y + distance * math.sin(angle))
+            yield Label(mark.text, mark.x + wide * math.cos(angle), mark.y + distance * math.sin(angle), cost=distance)
 
 
 def label_marks(

@@ -12,7 +12,7 @@ from ._labels import Board, Label, Mark, label_marks
 from ._view import Row
 from .record import Run
 
-WIDTH, HEIGHT = 1040, 500  # fits a 1280 x 800 window together with the axes and the heading of the page
+WIDTH, HEIGHT = 1080, 460  # fits a 1280 x 800 window together with the axes and the heading of the page
 TEXT = 11  # font size of every label; nothing on the chart is smaller
 REACH = 38.0  # a number stands at most this far from its point, in pixels
 
@@ -108,10 +108,10 @@ def _along(roof: Roof, stretch: tuple[float, float], text: str, x: LogAxis, y: L
     for step in range(_SLIDES):
         if roof.wall == "compute":
             place, height = right - 6 - step * (right - left) / _SLIDES, HEIGHT - y.at(roof.value)
-            yield Label(text, place, height - 9, "right")
-            yield Label(text, place, height + 10, "right")
+            yield Label(text, place, height - 9, "right", step)
+            yield Label(text, place, height + 10, "right", step + 2)
         else:
-            place = left + (right - left) * (0.1 + 0.85 * step / _SLIDES)
+            place = left + (right - left) * (0.02 + 0.95 * step / _SLIDES)
             height = HEIGHT - y.at(roof.rate(x.value(place)))
-            yield Label(text, place - 10, height - 6, "right")
-            yield Label(text, place + 10, height + 8, "left")
+            yield Label(text, place - 10, height - 6, "right", step)
+            yield Label(text, place + 10, height + 8, "left", step)

@@ -95,9 +95,16 @@ def run_letter(index: int) -> str:
 
 def reading_order(point: Point) -> tuple:
     """Sort key: kernel, direction, sizes, dtype, implementation, then the headline before its repetitions."""
-    dtype = DTYPE_ORDER.index(point.dtype) if point.dtype in DTYPE_ORDER else len(DTYPE_ORDER)
     sizes = tuple(sorted(point.shape.items(), key=lambda item: item[0] == "B"))
-    return (point.kernel, point.direction, sizes, dtype, point.implementation, not point.headline, point.cache)
+    return (
+        point.kernel,
+        point.direction,
+        sizes,
+        dtype_order(point.dtype),
+        point.implementation,
+        not point.headline,
+        point.cache,
+    )
 
 
 def sections(of: Sequence[Row]) -> list[tuple[str, list[tuple[Row, str]]]]:
@@ -174,6 +181,11 @@ def rate_text(point: Point) -> str:
 def case_text(point: Point) -> str:
     """Name a case without clock and cache: "B=1,I=64,H=64 bf16 forward"."""
     return clean(f"{point.shape_text} {point.dtype}" + ("" if point.direction == "forward" else f" {point.direction}"))
+
+
+def dtype_order(name: str) -> int:
+    """The place of a dtype in every list: fp32, tf32, fp16, bf16, then others."""
+    return DTYPE_ORDER.index(name) if name in DTYPE_ORDER else len(DTYPE_ORDER)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from .units import si
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 
 _SYMBOL_AREA = 95  # about 10 pixels across
-_FILL = {"fp32": 0.12, "tf32": 0.4, "fp16": 0.7}  # wider types are hollower; everything else is filled
+FILL = {"fp32": 0.12, "tf32": 0.4, "fp16": 0.7}  # wider types are hollower; everything else is filled
 _KEY_COLUMNS, _KEY_LINE, _KEY_TEXT = 2, 17, 90  # layout of the key: columns, pixels per line, characters per entry
 _AWAY = 0.35  # opacity of the serial wall of a point that another wall stops
+_EDGE = 3  # pixels from the frame within which a bar would look cut
 _SHOWN = "indexof(hidden, datum.number) < 0"
 _SCALE = 3.0  # pixels of a PNG per pixel of the layout, sharp on paper and dense screens
 
@@ -31,20 +32,21 @@ Json = dict[str, Any]
 
 def to_svg(runs: Sequence[Run]) -> str:
     """Render the chart with its key as SVG. Raises MissingExtra without vl-convert."""
-    return _converter().vegalite_to_svg(spec(runs, "light", static=True))
+    return converter().vegalite_to_svg(spec(runs, "light", static=True))
 
 
 def to_png(runs: Sequence[Run]) -> bytes:
     """Render the chart with its key as PNG. Raises MissingExtra without vl-convert."""
-    return _converter().vegalite_to_png(spec(runs, "light", static=True), scale=_SCALE)
+    return converter().vegalite_to_png(spec(runs, "light", static=True), scale=_SCALE)
 
 
 def to_pdf(runs: Sequence[Run]) -> bytes:
     """Render the chart with its key as PDF. Raises MissingExtra without vl-convert."""
-    return _converter().vegalite_to_pdf(spec(runs, "light", static=True))
+    return converter().vegalite_to_pdf(spec(runs, "light", static=True))
 
 
-def _converter() -> Any:
+def converter() -> Any:
+    """The module vl_convert. Raises MissingExtra where it is not installed."""
     try:
         import vl_convert
     except ImportError as error:
@@ -193,7 +195,7 @@ def _point_values(layout: Layout, colours: dict[str, str]) -> list[Json]:
         look = {
             "colour": colours[names[point.implementation]],
             "shape": shapes[point.kernel],
-            "fill": _FILL.get(point.dtype, 1.0),
+            "fill": FILL.get(point.dtype, 1.0),
         }
         result.append({**_xy(row), "number": row.number, **look, **dict(zip(_TOOLTIP, texts))})
     return result
@@ -210,7 +212,7 @@ def _xy(row: Row) -> Json:
 
 def _serial_inside(row: Row, y: LogAxis) -> float | None:
     rate = _geometry.serial_rate(row)
-    return rate if rate and y.low <= rate <= y.high else None
+    return rate if rate and _EDGE <= y.at(rate) <= HEIGHT - _EDGE else None
 
 
 def _tick(value: Json, row: Row, rate: float) -> Json:

@@ -1,0 +1,161 @@
+"""Writes a run as Markdown, CSV or JSON text. CSV and JSON are in SI base units; Markdown is for people."""
+
+from __future__ import annotations
+
+import csv as _csv
+import io
+from collections.abc import Callable
+
+from . import _view
+from ._view import clean
+from .record import WALLS, Point, Run
+from .table import ceiling_cells
+
+_FORMULA = ("=", "+", "-", "@")  # spreadsheets run a text cell that begins with one of these
+
+Value = str | float | int | None
+
+_MARKDOWN = ("#", "kernel", "implementation", "sizes", "dtype", "direction", "cache", "clock", "time", "±", "wall")
+_MARKDOWN += ("machine", "design", "rate", "status")
+
+
+def json(run: Run) -> str:
+    """The record as indented JSON: exactly what `run.json` holds."""
+    return run.model_dump_json(indent=2) + "\n"
+
+
+def csv(run: Run) -> str:
+    """One line per point, all statuses, numbers unrounded and in SI base units; unknown is empty.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """
+    stream = io.StringIO()
+    writer = _csv.writer(stream, lineterminator="\n")
+    writer.writerow(["number", *_FIELDS])
+    for row in _view.rows([run]):
+        writer.writerow([row.number, *(_cell(value(row.point)) for value in _FIELDS.values())])
+    return stream.getvalue()
+
+
+def markdown(run: Run) -> str:
+    """Points, what was not measured, warnings and ceilings as Markdown tables and lists."""
+    rows = _view.rows([run])
+    measured = [row for row in rows if row.point.status in _view.MEASURED]
+    lines = [f"# {_escape(run.machine.name)}", "", _view.NUMBERS_NOTE, ""]
+    lines += _table(_MARKDOWN, [_markdown_cells(row) for row in measured])
+    for group in _view.unmeasured(run.points):
+        lines += ["", f"**{group.status}**: {_escape(group.reason)}", ""]
+        lines += [f"- {_escape(name)}: {_escape('; '.join(cases))}" for name, cases in group.lines]
+    advices = _view.advices(measured)
+    if advices:
+        cells = [(a.id, a.cause, a.advice, ", ".join(a.points)) for a in advices]
+        lines += ["", "## Warnings", "", *_table(("warning", "cause", "advice", "points"), cells)]
+    if run.observations:
+        lines += ["", "## Observations", "", *(f"- {_escape(found.text)}" for found in run.observations)]
+    ceilings = [ceiling_cells(ceiling) for ceiling in run.machine.ceilings]
+    lines += ["", "## Ceilings", "", *_table(("ceiling", "value", "±", "provenance", "how"), ceilings)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_cells(row: _view.Row) -> tuple[str, ...]:
+    point = row.point
+    reason = f": {point.reason}" if point.reason else ""
+    warned = f" ({', '.join(warning.id for warning in point.warnings)})" if point.warnings else ""
+    return (
+        row.number,
+        point.kernel,
+        point.implementation,
+        _view.sizes_text(point.shape),
+        point.dtype,
+        point.direction,
+        point.cache,
+        point.clock,
+        _view.time_text(point),
+        _view.interval_text(point),
+        _view.wall_text(point.bound, point.contested_with),
+        _view.machine_text(point),
+        _view.design_text(point),
+        _view.rate_text(point),
+        point.status + reason + warned,
+    )
+
+
+def _table(titles: tuple[str, ...], rows: list) -> list[str]:
+    return [
+        f"| {' | '.join(titles)} |",
+        f"|{'|'.join(' --- ' for _ in titles)}|",
+        *(f"| {' | '.join(map(_escape, cells))} |" for cells in rows),
+    ]
+
+
+def _escape(text: str) -> str:
+    """Text that is neither markup nor HTML nor the end of a table cell."""
+    text = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{character}" if character in "\\`*[]|" else character for character in text)
+
+
+def _cell(value: Value) -> Value:
+    if not isinstance(value, str):
+        return value
+    text = clean(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _floor(wall: str, best: bool) -> Callable[[Point], Value]:
+    def value(point: Point) -> Value:
+        floors = point.best_floors_s if best else point.floors_s
+        return getattr(floors, wall) if floors else None
+
+    return value
+
+
+def _of(record: str, name: str) -> Callable[[Point], Value]:
+    """A field of an optional record of a point, empty where the record is missing."""
+
+    def value(point: Point) -> Value:
+        part = getattr(point, record)
+        return getattr(part, name) if part is not None else None
+
+    return value
+
+
+_FIELDS: dict[str, Callable[[Point], Value]] = {
+    "kernel": lambda point: point.kernel,
+    "implementation": lambda point: point.implementation,
+    "shape": lambda point: point.shape_text,
+    "dtype": lambda point: point.dtype,
+    "direction": lambda point: point.direction,
+    "cache": lambda point: point.cache,
+    "clock": lambda point: point.clock,
+    "headline": lambda point: int(point.headline),
+    "status": lambda point: point.status,
+    "reason": lambda point: point.reason,
+    "time_s": _of("time_s", "median"),
+    "time_low_s": _of("time_s", "low"),
+    "time_high_s": _of("time_s", "high"),
+    "samples": _of("time_s", "n"),
+    "rounds": _of("time_s", "rounds"),
+    **{
+        name: _of("work", name)
+        for name in ("matmul_flops", "flops", "special_ops", "compulsory_bytes", "streamed_bytes")
+    },
+    "depth": _of("work", "depth"),
+    "residency": lambda point: point.residency,
+    **{f"floor_{wall}_s": _floor(wall, best=False) for wall in WALLS},
+    "bound": lambda point: point.bound,
+    "contested_with": lambda point: point.contested_with,
+    **{f"best_floor_{wall}_s": _floor(wall, best=True) for wall in WALLS},
+    "best_bound": lambda point: point.best_bound,
+    "estimate_s": lambda point: point.estimate_s,
+    "attainable_fraction": _of("attainable_fraction", "value"),
+    "best_fraction": _of("best_fraction", "value"),
+    "best_fraction_low": _of("best_fraction", "low"),
+    "best_fraction_high": _of("best_fraction", "high"),
+    "roof_fraction": _of("roof_fraction", "value"),
+    "intensity_compulsory": _of("intensity", "compulsory"),
+    "intensity_streamed": _of("intensity", "streamed"),
+    **{name: _of("achieved", name) for name in ("flops_per_s", "bytes_per_s", "streamed_bytes_per_s")},
+    "peak_memory_bytes": lambda point: point.peak_memory_bytes,
+    "energy_j": lambda point: point.energy_j,
+    "warnings": lambda point: " ".join(warning.id for warning in point.warnings),
+}
