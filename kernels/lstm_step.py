@@ -238,11 +238,11 @@ def _why_not_onednn(shape: Shape, dtype: str, device: str) -> str | None:
         return "oneDNN is a library for CPUs"
     if not torch.backends.mkldnn.is_available():
         return "this build of PyTorch has no oneDNN"
-    if dtype not in ("fp32", "bf16"):
+    if dtype not in ("fp32", "bf16", "tf32"):
         return f"this row calls oneDNN in fp32 and bf16 only, not in {dtype}"
     if dtype == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return "oneDNN has no bf16 products for this CPU (they need AVX-512 or the like)"
-    return None
+    return tf32_on_cpu(dtype, device)
 
 
 @triton.jit

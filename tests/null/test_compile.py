@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
@@ -37,16 +38,22 @@ def _name(kernel: str, case: CompileCase, target: int) -> str:
     return f"{kernel} {case.label} sm_{target}"
 
 
-def _compile_all(everything: bool) -> None:
-    import triton
+def _failures(name: str) -> dict:
+    _, case, target = next(wanted for wanted in _wanted(everything=True) if _name(*wanted) == name)
+    try:
+        failures = gates(case, compile_case(case, target), target)
+    except (ValueError, RuntimeError) as error:
+        failures = [str(error)]
+    return {"case": name, "failures": failures}
 
-    print(json.dumps({"triton": triton.__version__}))
-    for kernel, case, target in _wanted(everything):
-        try:
-            failures = gates(case, compile_case(case, target), target)
-        except (ValueError, RuntimeError) as error:
-            failures = [str(error)]
-        print(json.dumps({"case": _name(kernel, case, target), "failures": failures}), flush=True)
+
+def _compile_all(everything: bool) -> None:
+    print(json.dumps({"triton": _triton.triton.__version__}), flush=True)
+    names = [_name(*wanted) for wanted in _wanted(everything)]
+    # A kernel cannot be sent to another process, its name can. Each holds a PyTorch of its own, so only a few.
+    with ProcessPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for result in pool.map(_failures, names, chunksize=4):
+            print(json.dumps(result))
 
 
 def _run_child(long: bool, extra_path: str | None) -> tuple[str, dict[str, list[str]]]:
@@ -88,6 +95,12 @@ def test_compiles(case_name: str, compiled: dict[str, list[str]]) -> None:
 @needs_triton
 def test_compiles_with_the_oldest_triton(case_name: str, compiled_by_old: dict[str, list[str]]) -> None:
     assert compiled_by_old[case_name] == []
+
+
+@needs_triton
+def test_no_two_cases_share_a_name() -> None:
+    names = [_name(*wanted) for wanted in _wanted(everything=True)]
+    assert len(set(names)) == len(names)
 
 
 @needs_triton
