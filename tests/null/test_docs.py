@@ -1,0 +1,62 @@
+"""The pages name commands, files and verbs that exist, and every verb is documented."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from seqroof.scripts.main import app
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [path for name in ("README.md", "CONTRIBUTING.md", "docs/*.md") for path in sorted(ROOT.glob(name))]
+
+
+def verbs() -> set[str]:
+    """The verbs of the command line, as they are typed."""
+    return {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}
+
+
+def code(page: str) -> list[str]:
+    """The lines of fenced blocks and the contents of code spans."""
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    rest = re.sub(r"^```[^\n]*\n.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines()] + re.findall(r"`([^`\n]+)`", rest)
+
+
+def commands(page: str) -> list[str]:
+    """The second words of lines that run `seqroof`; a prompt or the path of the environment may stand before it."""
+    matches = [re.match(r"(?:\$ )?(?:\.venv/bin/)?seqroof ([a-z][a-z-]*)\b", line.strip()) for line in code(page)]
+    return [match[1] for match in matches if match]
+
+
+def test_the_reader_of_pages_finds_commands():
+    page = "`seqroof report RUN`\n```\n$ .venv/bin/seqroof profile lstm_step\nscripts/test\n```\nseqroof is a tool"
+    assert commands(page) == ["profile", "report"]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_commands_on_a_page_exist(path):
+    page = path.read_text()
+    assert set(commands(page)) <= verbs(), f"{path.name} names a verb that `seqroof --help` does not list"
+    for script in {name for line in code(page) for name in re.findall(r"(?<![\w/.])scripts/(\w+)(?![\w.])", line)}:
+        assert os.access(ROOT / "scripts" / script, os.X_OK), f"{path.name} names scripts/{script}, which cannot be run"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_on_a_page_lead_somewhere(path):
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)|src(?:set)?=\"([^\"]+)\"", path.read_text())
+    local = [name for pair in targets for name in pair if name and not re.match(r"[a-z]+:", name)]
+    assert [name for name in local if not (path.parent / name).exists()] == []
+
+
+@pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="there is no README.md")
+def test_every_verb_is_documented():
+    named = {verb for path in PAGES for verb in commands(path.read_text())}
+    assert verbs() - named == set(), "README.md or docs/ should show a command line with these verbs"
+
+
+def test_every_verb_says_what_it_does():
+    assert [command.callback.__name__ for command in app.registered_commands if not command.callback.__doc__] == []

@@ -1,0 +1,186 @@
+"""The GPU suite as far as it goes without a GPU: pieces, limits, records, and the set-up on a machine like its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+from isolated import closure, offline, python_with, run, wheel_of
+
+from seqroof.scripts import gpu_suite
+from seqroof.scripts.environment import has_nvidia_gpu
+from seqroof.scripts.gpu_suite import PIECES, Outcome, Piece, finished, new_folder, run_suite, seconds, table
+
+ROOT = Path(__file__).resolve().parents[2]
+FACTS = {"commit": "abc", "machine": "gpu", "date": "2026-01-01"}
+FOREVER = float("inf")
+# What the machine with the GPU has of ours and of our needs' needs; it has no pydantic and no package index.
+THERE = ("torch", "triton", "typer", "rich", "numpy", "nvidia-ml-py", "jinja2", "hypothesis", "pytest", "setuptools")
+CARRIED = ("annotated-types", "pydantic", "pydantic-core", "typing-inspection")  # brought in wheels/
+
+
+def python(name: str, source: str, limit_s: float = 60) -> Piece:
+    return Piece(name, "a test", limit_s, (sys.executable, "-c", source))
+
+
+def gone(process: int) -> bool:
+    """Whether a process has ended; one that nobody has waited for yet counts as ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_every_piece_leaves_a_status_and_a_log(tmp_path):
+    pieces = (
+        python("good", "print('said')"),
+        python("bad", "import sys; sys.exit('went wrong')"),
+        python("after", "import sys; print(sys.argv)"),
+    )
+    outcomes = run_suite(pieces, tmp_path, FACTS, FOREVER)
+    assert [outcomes[piece.name].status for piece in pieces] == ["ok", "failed", "ok"]
+    assert outcomes["bad"].exit_code == 1
+    assert (tmp_path / "good.log").read_text() == "said\n"
+    assert "went wrong" in (tmp_path / "bad.log").read_text()
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["commit"] == "abc" and list(manifest["pieces"]) == ["good", "bad", "after"]
+    assert manifest["pieces"]["bad"] | {"seconds": 0} == {
+        "status": "failed",
+        "seconds": 0,
+        "exit_code": 1,
+        "log": "bad.log",
+    }
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the state of a process from /proc")
+def test_a_piece_past_its_limit_takes_its_children_with_it(tmp_path):
+    child = f"import subprocess as s; p = s.Popen([{sys.executable!r}, '-c', 'import time; time.sleep(600)'])"
+    hangs = python("hangs", f"{child}; print(p.pid, flush=True); p.wait()", limit_s=1.5)
+    outcomes = run_suite((hangs, python("next", "pass")), tmp_path, FACTS, FOREVER)
+    assert (outcomes["hangs"].status, outcomes["next"].status) == ("timed out", "ok")
+    child_id = int((tmp_path / "hangs.log").read_text().split()[0])
+    deadline = time.monotonic() + 20
+    while not gone(child_id) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert gone(child_id)
+
+
+def test_a_piece_that_does_not_fit_the_budget_waits_and_a_shorter_one_runs(tmp_path):
+    outcomes = run_suite((python("long", "pass", 600), python("short", "pass", 30)), tmp_path, FACTS, 60)
+    assert (outcomes["long"].status, outcomes["short"].status) == ("waits", "ok")
+
+
+def test_what_is_recorded_for_the_commit_is_finished(tmp_path):
+    folder = tmp_path / "gpu-2026-01-01"
+    run_suite((python("good", "pass"), python("bad", "1/0")), folder, FACTS, FOREVER)
+    assert finished([folder], "abc") == {"good"}
+    assert finished([folder], "abd") == set()
+    assert finished([tmp_path], "abc") == set()
+
+
+def test_a_changed_tree_is_never_finished(tmp_path):
+    run_suite((python("good", "pass"),), tmp_path, {**FACTS, "commit": "abc-changed"}, FOREVER)
+    assert finished([tmp_path], "abc-changed") == set()
+
+
+def test_a_later_run_keeps_what_an_earlier_one_recorded(tmp_path):
+    run_suite((python("first", "pass"),), tmp_path, FACTS, FOREVER)
+    run_suite((python("second", "pass"),), tmp_path, FACTS, FOREVER)
+    assert finished([tmp_path], "abc") == {"first", "second"}
+
+
+def test_another_commit_on_the_same_day_gets_its_own_folder(tmp_path):
+    folder = new_folder(tmp_path, "gpu", "2026-01-01", "abc")
+    run_suite((python("good", "pass"),), folder, FACTS, FOREVER)
+    assert new_folder(tmp_path, "gpu", "2026-01-01", "abc") == folder
+    assert new_folder(tmp_path, "gpu", "2026-01-01", "abd").name == "gpu-2026-01-01-2"
+
+
+def test_a_damaged_manifest_counts_as_nothing(tmp_path, capsys):
+    (tmp_path / "manifest.json").write_text("{")
+    assert finished([tmp_path], "abc") == set()
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_durations_and_wrong_names():
+    assert [seconds(text) for text in ("90", "90s", "25m", "1.5h")] == [90, 90, 1500, 5400]
+    for words in (["--budget", "soon"], ["--only", "tests,nonsense"], ["--only", ""]):
+        with pytest.raises(SystemExit) as end:
+            gpu_suite.main(words)
+        assert end.value.code == 2
+
+
+def test_the_table_names_the_log_of_what_failed():
+    lines = table(PIECES, {"tests": Outcome("failed", 12.3, 1, "tests.log"), "verify": Outcome("ok", 3)}).splitlines()
+    assert lines[1].split() == ["tests", "failed", "12", "s", "tests.log"]
+    assert lines[2].startswith("verify") and " ok " in lines[2]
+    assert all(" waits " in line for line in lines[3:])
+
+
+@pytest.fixture(scope="module")
+def gpu_machine(tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    """A checkout with `wheels/`, and the variables that choose a Python with exactly the GPU machine's packages."""
+    pytest.importorskip("pip", reason="pip is not installed")
+    try:
+        packages = closure((*THERE, "pip"))
+        carried = [distribution(name) for name in CARRIED]
+    except PackageNotFoundError as absent:
+        pytest.skip(f"{absent.name} is not installed")
+    # Newer releases of what that machine has (typer) do need pydantic; its own do not.
+    packages = [package for package in packages if package.name not in {one.name for one in carried}]
+    root = tmp_path_factory.mktemp("gpu") / "checkout"
+    for room in ("kernels", "profiler", "roofline", "scripts"):
+        shutil.copytree(ROOT / room, root / room, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "tests").mkdir()
+    shutil.copy(ROOT / "tests" / "constraints.txt", root / "tests")
+    shutil.copy(ROOT / "pyproject.toml", root)
+    for package in carried:
+        wheel_of(package, root / "wheels")
+    interpreter = python_with(root.parent / "python", packages)
+    return root, offline(PYTHON=interpreter, NO_COLOR="1", COLUMNS="100")
+
+
+@pytest.mark.skipif(has_nvidia_gpu(), reason="on a machine with a GPU this would run the whole suite")
+def test_the_suite_lists_what_waits_where_there_is_no_gpu(gpu_machine):
+    root, variables = gpu_machine
+    outcome = run(root / "scripts" / "gpu_suite", env=variables, cwd=root)
+    assert outcome.returncode == 0, outcome.stderr
+    assert [line.split()[:2] for line in outcome.stdout.splitlines()[1:-1]] == [
+        [piece.name, "waits"] for piece in PIECES
+    ]
+    assert "no NVIDIA GPU here" in outcome.stdout
+    assert "vl-convert-python" in outcome.stderr.splitlines()[-1] and "not essential" in outcome.stderr
+    assert not (root / "results").exists()
+
+
+@pytest.mark.skipif(has_nvidia_gpu(), reason="on a machine with a GPU this would run the whole suite")
+def test_only_what_is_missing_comes_from_the_wheels(gpu_machine):
+    root, variables = gpu_machine
+    run(root / "scripts" / "gpu_suite", "--list", env=variables, cwd=root)
+    added = {path.name.split("-")[0] for path in (root / ".venv" / "packages").glob("*/*.dist-info")}
+    assert {name.replace("_", "-") for name in added} == set(CARRIED)
+    probe = "def main():\n    import pydantic, torch\n    print(pydantic.__file__, torch.__file__)\n"
+    command = root / "scripts" / "main.py"
+    whole = command.read_text()
+    try:
+        command.write_text(probe)
+        found = run(root / ".venv" / "bin" / "seqroof", env=variables)
+    finally:
+        command.write_text(whole)
+    pydantic_file, torch_file = found.stdout.split()
+    assert pydantic_file.startswith(str(root / ".venv" / "packages"))
+    assert torch_file.startswith(str(root.parent / "python"))
+
+
+@pytest.mark.parametrize("words", [["--version"], ["list", "--json"]], ids=" ".join)
+def test_the_command_runs_there(gpu_machine, words):
+    root, variables = gpu_machine
+    run(root / "scripts" / "gpu_suite", "--list", env=variables, cwd=root)
+    outcome = run(root / ".venv" / "bin" / "seqroof", *words, env=variables, cwd=root.parent)
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stdout
