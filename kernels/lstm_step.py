@@ -253,8 +253,8 @@ def _gates(
 ):  # fmt: skip
     """Add the chosen rows of W_ih x + W_hh h to `gates` (rows, batch).
 
-    One loop runs over the tiles of both products, so that the loads of the second are under way before the first ends:
-    two loops would drain and refill the pipeline in between, a microsecond of a step that takes fifteen.
+    One loop runs over the tiles of both products, so that the loads of the second are under way before the first ends.
+    Two loops would drain and refill the pipeline in between and wait for memory once more.
     """
     depth = tl.arange(0, DEPTH)[None, :]
     rows = rows.to(tl.int64)[:, None]
@@ -278,8 +278,9 @@ def _step(
 ):  # fmt: skip
     """Compute h' and c' of UNITS hidden units for BATCH sequences: a program reads all four gates of its units.
 
-    The gates lie on the rows of the product and the batch on its columns: a tensor core pads columns to 8 only, so a
-    small batch wastes little. Programs of the same units have neighbouring numbers and share their weights in L2.
+    The gates lie on the rows of the product and the batch on its columns: tensor cores take 16 or 64 rows but as few
+    as 8 columns, so a small batch wastes little. Programs of the same units have neighbouring numbers and share their
+    weights in L2.
     """
     batch = tl.program_id(0) * BATCH + tl.arange(0, BATCH)
     first_unit = tl.program_id(1) * UNITS
