@@ -43,7 +43,10 @@ class Box:
 
 @dataclass(frozen=True)
 class Label:
-    """A text centred vertically at y, and aligned to x. cost : how much worse this place is than the best, in pixels."""
+    """A text centred vertically at y, and aligned to x.
+
+    cost : how much worse this place is than the best one, in pixels.
+    """
 
     text: str
     x: float

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from . import _geometry, _view
+from . import _geometry, _view, _walks
 from ._geometry import LogAxis, Roof
 from ._labels import Board, Label, Mark, label_marks
 from ._view import Row
@@ -81,7 +81,7 @@ def _place_numbers(board: Board, rows: Sequence[Row], x: LogAxis, y: LogAxis) ->
         if serial := _geometry.serial_rate(row):
             height = HEIGHT - y.at(serial)
             board.line(mark.x - _TICK, height, mark.x + _TICK, height)
-    for walk in _view.walks(rows):
+    for walk in _walks.walks(rows):
         for before, after in pairwise(marks[row.number] for row in walk.rows):
             board.line(before.x, before.y, after.x, after.y)
     return label_marks(board, list(marks.values()), _view.ranges, REACH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 
@@ -78,3 +79,32 @@ def colours(implementations: Iterable[str]) -> dict[str, str]:
 def symbols(kernels: Iterable[str]) -> dict[str, str]:
     """A symbol for each kernel, in order of their names."""
     return {name: SYMBOLS[index % len(SYMBOLS)] for index, name in enumerate(sorted(set(kernels)))}
+
+
+def chart_config(colours: dict[str, str], text: int) -> dict[str, Any]:
+    """The look of a Vega-Lite chart: quiet frame and axes, labels of `text` pixels."""
+    return {
+        "font": FONT,
+        "view": {"stroke": colours["faint"]},
+        "title": {
+            "anchor": "start",
+            "fontSize": 17,
+            "fontWeight": 600,
+            "subtitleFontSize": 12,
+            "subtitlePadding": 6,
+            "offset": 16,
+            "color": colours["ink"],
+            "subtitleColor": colours["muted"],
+        },
+        "axis": {
+            "labelFontSize": text,
+            "titleFontSize": 12,
+            "titleFontWeight": 500,
+            "titlePadding": 10,
+            "labelColor": colours["muted"],
+            "titleColor": colours["muted"],
+            "gridColor": colours["faint"],
+            "domainColor": colours["faint"],
+            "tickColor": colours["faint"],
+        },
+    }

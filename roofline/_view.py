@@ -34,7 +34,7 @@ METHOD_NOTE = (
 )
 
 
-class MissingExtra(Exception):
+class MissingExtra(ImportError):
     """An optional package is not installed. The text says which command installs it."""
 
     def __init__(self, package: str, purpose: str) -> None:
@@ -60,6 +60,31 @@ class Row:
 def clean(text: str) -> str:
     """Replace control characters, so that no name can move the cursor, colour a terminal or break a line."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+_ASCII = str.maketrans(
+    {
+        "µ": "u",
+        "±": "+-",
+        "×": "x",
+        "≈": "~",
+        "→": "->",
+        "–": "-",
+        "…": ".",
+        "“": '"',
+        "”": '"',
+        "\N{REPLACEMENT CHARACTER}": "?",
+    }
+)
+
+
+def encodable(text: str, encoding: str) -> str:
+    """The text as a terminal of this encoding can show it: "µ" becomes "u" where there is no "µ"."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
+    return text
 
 
 def on_chart(point: Point) -> bool:
@@ -231,52 +256,6 @@ def advices(of: Sequence[Row]) -> list[Advice]:
             key = (clean(warning.id), warning.severity, clean(warning.cause), clean(warning.advice))
             found.setdefault(key, []).append(name)
     return [Advice(*key, tuple(dict.fromkeys(names))) for key, names in found.items()]
-
-
-@dataclass(frozen=True)
-class Walk:
-    """Points that differ only in their batch size B, in order of B: how a kernel climbs the roof."""
-
-    name: str
-    rows: tuple[Row, ...]
-
-    def changes(self) -> list[tuple[int, Wall, Wall]]:
-        """Where the model expects another wall: (first B behind it, wall before, wall from there on)."""
-        result = []
-        for before, after in zip(self.rows, self.rows[1:]):
-            old, new = before.point.bound, after.point.bound
-            if old and new and old != new:
-                result.append((after.point.shape["B"], old, new))
-        return result
-
-
-def walks(of: Sequence[Row]) -> list[Walk]:
-    """The batch sweeps among charted points: at least two batch sizes of one kernel, implementation and dtype."""
-    groups: dict[tuple, list[Row]] = {}
-    for row in of:
-        point = row.point
-        if row.number and "B" in point.shape:
-            rest = tuple((name, size) for name, size in point.shape.items() if name != "B")
-            key = (
-                row.run,
-                point.kernel,
-                point.implementation,
-                point.dtype,
-                point.direction,
-                point.cache,
-                point.clock,
-                rest,
-            )
-            groups.setdefault(key, []).append(row)
-    result = []
-    for (_, kernel, implementation, dtype, direction, _, _, rest), members in groups.items():
-        if len({row.point.shape["B"] for row in members}) > 1:
-            sizes = ",".join(f"{name}={size}" for name, size in rest)
-            name = clean(
-                f"{kernel} {implementation} {dtype} {sizes}" + ("" if direction == "forward" else f" {direction}")
-            )
-            result.append(Walk(name, tuple(sorted(members, key=lambda row: row.point.shape["B"]))))
-    return result
 
 
 def next_command(run: Run) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import _geometry, _theme, _view
+from . import _geometry, _theme, _view, _walks
 from ._geometry import LogAxis
 from ._labels import Label
 from ._layout import HEIGHT, TEXT, WIDTH, Layout, lay_out
@@ -74,7 +74,7 @@ def spec(runs: Sequence[Run], theme: str = "light", static: bool = False) -> Jso
         ],
     }
     whole: Json = {"$schema": SCHEMA, "description": describe(runs), "background": colours["paper"] if static else None}
-    whole["config"] = _config(colours)
+    whole["config"] = _theme.chart_config(colours, TEXT)
     whole["params"] = [{"name": "hidden", "value": []}, {"name": "silent", "value": []}, {"name": "focus", "value": ""}]
     if static:
         whole |= {"title": _title(runs), "spacing": 14, "vconcat": [chart, _key(layout, colours)]}
@@ -134,7 +134,7 @@ def _point_layers(layout: Layout, colours: dict[str, str], static: bool) -> list
             "number": row.number,
             "colour": colours[_colour_names(layout)[row.point.implementation]],
         }
-        for index, walk in enumerate(_view.walks(layout.rows))
+        for index, walk in enumerate(_walks.walks(layout.rows))
         for row in walk.rows
     ]
     ticks = [
@@ -298,31 +298,3 @@ _KEY_LOOK = (
     ("fillOpacity", "fill", "quantitative"),
     ("shape", "shape", "nominal"),
 )
-
-
-def _config(colours: dict[str, str]) -> Json:
-    return {
-        "font": _theme.FONT,
-        "view": {"stroke": colours["faint"]},
-        "title": {
-            "anchor": "start",
-            "fontSize": 17,
-            "fontWeight": 600,
-            "subtitleFontSize": 12,
-            "subtitlePadding": 6,
-            "offset": 16,
-            "color": colours["ink"],
-            "subtitleColor": colours["muted"],
-        },
-        "axis": {
-            "labelFontSize": TEXT,
-            "titleFontSize": 12,
-            "titleFontWeight": 500,
-            "titlePadding": 10,
-            "labelColor": colours["muted"],
-            "titleColor": colours["muted"],
-            "gridColor": colours["faint"],
-            "domainColor": colours["faint"],
-            "tickColor": colours["faint"],
-        },
-    }

@@ -15,10 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import _theme, _view, chart
+from . import _theme, _view, _walks, chart
 from ._layout import lay_out
 from ._view import Row, clean
-from .record import WALLS, Run
+from .record import WALLS, Run, Wall
 from .table import ceiling_cells
 from .units import seconds
 
@@ -126,7 +126,7 @@ def _content(runs: Sequence[Run]) -> Json:
         "sections": _sections(headline, runs, facets, letters),
         "others": _sections(others, runs, facets, letters),
         "others_count": len(others),
-        "walks": [_walk(walk) for walk in _view.walks(rows)],
+        "walks": [_walk(walk) for walk in _walks.walks(rows)],
         "warnings": [
             {**vars(advice), "points": ", ".join(advice.points), "letter": _view.run_letter(index).lower()}
             for index, advice in enumerate(advices)
@@ -246,8 +246,8 @@ def _row(row: Row, sizes: str, facets: _Facets, letters: dict) -> Json:
     }
 
 
-def _walk(walk: _view.Walk) -> Json:
-    changes = {batch: (old, new) for batch, old, new in walk.changes()}
+def _walk(walk: _walks.Walk) -> Json:
+    changes: dict[int, tuple[Wall, Wall]] = {batch: (old, new) for batch, old, new in walk.changes()}
     rows = []
     before = None
     for row in walk.rows:

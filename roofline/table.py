@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import _view
+from . import _view, _walks
 from ._view import Row, clean
 from .machine import Ceiling
 from .record import Point, Run
@@ -68,7 +68,7 @@ def render(run: Run, console: Console, all_points: bool = False) -> None:
     _unmeasured(run.points, console)
     _invalid(shown, console)
     _warnings(shown, console)
-    _walks(everything, console)
+    _sweeps(everything, console)
     if run.observations:
         _title(console, "Observations")
         for observation in run.observations:
@@ -82,8 +82,8 @@ def ceilings(of: Sequence[Ceiling], console: Console) -> None:
     if not of:
         _say(console, "No ceiling of this machine is known: run `seqroof ceilings` to measure them.", indent=2)
         return
-    lines = [ceiling_cells(ceiling) for ceiling in of]
-    titles = ("ceiling", "value", "±", "provenance", "how")
+    lines = [_encodable(ceiling_cells(ceiling), console) for ceiling in of]
+    titles = _encodable(("ceiling", "value", "±", "provenance", "how"), console)
     widths = [max(map(_width, column)) for column in zip(titles, *lines)]
     room = console.width - sum(widths[:4]) - 4 * _GAPS[0] - 2
     widths[4] = room if room >= _HOW_LEAST else 0
@@ -121,14 +121,15 @@ def _letters(shown: Sequence[Row]) -> dict[tuple[str, str, str], str]:
 
 def _points(shown: Sequence[Row], letters: dict[tuple[str, str, str], str], console: Console) -> None:
     sections = _view.sections(shown)
-    cells = [[_cells(row, sizes, letters) for row, sizes in members] for _, members in sections]
-    widths = [max(map(_width, column)) for column in zip([c.title for c in _COLUMNS], *(r for s in cells for r in s))]
+    cells = [[_encodable(_cells(row, sizes, letters), console) for row, sizes in members] for _, members in sections]
+    titles = _encodable([column.title for column in _COLUMNS], console)
+    widths = [max(map(_width, column)) for column in zip(titles, *(line for lines in cells for line in lines))]
     if not any(row.point.time_s for row in shown):
         widths[5] = 0
     gap, dropped = _drop_columns(widths, console.width)
     aligned = [column.right for column in _COLUMNS]
     console.print()
-    _line(console, [column.title for column in _COLUMNS], widths, aligned, gap, style="bold")
+    _line(console, titles, widths, aligned, gap, style="bold")
     for (title, members), lines in zip(sections, cells):
         _say(console, title, "bold cyan")
         previous = ""
@@ -207,26 +208,16 @@ def _warnings(shown: Sequence[Row], console: Console) -> None:
         _say(console, f"({letter}) {advice.id}: {advice.cause}. Advice: {advice.advice}. Points: {where}.", indent=2)
 
 
-def _walks(everything: Sequence[Row], console: Console) -> None:
-    walks = [walk for walk in _view.walks(everything) if len(walk.rows) > 2]
+def _sweeps(everything: Sequence[Row], console: Console) -> None:
+    walks = [walk for walk in _walks.walks(everything) if len(walk.rows) > 2]
     if walks:
         _title(console, "Batch sweeps: how much longer each batch takes than the one before (measured)")
     for walk in walks:
-        _say(console, f"{walk.name}: {walk_text(walk)}", indent=2)
+        _say(console, f"{walk.name}: {_walks.text(walk)}", indent=2)
 
 
-def walk_text(walk: _view.Walk) -> str:
-    """Write a batch sweep: the growth of time from each B to the next and where the model expects another wall."""
-    steps = []
-    for before, after in zip(walk.rows, walk.rows[1:]):
-        if before.point.time_s and after.point.time_s:
-            ratio = after.point.time_s.median / before.point.time_s.median
-            steps.append(f"B {before.point.shape['B']}→{after.point.shape['B']} ×{ratio:.2f}")
-    expected = [
-        f"the model expects {_view.wall_text(old)} to give way to {_view.wall_text(new)} by B={size}"
-        for size, old, new in walk.changes()
-    ]
-    return ", ".join(steps) + "; " + (", ".join(expected) or "the model expects the same wall throughout") + "."
+def _encodable(cells: Sequence[str], console: Console) -> list[str]:
+    return [_view.encodable(cell, console.encoding) for cell in cells]
 
 
 def _width(text: str) -> int:
@@ -244,6 +235,7 @@ def _say(console: Console, text: str, style: str = "", indent: int = 0) -> None:
     """Print prose, wrapped at words, its later lines indented below the first."""
     from rich.text import Text
 
+    text = _view.encodable(text, console.encoding)
     for index, line in enumerate(Text(text, style).wrap(console, max(console.width - 2 * indent, 20))):
         line.rstrip()
         console.print(Text(" " * (indent if index == 0 else 2 * indent)) + line, soft_wrap=True)
@@ -262,11 +254,11 @@ def _line(
     """Print one row; columns of width 0 are left out, and only the last column may be cut."""
     from rich.text import Text
 
-    line = Text(" " * indent, style=style, no_wrap=True, overflow="ellipsis")
+    line = Text(" " * indent, style=style)
     for index, (cell, width) in enumerate(zip(cells, widths)):
         if width:
             blanks = " " * (width - _width(cell))
             line.append(blanks + cell if right[index] else cell + blanks, style=(styles or {}).get(index, ""))
             line.append(" " * gap)
     line.rstrip()
-    console.print(line)
+    console.print(line, no_wrap=True, overflow="ellipsis")

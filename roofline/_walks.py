@@ -1,0 +1,70 @@
+"""Batch sweeps: points that differ only in their batch size B, and so show a kernel climbing the roof."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ._view import Row, clean, wall_text
+from .record import Wall
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Points that differ only in their batch size B, in order of B: how a kernel climbs the roof."""
+
+    name: str
+    rows: tuple[Row, ...]
+
+    def changes(self) -> list[tuple[int, Wall, Wall]]:
+        """Where the model expects another wall: (first B behind it, wall before, wall from there on)."""
+        result = []
+        for before, after in pairwise(self.rows):
+            old, new = before.point.bound, after.point.bound
+            if old and new and old != new:
+                result.append((after.point.shape["B"], old, new))
+        return result
+
+
+def walks(of: Sequence[Row]) -> list[Walk]:
+    """The batch sweeps among charted points: at least two batch sizes of one kernel, implementation and dtype."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in of:
+        point = row.point
+        if row.number and "B" in point.shape:
+            rest = tuple((name, size) for name, size in point.shape.items() if name != "B")
+            key = (
+                row.run,
+                point.kernel,
+                point.implementation,
+                point.dtype,
+                point.direction,
+                point.cache,
+                point.clock,
+                rest,
+            )
+            groups.setdefault(key, []).append(row)
+    result = []
+    for (_, kernel, implementation, dtype, direction, _, _, rest), members in groups.items():
+        if len({row.point.shape["B"] for row in members}) > 1:
+            sizes = ",".join(f"{name}={size}" for name, size in rest)
+            name = clean(
+                f"{kernel} {implementation} {dtype} {sizes}" + ("" if direction == "forward" else f" {direction}")
+            )
+            result.append(Walk(name, tuple(sorted(members, key=lambda row: row.point.shape["B"]))))
+    return result
+
+
+def text(walk: Walk) -> str:
+    """Write a batch sweep: the growth of time from each B to the next and where the model expects another wall."""
+    steps = []
+    for before, after in pairwise(walk.rows):
+        if before.point.time_s and after.point.time_s:
+            ratio = after.point.time_s.median / before.point.time_s.median
+            steps.append(f"B {before.point.shape['B']}→{after.point.shape['B']} ×{ratio:.2f}")
+    expected = [
+        f"the model expects {wall_text(old)} to give way to {wall_text(new)} by B={size}"
+        for size, old, new in walk.changes()
+    ]
+    return ", ".join(steps) + "; " + (", ".join(expected) or "the model expects the same wall throughout") + "."
