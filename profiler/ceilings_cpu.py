@@ -17,7 +17,7 @@ import torch
 from ..roofline.machine import Ceiling
 from ..roofline.units import binary_bytes
 from . import host
-from .gauge import RECHECK, Effort, Gauge, best_of, geometric, knee, take
+from .gauge import RECHECK, Effort, Gauge, best_of, cache_ceilings, geometric, take
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Streams of this many times the last cache leave at most a quarter of their bytes there.
@@ -150,25 +150,7 @@ def _sweep(sizes: Sizes, effort: Effort, progress: Callable[[str], None]) -> lis
         return Gauge("bandwidth", "cache", "B/s", timed(view.sum), how, size, pattern="read")
 
     taken = take([gauge(size) for size in working_sets], effort, progress)
-    curve = [(size, ceiling) for size, ceiling in zip(working_sets, taken) if ceiling is not None]
-    capacity = knee([size for size, _ in curve], [ceiling.value for _, ceiling in curve])
-    if capacity is None:
-        progress("the last cache cannot be told from memory here: its bandwidth never falls")
-        return [ceiling for size, ceiling in curve if size <= sizes.last]
-    beyond = next(size for size in working_sets if size > capacity)
-    knee_found = Ceiling(
-        quantity="capacity",
-        level="cache",
-        pattern="knee",
-        value=capacity,
-        low=capacity,
-        high=beyond,
-        unit="B",
-        provenance="measured",
-        how=f"largest of {len(curve)} working sets up to {binary_bytes(last)} that reads at 80 % of the plateau",
-        when=curve[0][1].when,
-    )
-    return [knee_found, *(ceiling for size, ceiling in curve if size <= capacity)]
+    return cache_ceilings(working_sets, taken, sizes.last, progress)
 
 
 def _streams(level: str, size: int, footprint: int, sizes: Sizes) -> list[Gauge]:

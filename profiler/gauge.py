@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..roofline.machine import Ceiling, Quantity, Unit
+from ..roofline.units import binary_bytes
 
 # A working set is inside a cache while its bandwidth is within this share of the plateau.
 PLATEAU_SHARE = 0.8
@@ -181,6 +182,33 @@ def knee(sizes: Sequence[float], bandwidths: Sequence[float]) -> float | None:
     plateau = max(min(pair) for pair in itertools.pairwise(bandwidths))
     inside = [size for size, bandwidth in zip(sizes, bandwidths) if bandwidth >= PLATEAU_SHARE * plateau]
     return None if inside[-1] == sizes[-1] else inside[-1]
+
+
+def cache_ceilings(
+    working_sets: Sequence[int], taken: Sequence[Ceiling | None], reported: int, progress: Callable[[str], None]
+) -> list[Ceiling]:
+    """What read bandwidths over rising working sets say about a cache: its capacity and the readings inside it.
+
+    Without a knee no capacity is claimed, and the readings up to the reported size stand for the cache.
+    """
+    curve = [(size, ceiling) for size, ceiling in zip(working_sets, taken) if ceiling is not None]
+    found = knee([size for size, _ in curve], [ceiling.value for _, ceiling in curve]) if len(curve) > 2 else None
+    if found is None:
+        progress("the last cache cannot be told from memory here: its read bandwidth never falls")
+        return [ceiling for size, ceiling in curve if size <= reported]
+    capacity = Ceiling(
+        quantity="capacity",
+        level="cache",
+        pattern="knee",
+        value=found,
+        low=found,
+        high=min(size for size in working_sets if size > found),
+        unit="B",
+        provenance="measured",
+        how=f"largest of {len(curve)} working sets up to {binary_bytes(curve[-1][0])} read at 80 % of the plateau",
+        when=curve[0][1].when,
+    )
+    return [capacity, *(ceiling for size, ceiling in curve if size <= found)]
 
 
 def geometric(first: float, last: float, ratio: float, multiple: int) -> list[int]:

@@ -147,7 +147,7 @@ COMPILE = (
             divisible=tuple(_POINTERS),
             options={"num_warps": STREAM_WARPS},
             expects=("wide",) if reads else (),
-            representative=block == STREAM_BLOCKS[0],
+            representative=pattern == "triad" and block == STREAM_BLOCKS[0],
         )
         for pattern, (reads, writes) in STREAMS.items()
         for block in STREAM_BLOCKS

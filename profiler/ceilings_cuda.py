@@ -1,0 +1,114 @@
+"""Ceilings of an NVIDIA GPU, measured with Triton micro-kernels and with torch's own operations.
+
+Float32 is measured with TF32 off, on the vector units; TF32 is a rate of the tensor cores. Torch's switch is put back
+after every sample, and no setting of the device is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from ..roofline.machine import Ceiling
+from . import microbench
+from ._triton import AVAILABLE
+from .ceilings_cuda_chain import latencies
+from .ceilings_cuda_memory import cache_streams, dram_streams, sweep
+from .cuda_events import REGISTER_BYTES_PER_SM, Facts, event_seconds, launch, random_values, timed
+from .gauge import RECHECK, Effort, Gauge, best_of, take
+
+# Sizes of square products. Vector units are busy at 4096; the tensor cores of a large part need 8192.
+SIMT_SIZES = (2048, 4096)
+TENSOR_SIZES = (2048, 4096, 8192)
+# 4096 exponentials in each lane of eight programs per SM: hundreds of microseconds, against which a launch is lost.
+SPECIAL_STEPS = 4096
+SPECIAL_PROGRAMS_PER_SM = 8
+
+
+def measure(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
+    """All ceilings of a GPU, several per place where operations compete."""
+    facts = Facts.here(device)
+    with torch.inference_mode(), torch.cuda.device(device):
+        swept: list[Ceiling] = []
+        if AVAILABLE:
+            swept = sweep(facts, effort, progress)
+        else:
+            progress("without triton there is no cache bandwidth, no special functions, no barrier and no chip latency")
+        gauges = [*dram_streams(facts), *matmuls(facts), *latencies(facts)]
+        if AVAILABLE:
+            capacity = next((ceiling.value for ceiling in swept if ceiling.quantity == "capacity"), facts.cache)
+            gauges += [*cache_streams(facts, int(capacity) // 2), special(facts)]
+        taken = take(gauges, effort, progress)
+        del gauges
+    torch.cuda.empty_cache()
+    return [*capacities(facts), *swept, *best_of(taken)]
+
+
+def remeasure(device: str, ceilings: list[Ceiling]) -> list[Ceiling]:
+    """DRAM read and copy, and the products of matrices at their largest size, once more."""
+    facts = Facts.here(device)
+    with torch.inference_mode(), torch.cuda.device(device):
+        gauges = [*dram_streams(facts, ("read", "copy")), *matmuls(facts, largest_only=True)]
+        again = best_of(take(gauges, RECHECK, lambda text: None))
+        del gauges
+    torch.cuda.empty_cache()
+    return again
+
+
+def capacities(facts: Facts) -> list[Ceiling]:
+    """L2 as the driver reports it, and on-chip memory by arithmetic."""
+    how = f"{facts.sms} SMs x ({facts.shared_per_sm // 1024} KB shared + {REGISTER_BYTES_PER_SM // 1024} KB registers)"
+    found = (("cache", facts.cache, "L2 size as the driver reports it"), ("chip", facts.chip_bytes, how))
+    return [
+        Ceiling(
+            quantity="capacity", level=level, pattern="reported", value=value, unit="B", provenance="derived", how=how
+        )
+        for level, value, how in found
+    ]
+
+
+def matmuls(facts: Facts, largest_only: bool = False) -> list[Gauge]:
+    """Products of square matrices: float32 on the vector units, everything else on the tensor cores.
+
+    The second matrix is taken as it is and transposed, since libraries have different kernels for the two.
+    """
+    gauges = []
+    for dtype in ("fp32", *facts.tensor_dtypes):
+        level, sizes = ("simt", SIMT_SIZES) if dtype == "fp32" else ("tensor", TENSOR_SIZES)
+        for size in sizes[-1:] if largest_only else sizes:
+            a, b = (random_values(size * size, facts.device, dtype).view(size, size) for _ in range(2))
+            for name, right in (("", b), (" transposed", b.t())):
+                how = f"torch.mm of {size} x {size}{name}" + (", TF32 off" if dtype == "fp32" else "")
+                sample = _product(a, right, dtype == "tf32")
+                gauges.append(Gauge("rate", level, "FLOP/s", sample, how, 2 * size**3, dtype))
+    return gauges
+
+
+def _product(a: torch.Tensor, b: torch.Tensor, tf32: bool) -> Callable[[], float]:
+    """A sample of one product with the TF32 switch as asked, put back afterwards."""
+    out = torch.empty_like(a)
+
+    def sample() -> float:
+        before = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        try:
+            return event_seconds(lambda: torch.mm(a, b, out=out), 3)
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = before
+
+    return sample
+
+
+def special(facts: Facts) -> Gauge:
+    """Base-2 exponentials in registers, many independent ones per thread."""
+    programs = SPECIAL_PROGRAMS_PER_SM * facts.sms
+    count = programs * microbench.SPECIAL_BLOCK
+    values = random_values(count, facts.device)
+
+    def exponentials() -> None:
+        options = {"BLOCK": microbench.SPECIAL_BLOCK, "num_warps": microbench.SPECIAL_WARPS}
+        launch(microbench.special, programs, values, SPECIAL_STEPS, **options)
+
+    how = f"exp2 of {count} fp32 values in registers, {SPECIAL_STEPS} times each, Triton"
+    return Gauge("rate", "special", "op/s", timed(exponentials), how, count * SPECIAL_STEPS)
