@@ -241,14 +241,13 @@ def _fill_venv(python: str, need: Need, root: Path) -> tuple[str, ...]:
         texts = [requirement.text for requirement in requirements]
         return _pip(python, "install", "--quiet", "--constraint", str(constraints), *source, *texts)
 
-    def lacking(group: Requirements) -> Requirements:
-        return missing(group, site_folders(python))
-
-    names = {requirement.name for requirement in lacking(need.required)}
-    if "torch" in names and sys.platform == "linux" and not has_nvidia_gpu():
+    site = site_folders(python)
+    lacks_torch = "torch" in {requirement.name for requirement in missing(need.required, site)}
+    if lacks_torch and sys.platform == "linux" and not has_nvidia_gpu():
         _add_cpu_torch(python, constraints.read_text(), root)
-    _require(attempt, lacking(need.required), root)
-    return _try(attempt, lacking(need.optional), root)
+    # All of them, not only what is missing: pip then also brings what the CPU build of torch itself needs.
+    _require(attempt, need.required, root)
+    return _try(attempt, missing(need.optional, site), root)
 
 
 def _add_cpu_torch(python: str, constraints: str, root: Path) -> None:

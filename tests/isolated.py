@@ -23,7 +23,7 @@ def closure(names: tuple[str, ...]) -> list[Distribution]:
             if re.search(r";.*\bextra\b", line):
                 continue
             try:
-                waiting.append(distribution(re.match(r"[\w.-]+", line)[0]))
+                waiting.append(distribution(re.split(r"[^\w.-]", line)[0]))
             except PackageNotFoundError:
                 continue  # its marker excludes this machine
     return list(found.values())
@@ -43,12 +43,12 @@ def python_with(folder: Path, packages: list[Distribution]) -> str:
 
 def wheel_of(package: Distribution, folder: Path) -> Path:
     """Pack an installed distribution back into a wheel."""
-    tags = re.findall(r"^Tag: (\S+)-(\S+)-(\S+)", package.read_text("WHEEL"), re.MULTILINE)
+    tags = re.findall(r"^Tag: (\S+)-(\S+)-(\S+)", package.read_text("WHEEL") or "", re.MULTILINE)
     tag = "-".join(".".join(dict.fromkeys(column)) for column in zip(*tags))
     folder.mkdir(parents=True, exist_ok=True)
     wheel = folder / f"{re.sub(r'[-_.]+', '_', package.name)}-{package.version}-{tag}.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        for path in package.files:
+        for path in package.files or ():
             if ".." not in path.parts and path.suffix != ".pyc":
                 archive.write(str(package.locate_file(path)), str(path))
     return wheel

@@ -173,6 +173,25 @@ def test_a_machine_without_a_gpu_is_offered_the_cpu_build_first(monkeypatch, tmp
     assert install.CPU_INDEX in calls[1] and "--no-deps" in calls[1]
 
 
+def test_the_needs_of_the_cpu_build_are_installed_too(monkeypatch, checkout):
+    # The CPU build is fetched alone, so that its index is asked for nothing else; then pip has to see torch once more.
+    calls = []
+
+    def pip(python, *words, **_):
+        calls.append(words)
+        return run("true")
+
+    monkeypatch.setattr(install, "_pip", pip)
+    monkeypatch.setattr(install, "has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    (checkout / "tests" / "constraints.txt").write_text("torch==2.13.0\n")
+    install._fill_venv(str(checkout / ".venv" / "bin" / "python"), Need((parse("torch>=2.11"),), ()), checkout)
+    assert [("--no-deps" in words, words[-1]) for words in calls] == [
+        (True, "torch==2.13.0+cpu"),
+        (False, "torch>=2.11"),
+    ]
+
+
 def test_wheels_leave_the_large_and_the_needless_out():
     lines = wheels.wanted(PROJECT, with_report=False)
     bare = {parse(line).name for line in lines}
