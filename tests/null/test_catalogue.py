@@ -1,6 +1,7 @@
 """The catalogue: consistent with clocks and widths, marked, and found by what people type."""
 
 import pytest
+
 from seqroof.roofline.catalogue import by_driver_name, machine, machines
 from seqroof.roofline.catalogue_rows import PARTS
 
