@@ -1,7 +1,7 @@
 """Triton micro-kernels that load one limit of a GPU each: streams, special functions, launches, dependent chains.
 
 Each kernel leaves a result that a test can check, so that none of it can be optimised away. `COMPILE` lists the
-configurations that are launched; the launchers in `ceilings_cuda.py` take theirs from the same constants.
+configurations that are launched; the gauges of the `ceilings_cuda` files take theirs from the same constants.
 """
 
 from __future__ import annotations

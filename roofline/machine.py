@@ -22,8 +22,9 @@ MachineClass = Literal["cpu", "datacentre", "consumer", "tpu", "compute-in-memor
 class Ceiling(Frozen):
     """One limit of a machine.
 
-    quantity, level : "bandwidth" of "dram" or "cache"; "rate" of "tensor", "simt" or "special"; "latency" of "launch"
-        (back to back), "launch_waited" (seen by a waiting host), "graph", "barrier", "inside"; "capacity" of "cache"
+    quantity, level : "bandwidth" of "dram", "cache" or, for information, "private"; "rate" of "tensor", "simt" or
+        "special"; "latency" of "launch" (back to back), "launch_waited" (seen by a waiting host), "graph", "barrier",
+        "inside"; "capacity" of "cache"
         (the last shared cache), "private" (caches of single cores that keep their content between calls) or "chip"
         (registers and shared memory for the length of one launch).
     dtype : "fp32", "tf32", "fp16", "bf16", or empty where it does not matter.

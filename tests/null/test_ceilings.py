@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from seqroof.profiler import ceilings, gauge
+from seqroof.profiler import ceilings, gauge, microbench
 from seqroof.profiler._triton import AVAILABLE
 from seqroof.roofline.machine import READ_SHARE, Ceiling, Machine
 
@@ -270,7 +270,7 @@ def child(task, **environment):
 @needs_triton
 def test_every_micro_kernel_compiles_within_the_limits():
     lines = child("compile")
-    assert len(lines) >= 30
+    assert {line["case"] for line in lines} == {case.label for case in microbench.COMPILE}
     assert [line for line in lines if line["failures"]] == []
 
 
@@ -278,6 +278,8 @@ def test_every_micro_kernel_compiles_within_the_limits():
 def test_micro_kernels_do_what_they_say_when_interpreted():
     pytest.importorskip("torch")
     findings = {line["what"]: line for line in child("interpret", TRITON_INTERPRET="1")}
+    if "refused" in findings:
+        pytest.skip(findings["refused"]["reason"])
     assert findings["barrier atomic"] == {"what": "barrier atomic", "counter": 50, "last": 50, "errors": 0}
     assert findings["barrier volatile"] == {"what": "barrier volatile", "counter": 50, "last": 50, "errors": 0}
     for what in ("read", "copy", "write", "triad", "special", "chain"):
@@ -288,7 +290,6 @@ def test_micro_kernels_do_what_they_say_when_interpreted():
 
 
 def _compile_all():
-    from seqroof.profiler import microbench
     from seqroof.profiler.compiled import compile_case, gates
 
     for case in microbench.COMPILE:
@@ -299,14 +300,18 @@ def _compile_all():
 def _interpret():
     import torch
 
-    from seqroof.profiler import microbench
-
     def tell(what, **numbers):
         print(json.dumps({"what": what, **numbers}))
 
     for poll in ("atomic", "volatile"):  # the third poll is inline assembly
         counter, slots, errors = (torch.full((1,), start, dtype=torch.int32) for start in (0, 0, 9))
-        microbench.grid_barrier[(1,)](counter, slots, errors, 50, CHECK=True, POLL=poll)
+        try:
+            microbench.grid_barrier[(1,)](counter, slots, errors, 50, CHECK=True, POLL=poll)
+        except Exception as error:
+            if "0-dimensional" not in str(error):
+                raise
+            # Triton 3.6 turns one-element arrays into loop bounds, which NumPy 2.4 no longer allows.
+            return tell("refused", reason=f"this Triton's interpreter cannot loop under this NumPy: {error}")
         tell(f"barrier {poll}", counter=int(counter), last=int(slots), errors=int(errors))
     block, blocks, passes, scale = 1024, 5, 3, 1.5
     x, y = torch.randn(block * blocks), torch.randn(block * blocks)
