@@ -16,8 +16,9 @@ Align = Literal["left", "center", "right"]
 _ADVANCE = 0.66  # width of a character in units of the font size: digits of wide fonts such as Verdana take 0.64
 _LINE = 1.3  # height of a line in units of the font size
 _BLANK = 2.0  # least pixels between two texts
+_TILE = 32.0  # pixels: about the size of a label, so that a label touches few tiles
 _CROSSING = 3.0  # pixels of way that a text rather goes than cover another piece of a line
-_LEVELS = 16  # directions tried around a point
+_LEVELS = 20  # directions tried around a point
 _MERGE_RADII = (0.0, 7.0, 11.0, 16.0, 22.0, 30.0)  # points this close share a label when their own find no room
 
 
@@ -61,29 +62,52 @@ class Label:
         return Box(left - _BLANK, self.y - height / 2, left + width + _BLANK, self.y + height / 2)
 
 
+class Obstacles:
+    """Boxes, found again by the tiles of the plot that they touch."""
+
+    def __init__(self) -> None:
+        self._tiles: dict[tuple[int, int], list[Box]] = {}
+
+    def add(self, box: Box) -> None:
+        """Note a box."""
+        for tile in _tiles(box):
+            self._tiles.setdefault(tile, []).append(box)
+
+    def count(self, box: Box) -> int:
+        """How many noted boxes share area with this one."""
+        return len({other for tile in _tiles(box) for other in self._tiles.get(tile, ()) if box.overlaps(other)})
+
+
+def _tiles(box: Box) -> Iterator[tuple[int, int]]:
+    for column in range(int(box.left // _TILE), int(box.right // _TILE) + 1):
+        for row in range(int(box.top // _TILE), int(box.bottom // _TILE) + 1):
+            yield column, row
+
+
 @dataclass
 class Board:
     """A plot of `width` x `height` pixels with what is already on it.
 
-    solid : texts and symbols, which no text may touch. soft : lines, which a text avoids where it can.
+    size : font size of its texts. solid : texts and symbols, which no text may touch.
+    soft : lines, which a text avoids where it can.
     """
 
     width: float
     height: float
     size: float
-    solid: list[Box] = field(default_factory=list)
-    soft: list[Box] = field(default_factory=list)
+    solid: Obstacles = field(default_factory=Obstacles)
+    soft: Obstacles = field(default_factory=Obstacles)
 
     def line(self, x0: float, y0: float, x1: float, y1: float) -> None:
         """Note a straight line as soft obstacle, in pieces of a few pixels."""
         pieces = max(1, int(max(abs(x1 - x0), abs(y1 - y0)) / 5))
         for index in range(pieces + 1):
             x, y = x0 + (x1 - x0) * index / pieces, y0 + (y1 - y0) * index / pieces
-            self.soft.append(Box(x - 1, y - 1, x + 1, y + 1))
+            self.soft.add(Box(x - 1, y - 1, x + 1, y + 1))
 
     def symbol(self, x: float, y: float, radius: float) -> None:
         """Note a symbol as solid obstacle."""
-        self.solid.append(Box(x - radius, y - radius, x + radius, y + radius))
+        self.solid.add(Box(x - radius, y - radius, x + radius, y + radius))
 
     def place(self, candidates: Iterable[Label]) -> Label | None:
         """Put the cheapest candidate that touches nothing solid, counting its own cost and every line it crosses.
@@ -94,14 +118,14 @@ class Board:
         for label in candidates:
             box = label.box(self.size)
             inside = box.left >= 0 and box.top >= 0 and box.right <= self.width and box.bottom <= self.height
-            if (best and label.cost >= best[0]) or not inside or any(map(box.overlaps, self.solid)):
+            if (best and label.cost >= best[0]) or not inside or self.solid.count(box):
                 continue
-            cost = label.cost + _CROSSING * sum(map(box.overlaps, self.soft))
+            cost = label.cost + _CROSSING * self.soft.count(box)
             if best is None or cost < best[0]:
                 best = (cost, label, box)
         if best is None:
             return None
-        self.solid.append(best[2])
+        self.solid.add(best[2])
         return best[1]
 
 
@@ -114,7 +138,7 @@ class Mark:
     text: str
 
 
-def around(mark: Mark, distances: Sequence[float] = (12, 15, 19, 25, 32)) -> Iterator[Label]:
+def around(mark: Mark, distances: Sequence[float] = (12, 15, 19, 25, 32, 39, 45)) -> Iterator[Label]:
     """Candidates around a mark, the nearest first; to the right, above and below before the left."""
     for distance in distances:
         for index in range(_LEVELS):

@@ -13,11 +13,13 @@ from ._view import Row
 from .record import Run
 
 WIDTH, HEIGHT = 1080, 460  # fits a 1280 x 800 window together with the axes and the heading of the page
+TALLEST = 900  # a chart of very many points is scrolled rather than left without numbers
 TEXT = 11  # font size of every label; nothing on the chart is smaller
 REACH = 38.0  # a number stands at most this far from its point, in pixels
 
 _RADIUS = 6.0  # half a symbol and its outline
 _TICK = 7.0  # half the bar of a serial wall
+_ROOMY, _GROWTH = 80, 4  # from so many points on, a chart grows by so many pixels per point
 _SLIDES = 40  # places tried for the name of a roof, from its preferred end to the other
 
 
@@ -35,11 +37,7 @@ class Layout:
     roof_labels: list[tuple[Label, Roof]]
     x: LogAxis
     y: LogAxis
-
-    def unlabelled(self) -> list[str]:
-        """Numbers of points that found no room for a label: pointing at them and the table still tell."""
-        named = {number for _, members in self.labels for number in members}
-        return [row.number for row in self.rows if row.number not in named]
+    height: float
 
 
 def lay_out(runs: Sequence[Run]) -> Layout:
@@ -47,18 +45,21 @@ def lay_out(runs: Sequence[Run]) -> Layout:
     rows = [row for row in _view.rows(runs) if row.number]
     families = _roof_families(runs, rows)
     every = [roof for _, roofs in families for roof in roofs]
-    x, y = _geometry.axes(rows, every, WIDTH, HEIGHT)
+    height = min(HEIGHT + _GROWTH * max(len(rows) - _ROOMY, 0), TALLEST)
+    x, y = _geometry.axes(rows, every, WIDTH, height)
     drawn = [
         (prefix, roof, stretch)
         for prefix, roofs in families
         for roof in roofs
         if (stretch := _geometry.segment(roof, roofs, x, y))
     ]
-    board = Board(WIDTH, HEIGHT, TEXT)
+    board = Board(WIDTH, height, TEXT)
     for _, roof, (low, high) in drawn:
-        board.line(x.at(low), HEIGHT - y.at(roof.rate(low)), x.at(high), HEIGHT - y.at(roof.rate(high)))
-    labels = _place_numbers(board, rows, x, y)
-    return Layout(rows, drawn, labels, _place_roof_names(board, drawn, x, y), x, y)
+        board.line(x.at(low), height - y.at(roof.rate(low)), x.at(high), height - y.at(roof.rate(high)))
+    marks = _note_points(board, rows, x, y)
+    # The few names of roofs first: they are long, and numbers find room more easily.
+    names = _place_roof_names(board, drawn, x, y)
+    return Layout(rows, drawn, label_marks(board, marks, _view.ranges, REACH), names, x, y, height)
 
 
 def _roof_families(runs: Sequence[Run], rows: Sequence[Row]) -> list[tuple[str, list[Roof]]]:
@@ -74,22 +75,23 @@ def _roof_families(runs: Sequence[Run], rows: Sequence[Row]) -> list[tuple[str, 
     return result
 
 
-def _place_numbers(board: Board, rows: Sequence[Row], x: LogAxis, y: LogAxis) -> list[tuple[Label, list[str]]]:
+def _note_points(board: Board, rows: Sequence[Row], x: LogAxis, y: LogAxis) -> list[Mark]:
+    """Tell the board of symbols, serial bars and batch lines, and return the places of the points."""
     marks = {row.number: _mark(row, x, y) for row in rows}
     for row, mark in zip(rows, marks.values()):
         board.symbol(mark.x, mark.y, _RADIUS)
         if serial := _geometry.serial_rate(row):
-            height = HEIGHT - y.at(serial)
+            height = y.length - y.at(serial)
             board.line(mark.x - _TICK, height, mark.x + _TICK, height)
     for walk in _walks.walks(rows):
         for before, after in pairwise(marks[row.number] for row in walk.rows):
             board.line(before.x, before.y, after.x, after.y)
-    return label_marks(board, list(marks.values()), _view.ranges, REACH)
+    return list(marks.values())
 
 
 def _mark(row: Row, x: LogAxis, y: LogAxis) -> Mark:
     intensity, rate = _geometry.coordinates(row)
-    return Mark(x.at(intensity), HEIGHT - y.at(rate), row.number)
+    return Mark(x.at(intensity), y.length - y.at(rate), row.number)
 
 
 def _place_roof_names(board: Board, drawn: list, x: LogAxis, y: LogAxis) -> list[tuple[Label, Roof]]:
@@ -107,11 +109,11 @@ def _along(roof: Roof, stretch: tuple[float, float], text: str, x: LogAxis, y: L
     left, right = x.at(stretch[0]), x.at(stretch[1])
     for step in range(_SLIDES):
         if roof.wall == "compute":
-            place, height = right - 6 - step * (right - left) / _SLIDES, HEIGHT - y.at(roof.value)
+            place, height = right - 6 - step * (right - left) / _SLIDES, y.length - y.at(roof.value)
             yield Label(text, place, height - 9, "right", step)
             yield Label(text, place, height + 10, "right", step + 2)
         else:
             place = left + (right - left) * (0.02 + 0.95 * step / _SLIDES)
-            height = HEIGHT - y.at(roof.rate(x.value(place)))
+            height = y.length - y.at(roof.rate(x.value(place)))
             yield Label(text, place - 10, height - 6, "right", step)
             yield Label(text, place + 10, height + 8, "left", step)

@@ -1,4 +1,4 @@
-"""Colours and symbols of charts and page: the same names in light and dark, the same symbol for a kernel everywhere."""
+"""Colours and symbols of charts and page: the same names in light and dark."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any
 from . import _geometry, _theme, _view, _walks
 from ._geometry import LogAxis
 from ._labels import Label
-from ._layout import HEIGHT, TEXT, WIDTH, Layout, lay_out
+from ._layout import TEXT, WIDTH, Layout, lay_out
 from ._view import Row, clean
 from .record import Run
 from .units import si
@@ -65,7 +65,7 @@ def spec(runs: Sequence[Run], theme: str = "light", static: bool = False) -> Jso
     colours = _theme.THEMES[theme]
     chart: Json = {
         "width": WIDTH,
-        "height": HEIGHT,
+        "height": layout.height,
         "layer": [
             *_roof_layers(layout, colours),
             *_point_layers(layout, colours, static),
@@ -91,6 +91,13 @@ def describe(runs: Sequence[Run]) -> str:
         f"Log-log roofline of {machines}: operations per second over operations per compulsory byte for {count} "
         "numbered points, below the roofs of DRAM, cache and compute; the table lists every point by its number."
     )
+
+
+def unlabelled(drawing: Json) -> list[str]:
+    """Numbers of points for which a chart of `spec(...)` has no room; the table and pointing at them still tell."""
+    layers = {layer["name"]: layer["data"]["values"] for layer in drawing["layer"]}
+    named = {number for label in layers["labels"] for number in label["members"]}
+    return [value["number"] for value in layers["points"] if value["number"] not in named]
 
 
 def _position(axis: str, scale: LogAxis, title: str) -> Json:
@@ -212,7 +219,7 @@ def _xy(row: Row) -> Json:
 
 def _serial_inside(row: Row, y: LogAxis) -> float | None:
     rate = _geometry.serial_rate(row)
-    return rate if rate and _EDGE <= y.at(rate) <= HEIGHT - _EDGE else None
+    return rate if rate and _EDGE <= y.at(rate) <= y.length - _EDGE else None
 
 
 def _tick(value: Json, row: Row, rate: float) -> Json:
@@ -242,7 +249,7 @@ def _text_layer(name: str, values: list[Json], shown: str | None) -> Json:
 
 
 def _label_value(layout: Layout, label: Label, colour: str) -> Json:
-    x, y = layout.x.value(label.x), layout.y.value(HEIGHT - label.y)
+    x, y = layout.x.value(label.x), layout.y.value(layout.height - label.y)
     return {"x": x, "y": y, "text": label.text, "align": label.align, "colour": colour}
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from . import _theme, _view, _walks, chart
-from ._layout import lay_out
 from ._view import Row, clean
 from .record import WALLS, Run, Wall
 from .table import ceiling_cells
@@ -51,12 +50,13 @@ def render(runs: Sequence[Run]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    scripts, style = _scripts(), _style()
+    scripts, style, drawing = _scripts(), _style(), chart.spec(runs, "css")
     return environment.get_template("page.html.j2").render(
         policy=_policy(scripts, style),
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
-        chart_data=Markup(_inert_json(chart.spec(runs, "css"))),
+        chart_data=Markup(_inert_json(drawing)),
+        unlabelled=_view.ranges(chart.unlabelled(drawing)),
         **_content(runs),
     )
 
@@ -117,7 +117,6 @@ def _content(runs: Sequence[Run]) -> Json:
         "runs": [_run(index, run, len(runs) > 1) for index, run in enumerate(runs)],
         "findings": _findings(runs),
         "description": chart.describe(runs),
-        "unlabelled": _view.ranges(lay_out(runs).unlabelled()),
         "filters": facets.filters(),
         "numbers_note": _view.NUMBERS_NOTE,
         "method_note": _view.METHOD_NOTE,

@@ -261,4 +261,5 @@ def _line(
             line.append(blanks + cell if right[index] else cell + blanks, style=(styles or {}).get(index, ""))
             line.append(" " * gap)
     line.rstrip()
-    console.print(line, no_wrap=True, overflow="ellipsis")
+    whole = _view.encodable("…", console.encoding) == "…"
+    console.print(line, no_wrap=True, overflow="ellipsis" if whole else "crop")

@@ -289,6 +289,17 @@ def run(kind: str = "gpu", points: tuple[Point, ...] | None = None) -> Run:
     )
 
 
+def crowd(count: int) -> Run:
+    """Many points in few places, as a full suite has them."""
+    on = machine()
+    points: list[Point] = []
+    for index in range(count):
+        shape = {"B": 2 ** (index % 9), "I": 256 * (1 + index % 5), "H": 256 * (1 + index % 5)}
+        name = ("torch", "triton", "compile", "reference")[index // 9 % 4]
+        points.append(point("lstm_step", name, shape, "bf16", 0.2 + 0.7 * (index % 13) / 13, on))
+    return run(points=tuple(points))
+
+
 def hostile_run() -> Run:
     """A run whose names, reasons and texts try to become markup, code, escapes or spreadsheet formulas."""
     on = machine()

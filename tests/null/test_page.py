@@ -22,6 +22,7 @@ RUNS = {
     "cpu": lambda: [samples.run("cpu")],
     "both": lambda: [samples.run("gpu"), samples.run("cpu")],
     "hostile": lambda: [samples.hostile_run()],
+    "crowd": lambda: [samples.crowd(150)],
     "empty": lambda: [samples.run("gpu", points=())],
 }
 LIMIT_BYTES = 1_500_000
@@ -100,7 +101,7 @@ def test_page_opens_without_error_or_request(window: browsers.Browser, pages: di
     assert [url for url in window.requests() if not url.startswith("file://")] == []
 
 
-@pytest.mark.parametrize("name", ["gpu", "cpu", "both", "hostile"])
+@pytest.mark.parametrize("name", ["gpu", "cpu", "both", "hostile", "crowd"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_chart_is_legible(window: browsers.Browser, pages: dict[str, Path], name: str, scheme: str) -> None:
     window.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
@@ -114,7 +115,9 @@ def test_chart_is_legible(window: browsers.Browser, pages: dict[str, Path], name
     assert len(points) == sum(bool(row) for row in rows)
     for point in points:
         near = [text for text in texts if text["label"] and point["number"] in numbers_in(text["text"])]
-        assert len(near) == 1 and away(near[0], point) <= REACH, f"point {point['number']} has no label within {REACH} px"
+        assert len(near) == 1 and away(near[0], point) <= REACH, (
+            f"point {point['number']} has no label within {REACH} px"
+        )
         assert point["number"] in rows
 
 

@@ -1,0 +1,190 @@
+"""The roofline chart: geometry, numbers that match the tables, label places, and the static pictures."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import re
+
+import pytest
+import samples
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqroof.roofline import _geometry, _layout, _theme, _view, _walks, chart
+from seqroof.roofline._labels import Board, Box, Label, Mark, label_marks
+from seqroof.roofline.record import Point, Run
+
+GPU = samples.run("gpu")
+
+
+def boxes(layout: _layout.Layout) -> list[Box]:
+    labels = [label for label, _ in layout.labels] + [label for label, _ in layout.roof_labels]
+    return [label.box(_layout.TEXT) for label in labels]
+
+
+def test_roofs_follow_the_machine_and_the_dtypes_in_use() -> None:
+    roofs = {roof.name: roof for roof in _geometry.roofs(GPU.machine, {"bf16", "fp32"})}
+    assert set(roofs) == {"DRAM", "cache", "tensor bf16", "simt fp32"}
+    assert roofs["DRAM"].value == 4.21e12 and roofs["DRAM"].rate(10) == 4.21e13
+    assert roofs["simt fp32"].rate(1e9) == 58e12
+
+
+def test_equal_roofs_share_one_line() -> None:
+    names = [roof.name for roof in _geometry.roofs(GPU.machine, {"bf16", "fp16", "tf32"})]
+    assert names == ["DRAM", "cache", "tensor bf16, fp16", "tensor tf32"]
+
+
+def test_slopes_end_where_the_highest_flat_roof_begins() -> None:
+    layout = _layout.lay_out([GPU])
+    stretches = {roof.name: stretch for _, roof, stretch in layout.roofs}
+    assert stretches["DRAM"][1] == pytest.approx(742e12 / 4.21e12)
+    assert stretches["tensor bf16"][0] == pytest.approx(742e12 / 7.4e12)
+
+
+@given(st.floats(1e-9, 1e9), st.floats(2, 1e12), st.floats(0, 1))
+def test_axis_inverts_itself_and_its_ticks_are_inside(low: float, ratio: float, place: float) -> None:
+    axis = _geometry.LogAxis(low, low * ratio, 640)
+    assert axis.at(axis.value(place * 640)) == pytest.approx(place * 640, abs=1e-6)
+    assert all(low * 0.999 <= tick <= low * ratio * 1.001 for tick in axis.ticks())
+
+
+def test_points_of_the_chart_are_the_numbered_rows() -> None:
+    values = {value["number"]: value for value in layer(chart.spec([GPU]), "points")}
+    rows = {row.number: row for row in _view.rows([GPU]) if row.number}
+    assert values.keys() == rows.keys()
+    for number, row in rows.items():
+        assert values[number]["x"] == row.point.intensity.compulsory
+        assert values[number]["y"] == row.point.achieved.flops_per_s
+
+
+def layer(spec: dict, name: str) -> list[dict]:
+    return next(entry for entry in spec["layer"] if entry["name"] == name)["data"]["values"]
+
+
+def test_serial_bars_stand_at_the_rate_that_the_chain_allows() -> None:
+    rows = {row.number: row for row in _view.rows([GPU]) if row.number}
+    bars = layer(chart.spec([GPU]), "serial")
+    assert bars
+    for bar in bars:
+        point = rows[bar["number"]].point
+        assert bar["y"] == pytest.approx(point.work.flops / point.floors_s.serial)
+        assert (bar["strength"] == 1.0) == ("serial" in (point.bound, point.contested_with))
+
+
+def test_lines_join_batch_sizes_of_one_kernel_only() -> None:
+    walks = _walks.walks(_view.rows([GPU]))
+    assert [walk.name for walk in walks] == [
+        "lstm_step torch fp32 I=2048,H=2048",
+        "lstm_step torch bf16 I=2048,H=2048",
+        "lstm_step triton bf16 I=2048,H=2048",
+    ]
+    assert [row.point.shape["B"] for row in walks[1].rows] == [1, 2, 8, 32, 128, 256, 512]
+    assert walks[1].changes() == [(256, "dram", "compute")]
+
+
+@pytest.mark.parametrize(
+    "runs", [[GPU], [GPU, samples.run("cpu")], [samples.crowd(40)], [samples.crowd(150)], [samples.hostile_run()]]
+)
+def test_no_two_texts_overlap(runs: list[Run]) -> None:
+    layout = _layout.lay_out(runs)
+    placed = boxes(layout)
+    assert not any(a.overlaps(b) for index, a in enumerate(placed) for b in placed[index + 1 :])
+    assert len(layout.roof_labels) == len(layout.roofs)
+
+
+@pytest.mark.parametrize("runs", [[GPU], [GPU, samples.run("cpu")], [samples.crowd(40)], [samples.crowd(150)]])
+def test_every_point_has_a_label_in_reach(runs: list[Run]) -> None:
+    layout = _layout.lay_out(runs)
+    assert chart.unlabelled(chart.spec(runs)) == []
+    rows = {row.number: row for row in layout.rows}
+    for label, members in layout.labels:
+        for number in members:
+            x, y = _geometry.coordinates(rows[number])
+            place = layout.x.at(x), layout.height - layout.y.at(y)
+            assert label.box(_layout.TEXT).distance(*place) <= _layout.REACH
+        assert label.text == _view.ranges(members)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 300), st.floats(0, 200)), max_size=25))
+def test_labels_never_overlap_wherever_the_points_are(places: list[tuple[float, float]]) -> None:
+    board = Board(300, 200, 11)
+    marks = [Mark(x, y, str(index + 1)) for index, (x, y) in enumerate(places)]
+    for mark in marks:
+        board.symbol(mark.x, mark.y, 5)
+    labels = label_marks(board, marks, _view.ranges, 38)
+    placed = [label.box(11) for label, _ in labels]
+    assert not any(a.overlaps(b) for index, a in enumerate(placed) for b in placed[index + 1 :])
+    named = [text for _, texts in labels for text in texts]
+    assert len(named) == len(set(named))
+
+
+def test_a_label_rather_moves_than_covers_a_line() -> None:
+    board = Board(200, 200, 11)
+    board.line(0, 100, 200, 100)
+    places = [Label("near", 100, 100), Label("clear", 100, 80, cost=10)]
+    assert board.place(places) is places[1]
+
+
+def test_ranges_are_short_and_complete() -> None:
+    assert _view.ranges(["1", "2", "3", "7"]) == "1-3,7"
+    assert _view.ranges(["A9", "B1", "B2", "B3"]) == "A9,B1-3"
+    assert _view.ranges([]) == ""
+
+
+def test_themes_have_the_same_colours_and_enough_contrast() -> None:
+    assert _theme.LIGHT.keys() == _theme.DARK.keys() == _theme.CSS.keys()
+    for theme in (_theme.LIGHT, _theme.DARK):
+        for name, colour in theme.items():
+            if name not in ("paper", "panel", "faint"):
+                least = 3.0 if re.fullmatch(r"c\d", name) else 4.5
+                assert contrast(colour, theme["paper"]) >= least, name
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of WCAG 2."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("points", [(), GPU.points[:1], (GPU.points[0], GPU.points[0])])
+def test_small_runs_still_make_a_chart(points: tuple[Point, ...]) -> None:
+    run = samples.run("gpu", points=points)
+    bare = run.model_copy(update={"machine": run.machine.model_copy(update={"ceilings": ()})})
+    for candidate in (run, bare):
+        text = json.dumps(chart.spec([candidate], static=True), allow_nan=False)
+        assert "Infinity" not in text
+
+
+def test_static_pictures_are_made_and_name_every_point() -> None:
+    pytest.importorskip("vl_convert", reason="pictures need the report extra")
+    svg = chart.to_svg([GPU])
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    for row in _view.rows([GPU]):
+        if row.number:
+            assert any(
+                re.match(rf"{row.number}\s+{row.point.kernel} {row.point.implementation} ", text) for text in texts
+            )
+    assert chart.to_png([GPU]).startswith(b"\x89PNG")
+    assert chart.to_pdf([GPU]).startswith(b"%PDF")
+    assert "<img" not in chart.to_svg([samples.hostile_run()])
+
+
+def test_missing_extra_is_a_sentence_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = builtins.__import__
+
+    def refuse(name: str, *rest, **options):
+        if name == "vl_convert":
+            raise ImportError(name)
+        return original(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(_view.MissingExtra, match=r"pip install 'seqroof\[report\]'"):
+        chart.to_svg([GPU])

@@ -1,0 +1,155 @@
+"""Tables and exports: nothing missing, nothing wrapped, nothing hostile alive, numbers as the record has them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+import pytest
+import samples
+from rich.console import Console
+
+from seqroof.roofline import export, table
+from seqroof.roofline.record import Run
+
+
+def printed(run: Run, width: int, all_points: bool = False, **options) -> str:
+    console = Console(file=io.StringIO(), width=width, highlight=False, **options)
+    table.render(run, console, all_points)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 160])
+@pytest.mark.parametrize("kind", ["gpu", "cpu"])
+def test_every_point_has_its_line_at_every_width(kind: str, width: int) -> None:
+    run = samples.run(kind)
+    text = printed(run, width)
+    if width >= 80:
+        assert max(map(len, text.splitlines())) <= width
+    flat = re.sub(r"\s+", " ", text)
+    for point in run.points:
+        if point.status == "ok" and point.headline:
+            median = table._view.time_text(point)
+            assert re.search(rf"{re.escape(point.implementation)} +{point.dtype} +{re.escape(median)}", text)
+        elif point.status not in ("ok", "invalid"):
+            assert f"{point.shape_text} {point.dtype}" in flat
+            assert point.reason in flat
+
+
+def test_numbers_are_never_wrapped_and_columns_line_up() -> None:
+    lines = printed(samples.run("gpu"), 80).splitlines()
+    rows = [line for line in lines if re.match(r"^( ?\d+|  ) .*±", line)]
+    assert len(rows) == 33
+    scored = [row for row in rows if "invalid" not in row]
+    assert len({row.index(" %", row.index("±") + 7) for row in scored}) == 1
+    assert all(row.endswith((" ok", " ok (a)")) for row in scored)
+
+
+def test_dropped_columns_are_named() -> None:
+    assert "Left out for lack of width" in printed(samples.run("gpu"), 80)
+    wide = printed(samples.run("gpu"), 140)
+    assert "Left out" not in wide
+    assert all(title in wide for title in ("best wall", "design", "rate", "±"))
+
+
+def test_other_points_are_shown_on_request() -> None:
+    assert "3 more points" in printed(samples.run("gpu"), 100)
+    everything = printed(samples.run("gpu"), 100, all_points=True)
+    assert "more points" not in everything
+    assert "lstm_step forward, warm (events)" in everything
+
+
+def test_warnings_are_told_once_with_cause_and_advice() -> None:
+    run = samples.run("gpu")
+    twice = tuple(
+        point.model_copy(update={"warnings": (samples.NOISY,)}) if point.kernel == "gated_conv" else point
+        for point in run.points
+    )
+    text = re.sub(r"\s+", " ", printed(run.model_copy(update={"points": twice}), 100))
+    assert text.count(samples.NOISY.cause) == 1
+    assert samples.NOISY.advice in text
+    assert text.count("ok (a)") >= 6
+
+
+def test_invalid_points_have_no_percentage_and_a_reason() -> None:
+    text = printed(samples.run("gpu"), 120)
+    line = next(line for line in text.splitlines() if line.endswith("  invalid"))
+    assert "±0.9 %" in line and line.count("%") == 1
+    assert "faster than the best possible floor by 31 %" in text
+
+
+def test_contested_wall_and_sources_are_in_words() -> None:
+    text = printed(samples.run("cpu"), 100)
+    assert "DRAM ≈ compute" in text
+    assert "Measured: time" in text and "Modelled: walls" in text
+    assert re.search(r"dram bandwidth, read +21.0 GB/s +±0.3 % +measured", text)
+
+
+def test_batch_sweep_marks_where_the_model_expects_another_wall() -> None:
+    text = re.sub(r"\s+", " ", printed(samples.run("gpu"), 120))
+    assert "lstm_step triton bf16 I=2048,H=2048: B 1→2 ×1.01" in text
+    assert "the model expects DRAM to give way to compute by B=256" in text
+
+
+def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    coloured = printed(samples.run("gpu"), 100, force_terminal=True, color_system="standard", no_color=False)
+    assert "\x1b[34m" in coloured
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = printed(samples.run("gpu"), 100, force_terminal=True, color_system="standard")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", plain)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == re.sub(r"\x1b\[[0-9;]*m", "", plain)
+
+
+def test_hostile_names_cannot_steer_the_terminal() -> None:
+    text = printed(samples.hostile_run(), 100)
+    assert "\x1b" not in text
+    assert "[red]odd[/blue]" in text
+
+
+def test_terminal_without_unicode_gets_ascii() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    table.render(samples.run("gpu"), Console(file=stream, width=100))
+    stream.flush()
+    assert b"us +-0.9 %" in stream.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+def test_run_without_points_or_ceilings_says_so() -> None:
+    run = samples.run("cpu", points=())
+    bare = run.model_copy(update={"machine": run.machine.model_copy(update={"ceilings": ()})})
+    text = printed(bare, 80)
+    assert "no points" in text and "seqroof ceilings" in text
+
+
+def test_csv_holds_every_point_unrounded() -> None:
+    run = samples.run("gpu")
+    rows = list(csv.DictReader(io.StringIO(export.csv(run))))
+    assert len(rows) == len(run.points)
+    by_key = {(p.kernel, p.implementation, p.shape_text, p.dtype, p.cache): p for p in run.points}
+    for row in rows:
+        point = by_key[row["kernel"], row["implementation"], row["shape"], row["dtype"], row["cache"]]
+        assert row["status"] == point.status
+        assert (float(row["time_s"]) if row["time_s"] else None) == (point.time_s.median if point.time_s else None)
+        assert row["floor_dram_s"] == (str(point.floors_s.dram) if point.floors_s else "")
+
+
+def test_csv_text_is_no_formula() -> None:
+    point = samples.unmeasured("skipped", "=HYPERLINK(1)", "+k", "@i", {"B": 1}, "fp32")
+    row = next(csv.DictReader(io.StringIO(export.csv(samples.run("cpu", points=(point,))))))
+    assert (row["reason"], row["kernel"], row["implementation"]) == ("'=HYPERLINK(1)", "'+k", "'@i")
+
+
+def test_json_is_the_record() -> None:
+    run = samples.run("gpu")
+    assert Run.model_validate_json(export.json(run)) == run
+    assert json.loads(export.json(run))["points"][0]["work"]["flops"] == run.points[0].work.flops  # type: ignore
+
+
+def test_markdown_tables_stay_tables() -> None:
+    for run in (samples.run("gpu"), samples.hostile_run()):
+        blocks = [line for line in export.markdown(run).splitlines() if line.startswith("|")]
+        columns = [len(re.findall(r"(?<!\\)\|", line)) for line in blocks]
+        assert {columns[0]} == set(columns[: sum(p.status in ("ok", "invalid") for p in run.points) + 2])
+        assert set(columns) <= {16, 5, 6}
+        assert "<img" not in export.markdown(run)
