@@ -45,21 +45,19 @@ def ridge(machine: Machine, dtype: str) -> float | None:
 
 
 def crossing(sizes_and_works: list[tuple[int, Work]], dtype: str, machine: Machine) -> float | None:
-    """The size at which compute time overtakes the time of the bytes, interpolated on log scales; None if never.
+    """The size at which streamed intensity passes the ridge, interpolated on log scales; None if it never does.
 
-    `sizes_and_works` is ordered by size. Both times are of the best possible implementation in the cold state.
+    `sizes_and_works` is ordered by size. Below the crossing the bytes rule the time, above it the matrix products.
     """
-    before: tuple[int, float] | None = None
+    turn = ridge(machine, dtype)
+    if turn is None:
+        return None
+    before: tuple[float, float] | None = None
     for size, work in sizes_and_works:
-        floors = best_floors(work, dtype, machine, "cold").floors
-        streamed = max(floors.dram or 0.0, floors.cache or 0.0)
-        if not floors.compute or not streamed:
-            return None
-        lead = math.log(floors.compute / streamed)
+        at, lead = math.log(size), math.log(work.matmul_flops / work.streamed_bytes / turn)
         if lead >= 0:
             if before is None:
                 return float(size)
-            (size0, lead0), span = before, lead - before[1]
-            return math.exp(math.log(size0) + (math.log(size) - math.log(size0)) * (-lead0 / span))
-        before = (size, lead)
+            return math.exp(before[0] + (at - before[0]) * before[1] / (before[1] - lead))
+        before = at, lead
     return None

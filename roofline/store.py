@@ -99,3 +99,7 @@ def write_atomically(path: Path, content: bytes) -> Path:
 def schema() -> dict[str, Any]:
     """The JSON Schema of `run.json`."""
     return Run.model_json_schema(mode="serialization")
+
+
+if __name__ == "__main__":
+    SCHEMA_FILE.write_text(json.dumps(schema(), indent=1) + "\n")
