@@ -81,14 +81,18 @@ class Watcher(Protocol):
 class Session:
     """One run. `points` and `ceilings` hold what is known so far, also after an interruption."""
 
-    def __init__(self, request: Request, supervisor: Supervisor, watcher: Watcher) -> None:
+    def __init__(
+        self, request: Request, supervisor: Supervisor, watcher: Watcher, known: Machine | None = None
+    ) -> None:
+        """`known` holds roofs measured earlier on this machine; they are used as they are, marked as replayed."""
         self.request = request
         self.supervisor = supervisor
         self.watcher = watcher
         self.journal: Journal | None = None
         self.groups: list[dict[str, Any]] = []
         self.points: list[Point] = []
-        self.ceilings: list[Ceiling] = []
+        self.ceilings = [_replayed(ceiling) for ceiling in known.ceilings] if known else []
+        self.replayed = known is not None
         self.done: set[str] = set()
         self.started = time.monotonic()
 
@@ -123,7 +127,7 @@ class Session:
         if not resume:
             self.journal.write("header", self.identity())
         for kind, data in resume:
-            if kind == "ceilings":
+            if kind == "ceilings" and not self.replayed:
                 self.ceilings = [Ceiling.model_validate(entry) for entry in data]
             elif kind == "group":
                 self.done.add(data["key"])
@@ -141,7 +145,7 @@ class Session:
             self._write("group", {"key": key_of(group), "points": [point.model_dump(mode="json") for point in points]})
             self.done.add(key_of(group))
             self.watcher.finished(index, points)
-            if (position + 1) % REMEASURE_EVERY == 0 or position + 1 == len(waiting):
+            if not self.replayed and ((position + 1) % REMEASURE_EVERY == 0 or position + 1 == len(waiting)):
                 self._remeasure()
 
     def _measure_ceilings(self) -> None:
@@ -284,6 +288,10 @@ class Session:
             points=points,
             observations=tuple(observations(points, machine)),
         )
+
+
+def _replayed(ceiling: Ceiling) -> Ceiling:
+    return ceiling.model_copy(update={"provenance": "replayed"}) if ceiling.provenance == "measured" else ceiling
 
 
 def key_of(group: dict[str, Any]) -> str:

@@ -72,6 +72,7 @@ def profile(
     resume: Annotated[bool, typer.Option("--resume", help="Finish the run in --out.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.")] = False,
     against: Annotated[Path | None, typer.Option(help="Compare with an earlier run; exit 1 when slower.")] = None,
+    roofs: Annotated[Path | None, typer.Option(help="Use roofs measured before: a run, or a file of ceilings.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the whole run: 60s, 5m.", show_default=False)] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, max=1000, help="Exactly so many rounds.", show_default=False)
@@ -92,6 +93,7 @@ def profile(
         resume=resume,
         force=force,
         against=against,
+        roofs=roofs,
         dry=dry_run,
         all_points=all_points,
         as_json=json,

@@ -15,9 +15,11 @@ from seqroof.profiler import journal
 from seqroof.profiler.host import commit_of
 from seqroof.profiler.session import Request, Session
 from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
+from seqroof.roofline.machine import Ceiling, Machine
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.store import save, write_atomically
 
+from . import reading
 from .exits import Exit, Stop, exit_code
 from .progress import Reporter, say
 from .version import VERSION
@@ -93,7 +95,19 @@ def earlier_events(folder: Path, session: Session) -> list[tuple[str, Any]]:
     return events
 
 
-def profile(request: Request, out: Path | None, resume: bool, force: bool) -> tuple[Run, Path, Exit]:
+def known_roofs(path: Path | None, machine_id: str) -> Machine | None:
+    """Roofs measured earlier, from a run or from `seqroof ceilings`; refuses those of another machine."""
+    if path is None:
+        return None
+    machine = reading.read_machine(path)
+    if machine.id != machine_id:
+        raise Stop(f"{path} holds the roofs of {machine.id}; this machine is {machine_id}.", Exit.NO_DEVICE)
+    return machine
+
+
+def profile(
+    request: Request, out: Path | None, resume: bool, force: bool, roofs: Path | None = None
+) -> tuple[Run, Path, Exit]:
     """Run a profile; returns the record, its folder and the exit code so far. Keeps everything when interrupted."""
     # A supervisor that ends this process politely gets the same treatment as Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -101,7 +115,7 @@ def profile(request: Request, out: Path | None, resume: bool, force: bool) -> tu
     with Reporter() as reporter:
         reporter.stage("starting the worker")
         with open_worker(request.device) as supervisor:
-            session = Session(request, supervisor, reporter)
+            session = Session(request, supervisor, reporter, known_roofs(roofs, supervisor.opened["id"]))
             planned(session)
             folder = output_folder(out, supervisor.opened["torch_device"], resume, force)
             session.open_journal(folder, earlier_events(folder, session) if resume else [])
@@ -142,8 +156,6 @@ def dry_run(request: Request) -> list[dict[str, Any]]:
 
 def measure_ceilings(device: str, effort: str) -> Path:
     """Measure the roofs of a device and store them; returns the file."""
-    from seqroof.roofline.machine import Ceiling, Machine
-
     with Reporter() as reporter, open_worker(device) as supervisor:
         found: list[Ceiling] = []
         for event in supervisor.ask("ceilings", 180.0, effort=effort):

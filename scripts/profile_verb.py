@@ -65,6 +65,7 @@ def run(
     resume: bool,
     force: bool,
     against: Path | None,
+    roofs: Path | None,
     dry: bool,
     all_points: bool,
     as_json: bool,
@@ -76,7 +77,7 @@ def run(
         _print_plan(measuring.dry_run(request), as_json)
         return
     base = reading.load_run(against) if against else None
-    made, folder, code = measuring.profile(request, out, resume, force)
+    made, folder, code = measuring.profile(request, out, resume, force, roofs)
     reading.write_pages(made, folder)
     if as_json:
         print(json.dumps(made.model_dump(mode="json"), allow_nan=False))

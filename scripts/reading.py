@@ -153,7 +153,7 @@ def show_ceilings(file: Path | None, as_json: bool) -> None:
     """Print stored roofs: the given file, or the newest of those measured before."""
     from seqroof.roofline import table
 
-    machine = _read_machine(file or _newest_ceilings())
+    machine = read_machine(file or _newest_ceilings())
     if as_json:
         print(machine.model_dump_json())
     else:
@@ -168,8 +168,9 @@ def _newest_ceilings() -> Path:
     return max(files, key=lambda path: path.stat().st_mtime)
 
 
-def _read_machine(path: Path) -> Machine:
-    if path.name == "run.json":
+def read_machine(path: Path) -> Machine:
+    """The machine of a run, or of a file that `seqroof ceilings` wrote; unreadable ones end the command."""
+    if path.is_dir() or path.name == "run.json":
         return load_run(path).machine
     try:
         return Machine.model_validate_json(path.read_text())

@@ -1,0 +1,112 @@
+"""The checker itself: every mutant of a right result is rejected, and right results of every dtype pass."""
+
+import pytest
+import torch
+
+from seqroof.kernels import attention, gated_conv, lstm_step
+from seqroof.profiler import check
+
+LSTM = lstm_step.Shape(B=5, I=33, H=600)  # K >= 512, so that half-precision accumulation shows
+ATTENTION = attention.Shape(B=2, N=2, S=70, P=32)
+CONV = gated_conv.Shape(B=2, T=70, C=24, O=24, W=3)
+
+
+def truth_and_result(kernel, shape, dtype):
+    inputs = kernel.inputs(shape, dtype, "cpu", 0)
+    truth = check.truth_of(lambda given: kernel.reference(shape, **given), inputs, dtype)
+    return inputs, truth, tuple(kernel.reference(shape, **inputs))
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize(("kernel", "shape"), [(lstm_step, LSTM), (attention, ATTENTION), (gated_conv, CONV)])
+def test_the_plain_result_passes(kernel, shape, dtype):
+    _, truth, result = truth_and_result(kernel, shape, dtype)
+    assert check.compare(result, truth).passed
+
+
+def swapped_gates(inputs):
+    def swap(tensor):
+        i, f, g, o = tensor.chunk(4)
+        return torch.cat([f, i, g, o])
+
+    return {k: swap(v) if k in ("weight_ih", "weight_hh", "bias") else v for k, v in inputs.items()}
+
+
+def accumulate_in_half(inputs):
+    """Sum the gates over K in bf16, as a kernel with a low-precision accumulator would."""
+    x = torch.cat([inputs["x"], inputs["h"]], 1)
+    w = torch.cat([inputs["weight_ih"], inputs["weight_hh"]], 1)
+    total = inputs["bias"].expand(x.shape[0], -1).clone()
+    for k in range(x.shape[1]):
+        total = (total + x[:, k : k + 1] * w[:, k]).to(x.dtype)
+    i, f, g, o = total.chunk(4, 1)
+    c = torch.sigmoid(f) * inputs["c"] + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def mutants(result):
+    first = result[0]
+    missing = first.clone()
+    missing[..., -16:] = 0
+    one_wrong = first.clone()
+    one_wrong.view(-1)[-1] += 0.5
+    unwritten = first.clone()
+    unwritten.view(-1)[3] = float("nan")
+    return {
+        "zeros": torch.zeros_like(first),
+        "constant": torch.full_like(first, first.float().mean().item()),
+        "shuffled": first.flatten()[torch.randperm(first.numel(), generator=torch.Generator().manual_seed(1))].view_as(
+            first
+        ),
+        "one step off": first.roll(1, dims=-2),
+        "last tile missing": missing,
+        "one element wrong": one_wrong,
+        "never written": unwritten,
+        "slightly scaled": first * 1.02,
+        "slightly shifted": first + 0.02 * first.float().std().to(first.dtype),
+    }
+
+
+@pytest.mark.parametrize("name", list(mutants([torch.zeros(20, 20)])))
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize(("kernel", "shape"), [(lstm_step, LSTM), (attention, ATTENTION), (gated_conv, CONV)])
+def test_mutants_of_the_output_are_rejected(kernel, shape, dtype, name):
+    _, truth, result = truth_and_result(kernel, shape, dtype)
+    mutant = (mutants(result)[name], *result[1:])
+    assert not check.compare(mutant, truth).passed
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_mutants_of_the_mathematics_are_rejected(dtype):
+    inputs, truth, _ = truth_and_result(lstm_step, LSTM, dtype)
+    assert not check.compare(lstm_step.reference(LSTM, **swapped_gates(inputs)), truth).passed
+    inputs, truth, _ = truth_and_result(attention, ATTENTION, dtype)
+    unmasked = attention.Shape(**(vars(ATTENTION) | {"causal": 0}))
+    assert not check.compare(attention.reference(unmasked, **inputs), truth).passed
+    inputs, truth, result = truth_and_result(gated_conv, CONV, dtype)
+    assert not check.compare((inputs["x"].contiguous(),), truth).passed, "the input itself"
+
+
+def test_low_precision_accumulation_is_rejected():
+    inputs, truth, _ = truth_and_result(lstm_step, LSTM, "bf16")
+    assert not check.compare(accumulate_in_half(inputs), truth).passed
+
+
+def test_wrong_forms_get_a_sentence():
+    _, truth, result = truth_and_result(attention, ATTENTION, "fp32")
+    assert "tuple" in check.compare(result[0], truth).detail
+    assert "outputs" in check.compare((*result, result[0]), truth).detail
+    assert "shape" in check.compare((result[0][..., :-1], *result[1:]), truth).detail
+    assert "plain torch.Tensor" in check.compare((torch.nn.Parameter(result[0]), *result[1:]), truth).detail
+
+
+def test_infinities_at_the_same_place_are_no_error():
+    truth = torch.tensor([1.0, float("inf"), float("nan")], dtype=torch.float64)
+    assert check.errors([truth.float()], [truth]) == ([0.0], [0.0])
+    assert check.errors([torch.zeros(3)], [truth])[0] == [float("inf")]
+
+
+def test_overwritten_inputs_are_named():
+    before = {"x": torch.ones(3), "n": 4}
+    assert check.changed_inputs(before, {"x": torch.ones(3), "n": 4}) == []
+    assert check.changed_inputs(before, {"x": torch.zeros(3), "n": 4}) == ["x"]

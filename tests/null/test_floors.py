@@ -1,0 +1,99 @@
+"""Floors by hand: every residency, cache state and unit on a machine with round numbers."""
+
+import pytest
+from round_machine import ROUND, ceiling, work
+
+from seqroof.kernels import lstm_step
+from seqroof.roofline import catalogue
+from seqroof.roofline.floors import best_floors, own_floors
+from seqroof.roofline.predict import crossing, ridge
+
+
+def test_cold_reads_come_from_dram():
+    floors = own_floors(work(), "fp32", "reread", "launch", ROUND, "cold").floors
+    assert floors.dram == 100.0
+    assert floors.cache == 10.0
+    assert floors.serial == 2.0
+
+
+def test_written_bytes_that_fit_in_a_cache_need_not_leave_it():
+    assert own_floors(work(read=1000, write=4000), "fp32", "reread", "launch", ROUND, "cold").floors.dram == 10.0
+    # 9000 written, 5000 stay in the cache: 4000 of 5000 bytes moved are writes, copy is the nearest pattern.
+    assert own_floors(work(read=1000, write=9000), "fp32", "reread", "launch", ROUND, "cold").floors.dram == 100.0
+
+
+def test_a_warm_call_that_fits_needs_no_dram():
+    assert own_floors(work(read=4000), "fp32", "reread", "launch", ROUND, "warm").floors.dram == 0
+    # What exceeds the cache must come from below, the rest may have stayed.
+    assert own_floors(work(read=6000), "fp32", "reread", "launch", ROUND, "warm").floors.dram == 10.0
+
+
+def test_a_warm_call_inside_private_caches_needs_no_shared_cache():
+    assert own_floors(work(read=80), "fp32", "reread", "launch", ROUND, "warm").floors.cache == 0
+
+
+def test_the_slowest_unit_sets_the_compute_floor():
+    job = work(matmul_flops=1000, pointwise_flops=10, special_ops=500)
+    found = own_floors(job, "bf16", "reread", "launch", ROUND, "cold")
+    assert found.floors.compute == 0.5
+    assert "special functions" in found.notes["compute"]
+
+
+def test_strict_fp32_is_scored_on_vector_units_and_bf16_on_tensor_units():
+    job = work(matmul_flops=100_000)
+    assert own_floors(job, "fp32", "reread", "launch", ROUND, "cold").floors.compute == 10.0
+    assert own_floors(job, "bf16", "reread", "launch", ROUND, "cold").floors.compute == 1.0
+
+
+def test_an_unknown_rate_gives_no_floor_and_says_so():
+    found = own_floors(work(matmul_flops=10), "fp16", "reread", "launch", ROUND, "cold")
+    assert found.floors.compute is None
+    assert "not known" in found.notes["compute"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "where", "residency", "dram", "cache"),
+    [
+        (6000, "reread", "dram", 600.0, 60.0),
+        (3000, "reread", "cache", 100.0, 60.0),
+        (3000, "kept", "chip", 100.0, 10.0 + 4 * 0.2),
+    ],
+)
+def test_residency_of_a_recurrence(weights, where, residency, dram, cache):
+    job = work(depth=4, weights=weights, streamed_bytes=60_000, exchange_bytes=200)
+    found = own_floors(job, "fp32", where, "barrier", ROUND, "cold")
+    assert found.residency == residency
+    assert (found.floors.dram, found.floors.cache) == (dram, cache)
+    assert found.floors.serial == 4.0
+
+
+def test_the_best_floors_never_exceed_those_of_any_design():
+    job = work(depth=4, weights=3000, streamed_bytes=60_000, exchange_bytes=200)
+    roomy = ROUND.model_copy(update={"ceilings": (*ROUND.ceilings, ceiling("capacity", "chip", 4000.0, unit="B"))})
+    best = best_floors(job, "fp32", roomy, "cold").floors
+    for where in ("reread", "kept"):
+        own = own_floors(job, "fp32", where, "launch", roomy, "cold").floors
+        for wall in ("compute", "dram", "cache", "serial"):
+            assert (getattr(best, wall) or 0) <= (getattr(own, wall) or 0)
+
+
+def test_walls_within_a_tenth_are_contested():
+    found = own_floors(work(read=200), "fp32", "reread", "launch", ROUND, "cold")  # dram 2.0, serial 2.0
+    assert {found.bound, found.contested_with} == {"dram", "serial"}
+
+
+@pytest.mark.parametrize(("hidden", "batch"), [(256, 415), (512, 275), (1024, 236), (2048, 220), (4096, 213)])
+def test_the_lstm_crosses_the_ridge_of_an_h200_where_the_formula_says(hidden, batch):
+    """B* = r (H + 1/2) / (H - 5 r / 8) in bf16 with I = H."""
+    machine = catalogue.machine("h200-sxm")
+    assert ridge(machine, "bf16") == pytest.approx(206, abs=0.5)
+    sizes = [1.1**power for power in range(80)]
+    works = [
+        (round(b), lstm_step.work(lstm_step.Shape(B=round(b), I=hidden, H=hidden), "bf16", "forward")) for b in sizes
+    ]
+    assert crossing(works, "bf16", machine) == pytest.approx(batch, rel=0.01)
+
+
+def test_a_small_lstm_never_crosses_the_ridge():
+    works = [(b, lstm_step.work(lstm_step.Shape(B=b, I=128, H=128), "bf16", "forward")) for b in (1, 64, 4096, 10**6)]
+    assert crossing(works, "bf16", catalogue.machine("h200-sxm")) is None
