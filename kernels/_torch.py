@@ -26,9 +26,7 @@ def generator(device: str, seed: int) -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
 
 
-def normal(
-    size: tuple[int, ...], dtype: str, device: str, source: torch.Generator, scale: float = 1.0
-) -> torch.Tensor:
+def normal(size: tuple[int, ...], dtype: str, device: str, source: torch.Generator, scale: float = 1.0) -> torch.Tensor:
     """Draw a normal tensor in float32 and round it to `dtype`: every side of a comparison sees the rounded values."""
     drawn = torch.randn(size, generator=source, device=device, dtype=torch.float32)
     return (drawn * scale).to(DTYPES[dtype])
