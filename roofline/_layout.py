@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from . import _geometry, _view, _walks
+from . import _geometry, _numbers, _view, _walks
 from ._geometry import LogAxis, Roof
 from ._labels import Board, Label, Mark, label_marks
 from ._view import Row
@@ -59,7 +59,7 @@ def lay_out(runs: Sequence[Run]) -> Layout:
     marks = _note_points(board, rows, x, y)
     # The few names of roofs first: they are long, and numbers find room more easily.
     names = _place_roof_names(board, drawn, x, y)
-    return Layout(rows, drawn, label_marks(board, marks, _view.ranges, REACH), names, x, y, height)
+    return Layout(rows, drawn, label_marks(board, marks, _numbers.ranges, REACH), names, x, y, height)
 
 
 def _roof_families(runs: Sequence[Run], rows: Sequence[Row]) -> list[tuple[str, list[Roof]]]:

@@ -9,13 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from .record import Point, Run, Wall
+from .record import Point, Run, Wall, Warning_
 from .units import percent, seconds, si
 
 # Walls as readers see them. "serial" is the chain of steps that must wait for one another.
 WALL_NAMES: dict[Wall, str] = {"compute": "compute", "dram": "DRAM", "cache": "cache", "serial": "serial"}
 
 MEASURED = ("ok", "invalid")
+
+_WILD = 10.0  # an interval wider than ten times the value says only that there is no result
 
 _SIZES_LIMIT = 20  # characters of differing sizes that may share a line with numbers
 
@@ -181,7 +183,8 @@ def interval_text(point: Point) -> str:
     if point.time_s is None:
         return ""
     t = point.time_s
-    return f"±{percent(max(t.high - t.median, t.median - t.low) / t.median)}"
+    half = max(t.high - t.median, t.median - t.low) / t.median
+    return f"±{percent(half)}" if half < _WILD else f">{percent(_WILD)}"
 
 
 def machine_text(point: Point) -> str:
@@ -238,24 +241,39 @@ def unmeasured(points: Iterable[Point]) -> list[Unmeasured]:
 
 @dataclass(frozen=True)
 class Advice:
-    """A warning once, with the names of the points that carry it."""
+    """A kind of warning once: its letter, and each cause with the names of the points that it befell."""
 
+    letter: str
     id: str
     severity: str
-    cause: str
     advice: str
-    points: tuple[str, ...]
+    causes: tuple[tuple[str, tuple[str, ...]], ...]
 
 
-def advices(of: Sequence[Row]) -> list[Advice]:
-    """Each different warning once, in order of appearance."""
-    found: dict[tuple[str, str, str, str], list[str]] = {}
-    for row in of:
-        for warning in row.point.warnings:
+class Advices:
+    """The warnings of some rows, each kind once and in order of appearance."""
+
+    def __init__(self, of: Sequence[Row]) -> None:
+        found: dict[tuple[str, str, str], dict[str, dict[str, None]]] = {}
+        for row in of:
             name = row.number or clean(f"{row.point.kernel} {row.point.implementation} {case_text(row.point)}")
-            key = (clean(warning.id), warning.severity, clean(warning.cause), clean(warning.advice))
-            found.setdefault(key, []).append(name)
-    return [Advice(*key, tuple(dict.fromkeys(names))) for key, names in found.items()]
+            for warning in row.point.warnings:
+                causes = found.setdefault(_kind(warning), {})
+                causes.setdefault(clean(warning.cause), {})[name] = None
+        self._letters = {kind: run_letter(index).lower() for index, kind in enumerate(found)}
+        self.all = [
+            Advice(self._letters[kind], *kind, tuple((cause, tuple(names)) for cause, names in causes.items()))
+            for kind, causes in found.items()
+        ]
+
+    def marks(self, point: Point) -> str:
+        """The letters of a point's warnings for its status: " (a,c)", or nothing."""
+        letters = dict.fromkeys(self._letters[_kind(warning)] for warning in point.warnings)
+        return f" ({','.join(letters)})" if letters else ""
+
+
+def _kind(warning: Warning_) -> tuple[str, str, str]:
+    return clean(warning.id), warning.severity, clean(warning.advice)
 
 
 def next_command(run: Run) -> str:
@@ -263,30 +281,3 @@ def next_command(run: Run) -> str:
     if run.suite in ("", "quick"):
         return "seqroof profile --suite standard"
     return "seqroof compare BASE NEW"
-
-
-def ranges(numbers: Sequence[str]) -> str:
-    """Join the numbers of rows, runs of neighbours shortened: "1-3,7". Letters in front are kept: "B1-3"."""
-    parts: list[list[str]] = []
-    for number in numbers:
-        if parts and _follows(parts[-1][-1], number):
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ",".join(_range(part) for part in parts)
-
-
-def _split(number: str) -> tuple[str, int]:
-    digits = number.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    return number[: len(number) - len(digits)], int(digits)
-
-
-def _follows(before: str, after: str) -> bool:
-    (run, number), (other, following) = _split(before), _split(after)
-    return run == other and following == number + 1
-
-
-def _range(part: Sequence[str]) -> str:
-    if len(part) == 1:
-        return part[0]
-    return f"{part[0]},{part[1]}" if len(part) == 2 else f"{part[0]}-{_split(part[-1])[1]}"

@@ -46,9 +46,9 @@ def markdown(run: Run) -> str:
     for group in _view.unmeasured(run.points):
         lines += ["", f"**{group.status}**: {_escape(group.reason)}", ""]
         lines += [f"- {_escape(name)}: {_escape('; '.join(cases))}" for name, cases in group.lines]
-    advices = _view.advices(measured)
+    advices = _view.Advices(measured).all
     if advices:
-        cells = [(a.id, a.cause, a.advice, ", ".join(a.points)) for a in advices]
+        cells = [(a.id, cause, a.advice, ", ".join(names)) for a in advices for cause, names in a.causes]
         lines += ["", "## Warnings", "", *_table(("warning", "cause", "advice", "points"), cells)]
     if run.observations:
         lines += ["", "## Observations", "", *(f"- {_escape(found.text)}" for found in run.observations)]

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import _theme, _view, _walks, chart
+from . import _numbers, _theme, _view, _walks, chart
 from ._view import Row, clean
 from .record import WALLS, Run, Wall
 from .table import ceiling_cells
@@ -56,7 +56,7 @@ def render(runs: Sequence[Run]) -> str:
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
         chart_data=Markup(_inert_json(drawing)),
-        unlabelled=_view.ranges(chart.unlabelled(drawing)),
+        unlabelled=_numbers.ranges(chart.unlabelled(drawing)),
         **_content(runs),
     )
 
@@ -85,7 +85,7 @@ def _scripts() -> tuple[str, str]:
 
 
 def _interpreter() -> str:
-    """vega-interpreter as a plain script: its import is replaced, its export becomes a global name."""
+    """vega-interpreter 2.3.2 (BSD-3) as a plain script: its import is replaced, its export becomes a global name."""
     module = (_FOLDER / "vega-interpreter.js").read_text(encoding="utf-8")
     module = re.sub(r"import \{[^}]*\} from 'vega-util';", lambda _: _VEGA_UTIL, module)
     module = module.replace("export { expression as expressionInterpreter };", "return expression;")
@@ -110,8 +110,7 @@ def _content(runs: Sequence[Run]) -> Json:
     measured = [row for row in rows if row.point.status in _view.MEASURED]
     headline, others = ([row for row in measured if row.point.headline is flag] for flag in (True, False))
     facets = _Facets(runs, measured)
-    advices = _view.advices(measured)
-    letters = {(a.id, a.cause, a.advice): _view.run_letter(index).lower() for index, a in enumerate(advices)}
+    advices = _view.Advices(measured)
     return {
         "title": "; ".join(dict.fromkeys(clean(run.machine.name) for run in runs)),
         "runs": [_run(index, run, len(runs) > 1) for index, run in enumerate(runs)],
@@ -122,14 +121,11 @@ def _content(runs: Sequence[Run]) -> Json:
         "method_note": _view.METHOD_NOTE,
         "bar": _BAR,
         "walls": [_view.WALL_NAMES[wall] for wall in WALLS],
-        "sections": _sections(headline, runs, facets, letters),
-        "others": _sections(others, runs, facets, letters),
+        "sections": _sections(headline, runs, facets, advices),
+        "others": _sections(others, runs, facets, advices),
         "others_count": len(others),
         "walks": [_walk(walk) for walk in _walks.walks(rows)],
-        "warnings": [
-            {**vars(advice), "points": ", ".join(advice.points), "letter": _view.run_letter(index).lower()}
-            for index, advice in enumerate(advices)
-        ],
+        "warnings": advices.all,
         "unmeasured": _view.unmeasured(row.point for row in rows),
         "next_command": _view.next_command(runs[0]),
     }
@@ -207,18 +203,17 @@ def _run(index: int, run: Run, several: bool) -> Json:
     }
 
 
-def _sections(rows: Sequence[Row], runs: Sequence[Run], facets: _Facets, letters: dict) -> list[Json]:
+def _sections(rows: Sequence[Row], runs: Sequence[Run], facets: _Facets, advices: _view.Advices) -> list[Json]:
     result = []
     for title, members in _view.sections(rows):
         prefix = f"{_view.run_letter(members[0][0].run)}: " if len(runs) > 1 else ""
-        cells = [_row(row, sizes, facets, letters) for row, sizes in members]
+        cells = [_row(row, sizes, facets, advices) for row, sizes in members]
         result.append({"title": prefix + title, "rows": cells})
     return result
 
 
-def _row(row: Row, sizes: str, facets: _Facets, letters: dict) -> Json:
+def _row(row: Row, sizes: str, facets: _Facets, advices: _view.Advices) -> Json:
     point = row.point
-    marks = dict.fromkeys(letters[clean(w.id), clean(w.cause), clean(w.advice)] for w in point.warnings)
     floors = [getattr(point.floors_s, wall) if point.floors_s else None for wall in WALLS]
     highest = max((floor for floor in floors if floor is not None), default=None)
     share = point.best_fraction.value if point.best_fraction else None
@@ -240,7 +235,7 @@ def _row(row: Row, sizes: str, facets: _Facets, letters: dict) -> Json:
         "rate": _view.rate_text(point),
         "floors": [{"text": seconds(f), "highest": f is not None and f == highest} for f in floors],
         "status": point.status,
-        "marks": f" ({','.join(marks)})" if marks else "",
+        "marks": advices.marks(point),
         "gap": clean(". ".join(text for text in (point.reason, point.gap) if text)),
     }
 

@@ -23,6 +23,7 @@ WALL_STYLES = {"compute": "green", "dram": "blue", "cache": "cyan", "serial": "m
 
 _GAPS = (2, 1)  # blanks between columns: the wider one where every column fits
 _NAME_LIMIT = 20  # longest implementation name that may share a line with numbers
+_CAUSES = 3  # causes of one kind of warning that are told in full; points say the rest in the record
 _HOW_LEAST = 24  # a narrower column of methods would say nothing
 
 
@@ -59,15 +60,16 @@ def render(run: Run, console: Console, all_points: bool = False) -> None:
     """
     everything = _view.rows([run])
     shown = [row for row in everything if row.point.status in _view.MEASURED and (all_points or row.point.headline)]
+    advices = _view.Advices(shown)
     _heading(run, console)
     if shown:
-        _points(shown, _letters(shown), console)
+        _points(shown, advices, console)
     hidden = sum(row.point.status in _view.MEASURED for row in everything) - len(shown)
     if hidden:
         _say(console, f"{hidden} more points, with the other cache state or clock, are in the record.", "dim")
     _unmeasured(run.points, console)
     _invalid(shown, console)
-    _warnings(shown, console)
+    _warnings(advices, console)
     _sweeps(everything, console)
     if run.observations:
         _title(console, "Observations")
@@ -113,15 +115,9 @@ def _heading(run: Run, console: Console) -> None:
     _say(console, _view.NUMBERS_NOTE, "dim")
 
 
-def _letters(shown: Sequence[Row]) -> dict[tuple[str, str, str], str]:
-    """A letter for each different warning, printed behind the status of every point that carries it."""
-    advices = _view.advices(shown)
-    return {(a.id, a.cause, a.advice): _view.run_letter(index).lower() for index, a in enumerate(advices)}
-
-
-def _points(shown: Sequence[Row], letters: dict[tuple[str, str, str], str], console: Console) -> None:
+def _points(shown: Sequence[Row], advices: _view.Advices, console: Console) -> None:
     sections = _view.sections(shown)
-    cells = [[_encodable(_cells(row, sizes, letters), console) for row, sizes in members] for _, members in sections]
+    cells = [[_encodable(_cells(row, sizes, advices), console) for row, sizes in members] for _, members in sections]
     titles = _encodable([column.title for column in _COLUMNS], console)
     widths = [max(map(_width, column)) for column in zip(titles, *(line for lines in cells for line in lines))]
     if not any(row.point.time_s for row in shown):
@@ -160,10 +156,9 @@ def _drop_columns(widths: list[int], room: int) -> tuple[int, list[str]]:
     return min(_GAPS), dropped
 
 
-def _cells(row: Row, sizes: str, letters: dict[tuple[str, str, str], str]) -> list[str]:
+def _cells(row: Row, sizes: str, advices: _view.Advices) -> list[str]:
     point = row.point
     name = clean(point.implementation)
-    marks = [letters[clean(w.id), clean(w.cause), clean(w.advice)] for w in point.warnings]
     return [
         row.number,
         sizes,
@@ -176,7 +171,7 @@ def _cells(row: Row, sizes: str, letters: dict[tuple[str, str, str], str]) -> li
         _view.machine_text(point),
         _view.design_text(point),
         _view.rate_text(point),
-        point.status + (f" ({','.join(dict.fromkeys(marks))})" if marks else ""),
+        point.status + advices.marks(point),
     ]
 
 
@@ -198,14 +193,14 @@ def _invalid(shown: Sequence[Row], console: Console) -> None:
         )
 
 
-def _warnings(shown: Sequence[Row], console: Console) -> None:
-    advices = _view.advices(shown)
-    if advices:
+def _warnings(advices: _view.Advices, console: Console) -> None:
+    if advices.all:
         _title(console, "Warnings")
-    for index, advice in enumerate(advices):
-        where = ", ".join(advice.points)
-        letter = _view.run_letter(index).lower()
-        _say(console, f"({letter}) {advice.id}: {advice.cause}. Advice: {advice.advice}. Points: {where}.", indent=2)
+    for advice in advices.all:
+        causes = [f"{cause} ({', '.join(names)})" for cause, names in advice.causes]
+        more = f"; {len(causes) - _CAUSES} more in the record" if len(causes) > _CAUSES else ""
+        text = f"({advice.letter}) {advice.id}: {'; '.join(causes[:_CAUSES])}{more}. Advice: {advice.advice}."
+        _say(console, text, indent=2)
 
 
 def _sweeps(everything: Sequence[Row], console: Console) -> None:

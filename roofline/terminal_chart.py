@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from . import _geometry, _view
+from . import _geometry, _numbers, _view
 from ._geometry import LogAxis, Roof
 from ._view import Row
 from .record import Run, Wall
@@ -132,7 +132,7 @@ def _legend(series: Series, letters: dict, crowded: bool, width: int) -> list[st
 
 def _entry(key: tuple[str, str, str], rows: Sequence[Row]) -> str:
     shares = [row.point.best_fraction.value for row in rows if row.point.best_fraction]
-    numbers = _view.ranges([row.number for row in rows])
+    numbers = _numbers.ranges([row.number for row in rows])
     share = ""
     if shares:
         low, high = percent(min(shares)), percent(max(shares))

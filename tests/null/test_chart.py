@@ -11,7 +11,7 @@ import samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqroof.roofline import _geometry, _layout, _theme, _view, _walks, chart
+from seqroof.roofline import _geometry, _layout, _numbers, _theme, _view, _walks, chart
 from seqroof.roofline._labels import Board, Box, Label, Mark, label_marks
 from seqroof.roofline.record import Point, Run
 
@@ -103,7 +103,7 @@ def test_every_point_has_a_label_in_reach(runs: list[Run]) -> None:
             x, y = _geometry.coordinates(rows[number])
             place = layout.x.at(x), layout.height - layout.y.at(y)
             assert label.box(_layout.TEXT).distance(*place) <= _layout.REACH
-        assert label.text == _view.ranges(members)
+        assert label.text == _numbers.ranges(members)
 
 
 @settings(max_examples=40, deadline=None)
@@ -113,7 +113,7 @@ def test_labels_never_overlap_wherever_the_points_are(places: list[tuple[float, 
     marks = [Mark(x, y, str(index + 1)) for index, (x, y) in enumerate(places)]
     for mark in marks:
         board.symbol(mark.x, mark.y, 5)
-    labels = label_marks(board, marks, _view.ranges, 38)
+    labels = label_marks(board, marks, _numbers.ranges, 38)
     placed = [label.box(11) for label, _ in labels]
     assert not any(a.overlaps(b) for index, a in enumerate(placed) for b in placed[index + 1 :])
     named = [text for _, texts in labels for text in texts]
@@ -128,9 +128,9 @@ def test_a_label_rather_moves_than_covers_a_line() -> None:
 
 
 def test_ranges_are_short_and_complete() -> None:
-    assert _view.ranges(["1", "2", "3", "7"]) == "1-3,7"
-    assert _view.ranges(["A9", "B1", "B2", "B3"]) == "A9,B1-3"
-    assert _view.ranges([]) == ""
+    assert _numbers.ranges(["1", "2", "3", "7"]) == "1-3,7"
+    assert _numbers.ranges(["A9", "B1", "B2", "B3"]) == "A9,B1-3"
+    assert _numbers.ranges([]) == ""
 
 
 def test_themes_have_the_same_colours_and_enough_contrast() -> None:

@@ -153,3 +153,10 @@ def test_markdown_tables_stay_tables() -> None:
         assert {columns[0]} == set(columns[: sum(p.status in ("ok", "invalid") for p in run.points) + 2])
         assert set(columns) <= {16, 5, 6}
         assert "<img" not in export.markdown(run)
+
+
+def test_an_interval_without_meaning_is_not_printed_as_a_number() -> None:
+    point = samples.run("cpu").points[0]
+    wild = point.model_copy(update={"time_s": point.time_s.model_copy(update={"high": 1000 * point.time_s.median})})  # type: ignore
+    text = printed(samples.run("cpu", points=(wild,)), 120)
+    assert ">1000 %" in text and "±" in text
