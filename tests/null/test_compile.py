@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 
@@ -50,8 +51,9 @@ def _failures(name: str) -> dict:
 def _compile_all(everything: bool) -> None:
     print(json.dumps({"triton": _triton.triton.__version__}), flush=True)
     names = [_name(*wanted) for wanted in _wanted(everything)]
-    # A kernel cannot be sent to another process, its name can. Each holds a PyTorch of its own, so only a few.
-    with ProcessPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    # A kernel cannot be sent to another process, its name can. Each holds a PyTorch of its own, so only a few; they are
+    # spawned because a fork of a process with PyTorch's threads may hang.
+    with ProcessPoolExecutor(min(4, os.cpu_count() or 1), get_context("spawn")) as pool:
         for result in pool.map(_failures, names, chunksize=4):
             print(json.dumps(result))
 
