@@ -130,62 +130,48 @@ def _roof_layers(layout: Layout, colours: dict[str, str]) -> list[Json]:
 
 
 def _point_layers(layout: Layout, colours: dict[str, str], static: bool) -> list[Json]:
-    values = _point_values(layout, colours)
-    base = _encoding(layout)
-    shown = [] if static else [{"filter": _SHOWN}]
-    colour = {"field": "colour", "type": "nominal", "scale": None}
-    walk_values = [
-        {
-            "walk": index,
-            **_xy(row),
-            "number": row.number,
-            "colour": colours[_colour_names(layout)[row.point.implementation]],
-        }
+    """Lines of batch sweeps, bars of serial walls, and the points on top."""
+    values = {value["number"]: value for value in _point_values(layout, colours)}
+    walks = [
+        {**{name: values[row.number][name] for name in ("x", "y", "number", "colour")}, "walk": index}
         for index, walk in enumerate(_walks.walks(layout.rows))
         for row in walk.rows
     ]
-    ticks = [
-        _tick(value, row, rate) for value, row in zip(values, layout.rows) if (rate := _serial_inside(row, layout.y))
-    ]
-    big = {
-        "condition": {"test": "focus !== '' && datum.number === focus", "value": _SYMBOL_AREA * 4},
-        "value": _SYMBOL_AREA,
-    }
-    fill = {"field": "fill", "type": "quantitative", "scale": None}
-    shape = {"field": "shape", "type": "nominal", "scale": None}
-    points = base | {"stroke": colour, "fill": colour, "fillOpacity": fill, "shape": shape, "size": big}
+    bars = [bar for row in layout.rows if (bar := _serial_bar(row, values[row.number]["x"], layout.y))]
+    base, symbol = _encoding(layout), _direct(_LOOK)
+    size = {"test": "focus !== '' && datum.number === focus", "value": _SYMBOL_AREA * 4}
+    symbol["size"] = {"condition": size, "value": _SYMBOL_AREA}
     if not static:
-        points["tooltip"] = [{"field": name, "type": "nominal"} for name in _TOOLTIP]
+        symbol["tooltip"] = [{"field": name, "type": "nominal"} for name in _TOOLTIP]
+    line = {"type": "line", "strokeWidth": 1.4, "opacity": 0.55}
+    bar = {"type": "point", "shape": "stroke", "size": 200, "stroke": colours["serial"], "strokeWidth": 2}
+    point = {"type": "point", "strokeWidth": 1.6, "opacity": 1}
+    walk = {"stroke": symbol["stroke"], "detail": {"field": "walk", "type": "nominal"}}
+    layers = (
+        ("walks", walks, line, base | walk),
+        ("serial", bars, bar, base | _direct({"opacity": "strength"})),
+        ("points", list(values.values()), point, base | symbol),
+    )
+    shown = [] if static else [{"filter": _SHOWN}]
     return [
-        {
-            "name": "walks",
-            "data": {"values": walk_values},
-            "transform": shown,
-            "mark": {"type": "line", "strokeWidth": 1.4, "opacity": 0.55},
-            "encoding": base | {"stroke": colour, "detail": {"field": "walk", "type": "nominal"}},
-        },
-        {
-            "name": "serial",
-            "data": {"values": ticks},
-            "transform": shown,
-            "mark": {"type": "point", "shape": "stroke", "size": 200, "stroke": colours["serial"], "strokeWidth": 2},
-            "encoding": base | {"opacity": {"field": "strength", "type": "quantitative", "scale": None}},
-        },
-        {
-            "name": "points",
-            "data": {"values": values},
-            "transform": shown,
-            "mark": {"type": "point", "strokeWidth": 1.6, "opacity": 1},
-            "encoding": points,
-        },
+        {"name": name, "data": {"values": data}, "transform": shown, "mark": mark, "encoding": encoding}
+        for name, data, mark, encoding in layers
     ]
 
 
+def _direct(channels: dict[str, str]) -> Json:
+    """Channels whose fields hold the very value to draw, without a scale."""
+    kinds = {channel: "quantitative" if "pacity" in channel else "nominal" for channel in channels}
+    return {channel: {"field": field, "type": kinds[channel], "scale": None} for channel, field in channels.items()}
+
+
+_LOOK = {"stroke": "colour", "fill": "colour", "fillOpacity": "fill", "shape": "shape"}
 _TOOLTIP = ("point", "shape of the case", "time", "wall", "share of machine", "share of design", "rate", "chain allows")
 
 
 def _point_values(layout: Layout, colours: dict[str, str]) -> list[Json]:
-    names, shapes = _colour_names(layout), _theme.symbols(row.point.kernel for row in layout.rows)
+    names = _theme.colours(row.point.implementation for row in layout.rows)
+    shapes = _theme.symbols(row.point.kernel for row in layout.rows)
     result = []
     for row in layout.rows:
         point = row.point
@@ -204,27 +190,18 @@ def _point_values(layout: Layout, colours: dict[str, str]) -> list[Json]:
             "shape": shapes[point.kernel],
             "fill": FILL.get(point.dtype, 1.0),
         }
-        result.append({**_xy(row), "number": row.number, **look, **dict(zip(_TOOLTIP, texts))})
+        x, y = _geometry.coordinates(row)
+        result.append({"x": x, "y": y, "number": row.number, **look, **dict(zip(_TOOLTIP, texts))})
     return result
 
 
-def _colour_names(layout: Layout) -> dict[str, str]:
-    return _theme.colours(row.point.implementation for row in layout.rows)
-
-
-def _xy(row: Row) -> Json:
-    x, y = _geometry.coordinates(row)
-    return {"x": x, "y": y}
-
-
-def _serial_inside(row: Row, y: LogAxis) -> float | None:
+def _serial_bar(row: Row, x: float, y: LogAxis) -> Json | None:
+    """The bar of a point's serial wall: strong where the chain stops the point. None outside the frame."""
     rate = _geometry.serial_rate(row)
-    return rate if rate and _EDGE <= y.at(rate) <= y.length - _EDGE else None
-
-
-def _tick(value: Json, row: Row, rate: float) -> Json:
+    if not rate or not _EDGE <= y.at(rate) <= y.length - _EDGE:
+        return None
     binding = "serial" in (row.point.bound, row.point.contested_with)
-    return {"x": value["x"], "y": rate, "number": row.number, "strength": 1.0 if binding else _AWAY}
+    return {"x": x, "y": rate, "number": row.number, "strength": 1.0 if binding else _AWAY}
 
 
 def _text_layer(name: str, values: list[Json], shown: str | None) -> Json:
@@ -284,7 +261,6 @@ def _key(layout: Layout, colours: dict[str, str]) -> Json:
         place = {"px": column * WIDTH / _KEY_COLUMNS + 6, "py": line * _KEY_LINE + 8}
         values.append({**place, **value, "text": f"{row.number}  {case}: {result}"})
     channels = {a: {"field": f"p{a}", "type": "quantitative", "scale": None, "axis": None} for a in ("x", "y")}
-    look = {name: {"field": field, "type": kind, "scale": None} for name, field, kind in _KEY_LOOK}
     text = {"type": "text", "align": "left", "baseline": "middle", "dx": 12, "fontSize": TEXT}
     return {
         "width": WIDTH,
@@ -293,15 +269,7 @@ def _key(layout: Layout, colours: dict[str, str]) -> Json:
         "data": {"values": values},
         "encoding": channels,
         "layer": [
-            {"mark": {"type": "point", "size": 60, "strokeWidth": 1.6, "opacity": 1}, "encoding": look},
+            {"mark": {"type": "point", "size": 60, "strokeWidth": 1.6, "opacity": 1}, "encoding": _direct(_LOOK)},
             {"mark": text, "encoding": {"text": {"field": "text"}, "color": {"value": colours["ink"]}}},
         ],
     }
-
-
-_KEY_LOOK = (
-    ("stroke", "colour", "nominal"),
-    ("fill", "colour", "nominal"),
-    ("fillOpacity", "fill", "quantitative"),
-    ("shape", "shape", "nominal"),
-)
