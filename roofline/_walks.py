@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ._view import Row, clean, wall_text
+from ._view import Row, clean
 from .record import Wall
 
 
@@ -54,17 +54,3 @@ def walks(of: Sequence[Row]) -> list[Walk]:
             )
             result.append(Walk(name, tuple(sorted(members, key=lambda row: row.point.shape["B"]))))
     return result
-
-
-def text(walk: Walk) -> str:
-    """Write a batch sweep: the growth of time from each B to the next and where the model expects another wall."""
-    steps = []
-    for before, after in pairwise(walk.rows):
-        if before.point.time_s and after.point.time_s:
-            ratio = after.point.time_s.median / before.point.time_s.median
-            steps.append(f"B {before.point.shape['B']}→{after.point.shape['B']} ×{ratio:.2f}")
-    expected = [
-        f"the model expects {wall_text(old)} to give way to {wall_text(new)} by B={size}"
-        for size, old, new in walk.changes()
-    ]
-    return ", ".join(steps) + "; " + (", ".join(expected) or "the model expects the same wall throughout") + "."

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import _view, _walks
+from . import _view
 from ._view import Row, clean
 from .machine import Ceiling
 from .record import Point, Run
@@ -70,7 +70,6 @@ def render(run: Run, console: Console, all_points: bool = False) -> None:
     _unmeasured(run.points, console)
     _invalid(shown, console)
     _warnings(advices, console)
-    _sweeps(everything, console)
     if run.observations:
         _title(console, "Observations")
         for observation in run.observations:
@@ -201,14 +200,6 @@ def _warnings(advices: _view.Advices, console: Console) -> None:
         more = f"; {len(causes) - _CAUSES} more in the record" if len(causes) > _CAUSES else ""
         text = f"({advice.letter}) {advice.id}: {'; '.join(causes[:_CAUSES])}{more}. Advice: {advice.advice}."
         _say(console, text, indent=2)
-
-
-def _sweeps(everything: Sequence[Row], console: Console) -> None:
-    walks = [walk for walk in _walks.walks(everything) if len(walk.rows) > 2]
-    if walks:
-        _title(console, "Batch sweeps: how much longer each batch takes than the one before (measured)")
-    for walk in walks:
-        _say(console, f"{walk.name}: {_walks.text(walk)}", indent=2)
 
 
 def _encodable(cells: Sequence[str], console: Console) -> list[str]:

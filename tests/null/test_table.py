@@ -87,12 +87,6 @@ def test_contested_wall_and_sources_are_in_words() -> None:
     assert re.search(r"dram bandwidth, read +21.0 GB/s +±0.3 % +measured", text)
 
 
-def test_batch_sweep_marks_where_the_model_expects_another_wall() -> None:
-    text = re.sub(r"\s+", " ", printed(samples.run("gpu"), 120))
-    assert "lstm_step triton bf16 I=2048,H=2048: B 1→2 ×1.01" in text
-    assert "the model expects DRAM to give way to compute by B=256" in text
-
-
 def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     coloured = printed(samples.run("gpu"), 100, force_terminal=True, color_system="standard", no_color=False)
     assert "\x1b[34m" in coloured
