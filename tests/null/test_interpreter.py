@@ -23,27 +23,31 @@ from seqroof.roofline.contract import Implementation
 Case = tuple[_catalog.Kernel, str, Any, str, str]
 
 
+# The interpreter needs about a second for this many.
+INTERPRETED_FLOPS = 10**7
+
+
 def _odd_shapes(kernel: _catalog.Kernel) -> list[Any]:
-    """Shapes of the quick suite with a size that no tile divides, and those the kernel file names itself."""
-    quick = [shape for shape in kernel.suite("quick") if any(size > 1 and size % 8 for size in _sizes(shape))]
-    return quick + list(getattr(kernel.module, "ODD", ()))
+    """Small shapes of the quick suite with an odd size, which no tile divides, and the ODD ones of the kernel file."""
+    quick = [shape for shape in kernel.suite("quick") if any(s > 1 and s % 2 for s in dataclasses.astuple(shape))]
+    small = [shape for shape in quick if _flops(kernel, shape) <= INTERPRETED_FLOPS]
+    return small + list(getattr(kernel.module, "ODD", ()))
 
 
-def _sizes(shape: Any) -> tuple[int, ...]:
-    return dataclasses.astuple(shape)
+def _flops(kernel: _catalog.Kernel, shape: Any) -> int:
+    return kernel.module.work(shape, "fp32", "forward").matmul_flops
 
 
 def _cases() -> Iterator[Case]:
     for name in _catalog.kernel_names():
         kernel = _catalog.load(name)
-        shapes = _odd_shapes(kernel)
-        for row in kernel.implementations:
-            if row.startswith("triton"):
-                yield from (
-                    (kernel, row, shape, dtype, "values") for shape in shapes for dtype in ("fp32", "fp16", "bf16")
-                )
-                yield kernel, row, shapes[0], "fp32", "NaN"
-                yield kernel, row, shapes[0], "fp32", "strided"
+        rows = [row for row in kernel.implementations if row.startswith("triton")]
+        shapes = _odd_shapes(kernel) if rows else []
+        for row in rows:
+            assert shapes, f"{name} needs a small odd shape in SHAPES['quick'] or ODD, for the interpreter"
+            yield from ((kernel, row, shape, dtype, "values") for shape in shapes for dtype in ("fp32", "fp16", "bf16"))
+            largest = max(shapes, key=lambda shape: _flops(kernel, shape))
+            yield from ((kernel, row, largest, "fp32", kind) for kind in ("NaN", "strided"))
 
 
 def _name(case: Case) -> str:
