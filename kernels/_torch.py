@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -45,15 +46,24 @@ def tf32_on_cpu(dtype: str, device: str) -> str | None:
 
 
 @cache
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(function, dynamic=False)
+def _compiled(function: Callable[..., Any], shape: Any, dtype: torch.dtype, device: torch.device) -> Callable[..., Any]:
+    # A code object of its own for every case: torch.compile silently runs a ninth variant of one code object eagerly.
+    copy = FunctionType(
+        function.__code__.replace(),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    return torch.compile(copy, dynamic=False)
 
 
 def run_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give the `run` of a `compile` row: torch.compile of `function`, compiled at the first call of each shape."""
 
     def run(shape: Any, **inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return _compiled(function)(shape, **inputs)
+        first = next(iter(inputs.values()))
+        return _compiled(function, shape, first.dtype, first.device)(shape, **inputs)
 
     return run
 

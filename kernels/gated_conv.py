@@ -330,8 +330,8 @@ class _Tile:
 # waiting side by side keep the loads in flight instead. Many outputs are compute-bound and want large, pipelined tiles.
 # All fit the 163 KiB of shared memory of sm_80 and spill nowhere.
 _TILES = {
-    "bf16": (_Tile(128, 16, 64, 4, 1), _Tile(128, 32, 64, 4, 1), _Tile(128, 64, 64, 8, 3), _Tile(128, 128, 64, 8, 3)),
-    "fp16": (_Tile(128, 16, 64, 4, 1), _Tile(128, 32, 64, 4, 1), _Tile(128, 64, 64, 8, 3), _Tile(128, 128, 64, 8, 3)),
+    "bf16": (_Tile(128, 16, 64, 4, 1), _Tile(128, 32, 64, 8, 1), _Tile(128, 64, 64, 8, 3), _Tile(128, 128, 32, 8, 4)),
+    "fp16": (_Tile(128, 16, 64, 4, 1), _Tile(128, 32, 64, 8, 1), _Tile(128, 64, 64, 8, 3), _Tile(128, 128, 32, 8, 4)),
     "tf32": (_Tile(128, 16, 32, 4, 1), _Tile(128, 32, 32, 4, 3), _Tile(128, 64, 32, 8, 3)),
     "fp32": (_Tile(64, 16, 32, 4, 2), _Tile(128, 32, 16, 8, 3)),
 }
