@@ -451,7 +451,7 @@ _TILES_TF32 = {
     (128, "padded"): _Tile(128, 32, 8, 2),
     (128, "unaligned"): _Tile(64, 16, 8, 1),
     (256, "exact"): _Tile(64, 16, 8, 2),
-    (256, "padded"): _Tile(64, 16, 8, 2),
+    (256, "padded"): _Tile(32, 32, 8, 2),
     (256, "unaligned"): _Tile(32, 16, 8, 1),
 }
 # Without tensor cores operands live in registers too: small tiles, and no pipeline.
