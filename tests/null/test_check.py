@@ -45,7 +45,7 @@ def accumulate_in_half(inputs):
 
 
 def mutants(result):
-    first = result[0]
+    first = result[0].contiguous()
     missing = first.clone()
     missing[..., -16:] = 0
     one_wrong = first.clone()
