@@ -209,6 +209,7 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
     """Cost of one attention, of its gradients (with the scores recomputed), or of both.
 
     Only visible pairs count. The rescaling of a running softmax is a matter of the implementation and not counted.
+    Beside its inputs and o the backward pass has the logarithm of every query's sum (`saved_bytes`).
     """
     if direction not in _TRAFFIC:
         raise ValueError(f"direction must be one of {', '.join(_TRAFFIC)}, not {direction!r}")
@@ -220,7 +221,7 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
     }[direction]
     return Work(
         terms=(*operations, *_traffic(sizes, direction)),
-        saved_bytes=sum(sizes[name] for name in ("q", "k", "v", "o", "logarithms")),
+        saved_bytes=sizes["logarithms"],
         tokens=shape.B * shape.S,
     )
 
