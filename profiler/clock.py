@@ -22,6 +22,8 @@ LEAST_SAMPLE_S = 100e-6
 NARROW = 0.005
 LEAST_ROUNDS = 6
 MOST_ROUNDS = 40
+# Six rounds of a case that takes seconds per call may cost this many times the budget, then fewer have to do.
+PATIENCE = 5
 
 
 class Stopwatch(Protocol):
@@ -140,15 +142,15 @@ def measure(
             subjects[index].measure_round(slice_s)
         done += 1
         on_round(done)
-        stop = _why_stop(subjects, done, rounds, deadline)
+        stop = _why_stop(subjects, done, rounds, deadline, deadline + PATIENCE * budget_s)
     return {index: subject.timing(stop) for index, subject in enumerate(subjects)}
 
 
-def _why_stop(subjects: list[Subject], done: int, rounds: int | None, deadline: float) -> str:
+def _why_stop(subjects: list[Subject], done: int, rounds: int | None, deadline: float, latest: float) -> str:
     if rounds is not None:
         return f"{done} rounds as asked" if done >= rounds else ""
     if done < LEAST_ROUNDS:
-        return ""
+        return f"{done} rounds only, calls are slow" if time.monotonic() >= latest else ""
     if time.monotonic() >= deadline:
         return "time budget spent"
     if done >= MOST_ROUNDS:

@@ -19,12 +19,10 @@ from .journal import Journal
 from .points import failed_point, measured_point, refused_points
 from .supervisor import Supervisor, WorkerDied
 
-# Longest silence of a worker while it checks one implementation; torch.compile may take minutes.
-CHECK_DEADLINE_S = {"compile": 300.0}
-OTHER_CHECK_DEADLINE_S = 90.0
-# On top of a group's time budget: warm-up and the least number of rounds of slow cases.
-TIME_DEADLINE_S = 180.0
-CEILINGS_DEADLINE_S = 120.0
+# Longest silence of a worker: a check, or a round of timing. torch.compile may think for minutes.
+SILENCE_S = 90.0
+COMPILE_SILENCE_S = 300.0
+CEILINGS_SILENCE_S = 120.0
 # Roofs are re-timed after so many groups: often enough to see a drift, rarely enough to cost little.
 REMEASURE_EVERY = 8
 
@@ -100,7 +98,7 @@ class Session:
         """Ask the worker for all groups; raises `Refused` with a sentence on a wrong request."""
         answer = self.supervisor.one(
             "plan",
-            OTHER_CHECK_DEADLINE_S,
+            SILENCE_S,
             "planned",
             kernels=self.request.kernels,
             suite=self.request.suite,
@@ -150,7 +148,7 @@ class Session:
 
     def _measure_ceilings(self) -> None:
         self.watcher.stage("measuring the roofs of this machine")
-        for event in self.supervisor.ask("ceilings", CEILINGS_DEADLINE_S, effort=self.request.effort):
+        for event in self.supervisor.ask("ceilings", CEILINGS_SILENCE_S, effort=self.request.effort):
             if event["event"] == "progress":
                 self.watcher.stage(f"measuring the roofs of this machine: {event['text']}")
             if event["event"] == "ceilings":
@@ -160,7 +158,7 @@ class Session:
     def _remeasure(self) -> None:
         known = [ceiling.model_dump() for ceiling in self.ceilings]
         try:
-            answer = self.supervisor.one("remeasure", CEILINGS_DEADLINE_S, "ceilings", known=known)
+            answer = self.supervisor.one("remeasure", CEILINGS_SILENCE_S, "ceilings", known=known)
         except WorkerDied:
             self.supervisor.start()
             return
@@ -225,7 +223,7 @@ class Session:
         try:
             for event in self.supervisor.ask(
                 "group",
-                OTHER_CHECK_DEADLINE_S,
+                silence_allowed_s(names),
                 **asked,
                 implementations=names,
                 flops=group["work"]["matmul_flops"],
@@ -288,6 +286,11 @@ class Session:
             points=points,
             observations=tuple(observations(points, machine)),
         )
+
+
+def silence_allowed_s(names: list[str]) -> float:
+    """How long a worker that runs these implementations may say nothing before it counts as hung."""
+    return COMPILE_SILENCE_S if "compile" in names else SILENCE_S
 
 
 def _replayed(ceiling: Ceiling) -> Ceiling:

@@ -104,7 +104,7 @@ class Supervisor:
     def ask(self, op: str, deadline_s: float, **request: Any) -> Iterator[dict[str, Any]]:
         """Send a request and yield its events until it is done.
 
-        deadline_s : the longest silence allowed; an event may set another one by its `deadline_s`.
+        deadline_s : the longest silence allowed.
         Raises `Refused` or `WorkerDied`; after the latter the worker is gone and `start` makes a new one.
         """
         assert self._process is not None and self._process.stdin is not None
@@ -119,7 +119,6 @@ class Supervisor:
                 return
             if event["event"] == "refused":
                 raise Refused(event["reason"], event["kind"])
-            deadline_s = event.get("deadline_s", deadline_s)
             yield event
 
     def one(self, op: str, deadline_s: float, wanted: str, **request: Any) -> dict[str, Any]:

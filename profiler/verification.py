@@ -6,7 +6,7 @@ from typing import Any
 
 from ..roofline.record import Correctness, Point
 from .points import failed_point, refused_points
-from .session import CHECK_DEADLINE_S, OTHER_CHECK_DEADLINE_S, Session
+from .session import Session, silence_allowed_s
 from .supervisor import WorkerDied
 
 
@@ -34,7 +34,7 @@ def _verify_group(session: Session, index: int, group: dict[str, Any], mark: str
         try:
             for event in session.supervisor.ask(
                 "group",
-                max(CHECK_DEADLINE_S.get(name, OTHER_CHECK_DEADLINE_S) for name in names),
+                silence_allowed_s(names),
                 **{name: group[name] for name in ("source", "shape", "dtype", "direction")},
                 implementations=names,
                 flops=group["work"]["matmul_flops"],

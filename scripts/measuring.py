@@ -13,7 +13,7 @@ from typing import Any
 
 from seqroof.profiler import journal
 from seqroof.profiler.host import commit_of
-from seqroof.profiler.session import Request, Session
+from seqroof.profiler.session import CEILINGS_SILENCE_S, Request, Session
 from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
 from seqroof.roofline.machine import Ceiling, Machine
 from seqroof.roofline.record import Point, Run
@@ -158,7 +158,7 @@ def measure_ceilings(device: str, effort: str) -> Path:
     """Measure the roofs of a device and store them; returns the file."""
     with Reporter() as reporter, open_worker(device) as supervisor:
         found: list[Ceiling] = []
-        for event in supervisor.ask("ceilings", 180.0, effort=effort):
+        for event in supervisor.ask("ceilings", CEILINGS_SILENCE_S, effort=effort):
             if event["event"] == "progress":
                 reporter.stage(event["text"])
             elif event["event"] == "ceilings":

@@ -80,6 +80,11 @@ def test_noisy_subjects_stop_with_the_budget_and_say_so(fake):
     assert "budget" in timing.stop
 
 
+def test_slow_calls_end_before_six_rounds_and_say_so(fake):
+    timing = measure([subject(fake, "a", 10.0)], 1.0, None, 0, lambda done: None)[0]
+    assert timing.rounds < 6 and "slow" in timing.stop and "fewer than six" in timing.stop
+
+
 def test_fewer_than_six_samples_are_called_so(fake):
     timing = measure([subject(fake, "a", 1.0)], 0.1, 2, 0, lambda done: None)[0]
     assert "fewer than six" in timing.stop
