@@ -128,6 +128,35 @@ def reference(shape: Shape, q, k, v) -> tuple[torch.Tensor]:
     return ((weights.reshape(shape.B, shape.G, -1, shape.K) @ v).reshape(shape.B, shape.N, shape.S, shape.P),)
 
 
+# Query rows of a spot check: two of the widest tiles, so that a tile border lies inside.
+SPOT_ROWS = 256
+
+
+def spot(shape: Shape, inputs: dict[str, torch.Tensor], seed: int) -> list[Any]:
+    """Pick a random run of query rows and the last ones, of one random and of the last sequence, all heads.
+
+    Rows first..last see the keys up to last + K - S, so they are an attention of their own. Returns shape and inputs
+    of each, what to take out of the outputs of the whole problem, and out of those of the part.
+    """
+    source = generator("cpu", seed)
+    rows = min(shape.S, SPOT_ROWS)
+    starts = (int(torch.randint(shape.S - rows + 1, (), generator=source)), shape.S - rows)
+    sequences = (int(torch.randint(shape.B, (), generator=source)), shape.B - 1)
+    return [_rows_of(shape, inputs, sequence, start, rows) for sequence, start in zip(sequences, starts)]
+
+
+def _rows_of(shape: Shape, inputs: dict[str, torch.Tensor], sequence: int, start: int, rows: int) -> Any:
+    one, some = slice(sequence, sequence + 1), slice(start, start + rows)
+    # A run that sees no key at all is no attention; the last rows stand in for it.
+    last_key = start + rows + shape.K - shape.S
+    if shape.causal and last_key < 1:
+        return _rows_of(shape, inputs, sequence, shape.S - rows, rows)
+    keys = last_key if shape.causal else shape.K
+    part = {"q": inputs["q"][one, :, some], "k": inputs["k"][one, :, :keys], "v": inputs["v"][one, :, :keys]}
+    smaller = Shape(1, shape.N, rows, shape.P, K=keys, G=shape.G, causal=shape.causal)
+    return smaller, part, lambda outputs: (outputs[0][one, :, some],), lambda outputs: outputs
+
+
 def _operations_forward(shape: Shape) -> tuple[Term, ...]:
     pairs = shape.B * shape.N * shape.visible_pairs
     queries = shape.B * shape.N * shape.S * shape.P

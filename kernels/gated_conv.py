@@ -12,7 +12,7 @@ Source: Dauphin et al., Language Modeling with Gated Convolutional Networks, ICM
 connection (Srivastava et al., Highway Networks, arXiv 1505.00387, 2015).
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -126,6 +126,33 @@ def _run_torch(shape: Shape, x, weight, bias) -> tuple[torch.Tensor]:
         return (F.glu(gates, dim=1).transpose(1, 2),)
     value, gate = gates.transpose(1, 2).chunk(GATES, dim=-1)
     return (torch.lerp(x, value, torch.sigmoid(gate)),)
+
+
+# Time steps of a spot check: two of the widest tiles, so that a tile border lies inside.
+SPOT_STEPS = 256
+
+
+def spot(shape: Shape, inputs: dict[str, torch.Tensor], seed: int) -> list[Any]:
+    """Pick a random run of time steps and the last ones, of one random and of the last sequence.
+
+    A run with the halo before it is a convolution of its own, whose outputs in the halo are dropped. Returns shape and
+    inputs of each, what to take out of the outputs of the whole problem, and out of those of the part.
+    """
+    source = generator("cpu", seed)
+    steps = min(shape.T, SPOT_STEPS)
+    starts = (int(torch.randint(shape.T - steps + 1, (), generator=source)), shape.T - steps)
+    sequences = (int(torch.randint(shape.B, (), generator=source)), shape.B - 1)
+    return [_steps_of(shape, inputs, sequence, start, steps) for sequence, start in zip(sequences, starts)]
+
+
+def _steps_of(shape: Shape, inputs: dict[str, torch.Tensor], sequence: int, start: int, steps: int) -> Any:
+    first = max(0, start - shape.halo)
+    one = slice(sequence, sequence + 1)
+    part = inputs | {"x": inputs["x"][one, first : start + steps]}
+    smaller = replace(shape, B=1, T=start + steps - first)
+    of_whole = lambda outputs: (outputs[0][one, start : start + steps],)  # noqa: E731
+    of_part = lambda outputs: (outputs[0][:, start - first :],)  # noqa: E731
+    return smaller, part, of_whole, of_part
 
 
 def _operations_forward(shape: Shape) -> tuple[Term, ...]:

@@ -85,12 +85,13 @@ def reference(shape: Shape, x, h, c, weight_ih, weight_hh, bias) -> tuple[torch.
 def spot(shape: Shape, inputs: dict[str, torch.Tensor], seed: int) -> list[Any]:
     """Pick random sequences and the last one: sequences are independent, so their steps are a smaller problem.
 
-    Returns (shape, inputs, select) with `select` taking the same rows out of the outputs of the whole problem.
+    Returns shape and inputs of the part, what to take out of the outputs of the whole problem, and out of the part's.
     """
     rows = torch.randperm(shape.B, generator=generator("cpu", seed))[: min(shape.B, 16)]
     rows[-1] = shape.B - 1
     part = {name: tensor[rows] if name in ("x", "h", "c") else tensor for name, tensor in inputs.items()}
-    return [(Shape(len(rows), shape.I, shape.H), part, lambda outputs: tuple(output[rows] for output in outputs))]
+    smaller = Shape(len(rows), shape.I, shape.H)
+    return [(smaller, part, lambda outputs: tuple(output[rows] for output in outputs), lambda outputs: outputs)]
 
 
 def _operations_forward(shape: Shape) -> tuple[Term, ...]:

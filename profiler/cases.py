@@ -19,6 +19,7 @@ from .clock import Subject, measure
 from .copies import clone, rotating_copies
 
 Emit = Callable[..., None]
+Select = Callable[[Any], Any]
 
 # Distinct random input sets per case; cold copies beyond them are clones of these.
 INPUT_SETS = 3
@@ -104,7 +105,7 @@ def poisoned_memory() -> Iterator[None]:
 class Problem:
     """A problem small enough for the float64 reference, and which part of the outputs it predicts."""
 
-    select: Callable[[Any], Any]
+    select: Select
     truth: check.Truth
 
 
@@ -112,23 +113,25 @@ def problems(group: Group, inputs: dict[str, Any], flops: float) -> list[Problem
     """The reference results to hold outputs against, or the reason why there are none.
 
     A kernel file may offer `spot(shape, inputs, seed)`: smaller problems whose outputs are a part of the large one's,
-    the last tile included. They are used where the reference of the whole shape would take too long.
+    the last tile included. They are used where the reference of the whole shape would take too long. Each is
+    (shape, inputs, of_whole, of_part), the last two taking the same outputs out of the whole problem and the part.
     """
     reference = group.kernel.reference
     if reference is None:
         return "unchecked: the file has no reference(shape, **inputs)"
-    parts: list[tuple[Any, dict[str, Any], Callable[[Any], Any]]] = [(group.shape, inputs, lambda outputs: outputs)]
+    whole: Select = lambda outputs: outputs  # noqa: E731
+    parts: list[tuple[Any, dict[str, Any], Select, Select]] = [(group.shape, inputs, whole, whole)]
     if flops > SPOT_CHECK_FLOPS[group.device.kind] and group.direction == "forward" and hasattr(group.module, "spot"):
         parts = group.module.spot(group.shape, inputs, group.seed)
     found = []
-    for shape, part, select in parts:
-        compute = _reference_call(reference, shape, group.direction)
-        found.append(Problem(select, check.truth_of(compute, part, group.dtype, group.direction)))
+    for shape, part, of_whole, of_part in parts:
+        compute = _reference_call(reference, shape, group.direction, of_part)
+        found.append(Problem(of_whole, check.truth_of(compute, part, group.dtype, group.direction)))
     return found
 
 
-def _reference_call(reference: Any, shape: Any, direction: str) -> Callable[[dict[str, Any]], Any]:
-    return lambda inputs: call_of(reference, shape, inputs, direction)()
+def _reference_call(reference: Any, shape: Any, direction: str, select: Select) -> Callable[[dict[str, Any]], Any]:
+    return lambda inputs: select(call_of(reference, shape, inputs, direction)())
 
 
 def verdict_on(outputs: Any, found: list[Problem]) -> Correctness:

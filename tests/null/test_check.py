@@ -83,7 +83,7 @@ def test_mutants_of_the_mathematics_are_rejected(dtype):
     inputs, truth, _ = truth_and_result(attention, ATTENTION, dtype)
     unmasked = attention.Shape(**(vars(ATTENTION) | {"causal": 0}))
     assert not check.compare(attention.reference(unmasked, **inputs), truth).passed
-    inputs, truth, result = truth_and_result(gated_conv, CONV, dtype)
+    inputs, truth, _ = truth_and_result(gated_conv, CONV, dtype)
     assert not check.compare((inputs["x"].contiguous(),), truth).passed, "the input itself"
 
 
