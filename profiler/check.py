@@ -2,7 +2,7 @@
 
 The rule. Inputs are drawn in the low precision and raised to float64 for the reference, so all sides see the same
 values. A result passes when, for every output, its largest error and its root-mean-square error are at most twice
-(three times for gradients) those of plain PyTorch in the same dtype, plus a unit or two in the last place. Both are
+(three times for gradients) those of plain PyTorch in the same dtype, plus a few units in the last place. Both are
 needed: the largest error alone lets one outlier hide a shift, the mean alone lets one wrong row pass.
 """
 
@@ -18,10 +18,11 @@ from ..roofline.record import Correctness
 
 # A kernel may sum in another order than PyTorch; twice its error is the margin that published attention kernels use.
 FACTOR = {"forward": 2.0, "backward": 3.0, "both": 3.0}
-# What a result that is exact in PyTorch may be off elsewhere: one element by two units in the last place, all of them
-# by the 0.29 units that one rounding costs on average.
-ULPS_OF_LARGEST = 2.0
-ULPS_OF_RMS = 0.3
+# Units in the last place that a result may be off where PyTorch is exact. 16-bit results are accumulated in float32 and
+# rounded once, which costs half a unit at most and 0.29 on average. In fp32 the order of summation shows: over 4096
+# terms, oneDNN and MKL were seen to differ by up to 9 units at single elements and by less than one on average.
+ULPS_OF_LARGEST = {"fp64": 8.0, "fp32": 8.0, "tf32": 2.0, "fp16": 2.0, "bf16": 2.0}
+ULPS_OF_RMS = {"fp64": 1.0, "fp32": 1.0, "tf32": 0.5, "fp16": 0.5, "bf16": 0.5}
 EPSILON = {"fp64": 2**-52, "fp32": 2**-23, "tf32": 2**-10, "fp16": 2**-10, "bf16": 2**-7}
 
 Tensors = Sequence[torch.Tensor]
@@ -78,8 +79,8 @@ def truth_of(
         finite = output[output.isfinite()]
         scale = finite.abs().max().item() if finite.numel() else 0.0
         level = finite.square().mean().sqrt().item() if finite.numel() else 0.0
-        allowed_max.append(FACTOR[direction] * worst + ULPS_OF_LARGEST * EPSILON[dtype] * scale)
-        allowed_rms.append(FACTOR[direction] * typical + ULPS_OF_RMS * EPSILON[dtype] * level)
+        allowed_max.append(FACTOR[direction] * worst + ULPS_OF_LARGEST[dtype] * EPSILON[dtype] * scale)
+        allowed_rms.append(FACTOR[direction] * typical + ULPS_OF_RMS[dtype] * EPSILON[dtype] * level)
     return Truth(true, tuple(allowed_max), tuple(allowed_rms))
 
 

@@ -228,13 +228,21 @@ class Unmeasured:
 
 def unmeasured(points: Iterable[Point]) -> list[Unmeasured]:
     """Group every point that has no result by status and reason, so that none is missing and none is repeated."""
-    groups: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
+    groups: dict[tuple[str, str], dict[str, dict[str, list[str]]]] = {}
     for point in sorted(points, key=reading_order):
         if point.status not in MEASURED:
             group = groups.setdefault((point.status, clean(point.reason) or "no reason was recorded"), {})
-            group.setdefault(clean(f"{point.kernel} {point.implementation}"), {})[case_text(point)] = None
+            cases = group.setdefault(clean(f"{point.kernel} {point.implementation}"), {})
+            kind = clean(point.dtype + ("" if point.direction == "forward" else f" {point.direction}"))
+            kinds = cases.setdefault(clean(point.shape_text), [])
+            kinds += [kind] if kind not in kinds else []
     return [
-        Unmeasured(status, reason, sum(map(len, group.values())), tuple((n, tuple(c)) for n, c in group.items()))
+        Unmeasured(
+            status,
+            reason,
+            sum(len(kinds) for cases in group.values() for kinds in cases.values()),
+            tuple((name, tuple(f"{s} {', '.join(k)}" for s, k in cases.items())) for name, cases in group.items()),
+        )
         for (status, reason), group in sorted(groups.items(), key=lambda item: item[0])
     ]
 
@@ -274,10 +282,3 @@ class Advices:
 
 def _kind(warning: Warning_) -> tuple[str, str, str]:
     return clean(warning.id), warning.severity, clean(warning.advice)
-
-
-def next_command(run: Run) -> str:
-    """The command that is worth typing after this run."""
-    if run.suite in ("", "quick"):
-        return "seqroof profile --suite standard"
-    return "seqroof compare BASE NEW"

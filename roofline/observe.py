@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from .machine import Machine
 from .predict import crossing
-from .record import Observation, Point
+from .record import Observation, Point, Run
 from .units import percent
 
 # Fewer sizes than this say nothing about a curve.
@@ -47,16 +47,18 @@ def _walk(sweep: list[Point], machine: Machine) -> Observation:
     first = sweep[0]
     steps = _growth(sweep)
     flat_until = max((after for _, after, share in steps if share < FLAT), default=first.shape["B"])
-    steep_from = min((before for before, _, share in steps if share > STEEP), default=None)
+    # The last step that was not steep ends where the steep ones begin.
+    gentle = max((index for index, (_, _, share) in enumerate(steps) if share <= STEEP), default=-1)
+    steep_from = steps[gentle + 1][0] if gentle + 1 < len(steps) else None
     works = [(point.shape["B"], point.work) for point in sweep if point.work is not None]
     expected = crossing(works, first.dtype, machine)
     rest = ",".join(f"{name}={value}" for name, value in first.shape.items() if name != "B")
     low, high, share = steps[0]
     last_low, last_high, last_share = steps[-1]
     text = (
-        f"{first.kernel} {first.implementation} {first.dtype} ({rest}): from B={low} to {high} the time grows by "
-        f"{percent(share)} while the FLOPs grow {high / low:.3g}-fold; from B={last_low} to {last_high} by "
-        f"{percent(last_share)}. "
+        f"{first.kernel} {first.implementation} {first.dtype} ({rest}): from B={low} to {high} the time changes by "
+        f"{100 * share:+.0f} % while the FLOPs grow {high / low:.3g}-fold; from B={last_low} to {last_high} "
+        f"by {100 * last_share:+.0f} %. "
     )
     if expected is None:
         text += "The model expects compute to overtake the bytes at no B of this sweep"
@@ -79,3 +81,10 @@ def _walk(sweep: list[Point], machine: Machine) -> Observation:
             "measured_steep_from_B": steep_from,
         },
     )
+
+
+def next_command(run: Run) -> str:
+    """The command that is worth typing after this run."""
+    if batch_sweeps(run.points):
+        return "seqroof profile --suite standard"
+    return "seqroof profile lstm_step --shape B=1:256:x2,I=2048,H=2048"

@@ -17,6 +17,7 @@ from typing import Any
 
 from . import _numbers, _theme, _view, _walks, chart
 from ._view import Row, clean
+from .observe import next_command
 from .record import WALLS, Run, Wall
 from .table import ceiling_cells
 from .units import seconds
@@ -127,7 +128,7 @@ def _content(runs: Sequence[Run]) -> Json:
         "walks": [_walk(walk) for walk in _walks.walks(rows)],
         "warnings": advices.all,
         "unmeasured": _view.unmeasured(row.point for row in rows),
-        "next_command": _view.next_command(runs[0]),
+        "next_command": next_command(runs[0]),
     }
 
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from seqroof.profiler.session import Request
+from seqroof.roofline.observe import next_command
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.units import binary_bytes, si
 
@@ -86,19 +87,17 @@ def run(
     if base is not None:
         gate = reading.print_comparison(base, made, across_machines=False, as_json=False, to_stderr=as_json)
         code = exit_code([point.status for point in made.points], gate, Exit(code))
-    _say_next(made, folder, request)
+    _say_next(made, folder)
     raise typer.Exit(int(code))
 
 
-def _say_next(run: Run, folder: Path, request: Request) -> None:
+def _say_next(run: Run, folder: Path) -> None:
     """End by naming the files and the next command."""
     say(f"\nWritten: {folder}/run.json" + (", report.html, roofline.svg" if (folder / "report.html").exists() else ""))
     if run.state == "interrupted":
         say(f"Interrupted; finish it with: {measuring.command_line()} --out {folder} --resume")
-    elif request.suite == "quick" and not request.axes:
-        say("Next: seqroof profile lstm_step --shape B=1:256:x2,I=2048,H=2048    how the LSTM walks up the roof")
     else:
-        say(f"Next: seqroof report {folder} --html page.html    the page again, without measuring")
+        say(f"Next: {next_command(run)}")
 
 
 def _print_plan(groups: list[dict[str, Any]], as_json: bool) -> None:

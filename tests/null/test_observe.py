@@ -26,7 +26,7 @@ def test_growth_and_both_marks():
     assert found.numbers["modelled_crossing_B"] == pytest.approx(32**0.5, rel=1e-3)
     assert found.numbers["measured_flat_until_B"] == 4
     assert found.numbers["measured_steep_from_B"] == 4
-    assert "B = 6" in found.text and "from B=1 to 2 the time grows by 10 %" in found.text
+    assert "B = 6" in found.text and "from B=1 to 2 the time changes by +10 %" in found.text
 
 
 def test_a_sweep_that_never_turns_says_so():
