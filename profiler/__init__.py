@@ -1,12 +1,13 @@
-"""How a kernel is watched: workers, clocks, ceilings, the checker and the journal. Knows kernels only as data."""
+"""How a kernel is watched: workers, clocks, ceilings, the checker and the journal. Knows kernels only as data.
+
+`from seqroof.profiler import measure` times a callable from Python; it is imported on demand, because the parent of a
+run must not import torch.
+"""
 
 from typing import Any
 
-__all__ = ["measure"]
-
 
 def __getattr__(name: str) -> Any:
-    """Import `measure` when it is asked for: the parent of a run must not import torch."""
     if name == "measure":
         from .door import measure
 

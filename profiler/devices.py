@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ..roofline.catalogue import by_driver_name
 from ..roofline.record import CacheState, Clock, Environment
 from . import host
 from .clock import HostStopwatch, Stopwatch
@@ -89,8 +90,9 @@ def hashed(identity: str) -> str:
 
 
 def machine_id(name: str) -> str:
-    """Make an id out of a device name: "AMD EPYC 9B14" becomes "amd-epyc-9b14"."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unknown"
+    """The catalogue's id of a device, or one made of its name: "AMD EPYC 9B14" becomes "amd-epyc-9b14"."""
+    row = by_driver_name(name)
+    return row.id if row else re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unknown"
 
 
 def open_device(wanted: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -100,7 +101,6 @@ class CudaDevice:
         torch.cuda.set_device(index)
         self.properties = torch.cuda.get_device_properties(index)
         self.name = self.properties.name
-        self._flush_buffer: torch.Tensor | None = None
 
     def last_cache_bytes(self) -> int:
         """Size of the L2 cache as the driver reports it."""
@@ -114,11 +114,13 @@ class CudaDevice:
         """Wait until everything that was queued has run."""
         torch.cuda.synchronize(self.index)
 
+    @cached_property
+    def _flush_buffer(self) -> torch.Tensor:
+        _reset_persisting_cache()
+        return torch.empty(2 * self.last_cache_bytes(), dtype=torch.int8, device=self.torch_device)
+
     def flush(self) -> None:
         """Write twice the L2 cache's size."""
-        if self._flush_buffer is None:
-            _reset_persisting_cache()
-            self._flush_buffer = torch.empty(2 * self.last_cache_bytes(), dtype=torch.int8, device=self.torch_device)
         self._flush_buffer.zero_()
 
     def stopwatch(self, cache: CacheState, clock: Clock) -> Stopwatch:

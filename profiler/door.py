@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..roofline.catalogue import measured_machine
 from ..roofline.contract import Chain, Weights
 from ..roofline.machine import Machine
 from ..roofline.record import CacheState, Point
@@ -27,13 +28,8 @@ _DTYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "b
 def this_machine(device: str = "auto", effort: str = "quick") -> Machine:
     """Measure the roofs of a device, once per process; takes seconds."""
     opened = open_device(device)
-    return Machine(
-        id=machine_id(opened.name),
-        name=opened.name,
-        machine_class="cpu" if opened.kind == "cpu" else "datacentre",
-        device=opened.kind,
-        ceilings=tuple(ceilings.measure(opened.torch_device, effort)),
-    )
+    found = ceilings.measure(opened.torch_device, effort)
+    return measured_machine(machine_id(opened.name), opened.name, opened.kind, found)
 
 
 def measure(

@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..roofline.catalogue import measured_machine
 from ..roofline.machine import Ceiling, Machine
+from ..roofline.observe import observations
 from ..roofline.record import Environment, Point, Run
 from ..roofline.verdict import judge
 from . import ceilings as roofs
@@ -89,7 +91,7 @@ class Session:
         self.journal: Journal | None = None
         self.groups: list[dict[str, Any]] = []
         self.points: list[Point] = []
-        self.ceilings = [_replayed(ceiling) for ceiling in known.ceilings] if known else []
+        self.ceilings = [_replayed(c) for c in known.ceilings if c.when or c.provenance == "measured"] if known else []
         self.replayed = known is not None
         self.done: set[str] = set()
         self.started = time.monotonic()
@@ -261,16 +263,8 @@ class Session:
 
     def record(self, state: str, command: str, commit: str, created: str, tool: str, advice: str) -> Run:
         """The run so far, judged against the final roofs."""
-        from ..roofline.observe import observations
-
         opened = self.supervisor.opened
-        machine = Machine(
-            id=opened["id"],
-            name=opened["name"],
-            machine_class="cpu" if opened["kind"] == "cpu" else "datacentre",
-            device=opened["kind"],
-            ceilings=tuple(self.ceilings),
-        )
+        machine = measured_machine(opened["id"], opened["name"], opened["kind"], self.ceilings)
         points = tuple(judge(point, machine, advice) for point in self.points)
         return Run(
             tool=tool,

@@ -8,8 +8,9 @@ machine is better than its row here.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from .catalogue_rows import PARTS, Part
 from .machine import Ceiling, Machine, Provenance
@@ -38,6 +39,19 @@ def machine(id: str) -> Machine:
 def by_driver_name(name: str) -> Machine | None:
     """The row of a device under the name that its driver reports ("NVIDIA H200"), or None."""
     return next((machines()[part.id] for part in PARTS if name in part.drivers), None)
+
+
+def measured_machine(id: str, name: str, device: Literal["cpu", "cuda"], ceilings: Iterable[Ceiling]) -> Machine:
+    """The machine that a run was made on: its own ceilings, with those of its catalogue row beside them.
+
+    id, name : as derived from the driver's name; a catalogue row of that name gives its id instead. Stated ceilings
+    stand in the table for comparison and never count where one was measured.
+    """
+    row = by_driver_name(name)
+    if row is not None:
+        return row.model_copy(update={"name": name, "device": device, "ceilings": (*ceilings, *row.ceilings)})
+    kind = "cpu" if device == "cpu" else "datacentre"
+    return Machine(id=id, name=name, machine_class=kind, device=device, ceilings=tuple(ceilings))
 
 
 def _machine(part: Part) -> Machine:

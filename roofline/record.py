@@ -5,12 +5,15 @@ Everything is in SI base units. What is not known is null, with the reason besid
 
 from __future__ import annotations
 
+from html import escape as html
 from typing import Literal, get_args
 
 from pydantic import Field
+from rich.markup import escape as markup
 
 from ._model import Frozen
 from .machine import Machine
+from .units import percent, seconds
 from .work import Work
 
 SCHEMA_VERSION = 1
@@ -171,6 +174,30 @@ class Point(Frozen):
     def shape_text(self) -> str:
         """The shape as it is typed: `B=1,I=2048,H=2048`."""
         return ",".join(f"{name}={value}" for name, value in self.shape.items())
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What a single point has to say, as (name, text): for a notebook or a prompt."""
+        time = f"{seconds(self.time_s.median)} (measured)" if self.time_s else "not measured"
+        interval = f" [{seconds(self.time_s.low)} to {seconds(self.time_s.high)}]" if self.time_s else ""
+        share = percent(self.best_fraction.value) if self.best_fraction else "-"
+        rows = [
+            ("point", f"{self.kernel} {self.implementation} {self.shape_text} {self.dtype} {self.cache}"),
+            ("status", f"{self.status} {self.reason}".strip()),
+            ("time", time + interval),
+            ("bound", f"{self.best_bound or 'not known'} (modelled)"),
+            ("of the machine", f"{share} (modelled floor over measured time)"),
+            ("gap", self.gap),
+        ]
+        return rows + [(warning.id, f"{warning.cause}; {warning.advice}") for warning in self.warnings]
+
+    def __rich__(self) -> str:
+        """Show the point in a terminal that rich writes to."""
+        return "\n".join(f"[bold]{name}[/bold]: {markup(text)}" for name, text in self.facts())
+
+    def _repr_html_(self) -> str:
+        """Show the point in a notebook."""
+        rows = "".join(f"<tr><th>{html(name)}</th><td>{html(text)}</td></tr>" for name, text in self.facts())
+        return f"<table>{rows}</table>"
 
 
 class Environment(Frozen):

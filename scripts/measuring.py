@@ -15,6 +15,7 @@ from seqroof.profiler import journal
 from seqroof.profiler.host import commit_of
 from seqroof.profiler.session import CEILINGS_SILENCE_S, Request, Session
 from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
+from seqroof.roofline.catalogue import measured_machine
 from seqroof.roofline.machine import Ceiling, Machine
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.store import save, write_atomically
@@ -164,13 +165,7 @@ def measure_ceilings(device: str, effort: str) -> Path:
             elif event["event"] == "ceilings":
                 found = [Ceiling.model_validate(entry) for entry in event["ceilings"]]
         opened = supervisor.opened
-    machine = Machine(
-        id=opened["id"],
-        name=opened["name"],
-        machine_class="cpu" if opened["kind"] == "cpu" else "datacentre",
-        device=opened["kind"],
-        ceilings=tuple(found),
-    )
+    machine = measured_machine(opened["id"], opened["name"], opened["kind"], found)
     CEILINGS.mkdir(parents=True, exist_ok=True)
     return write_atomically(CEILINGS / f"{machine.id}.json", machine.model_dump_json(indent=1).encode())
 

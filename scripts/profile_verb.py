@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,7 @@ def _print_plan(groups: list[dict[str, Any]], as_json: bool) -> None:
 
 def run_verify(request: Request, as_json: bool) -> None:
     """Verify, print a line for every case, and leave with the documented exit code."""
+    request.dtypes = request.dtypes or ["fp32", "tf32", "fp16", "bf16"]
     points = measuring.verify(request)
     if as_json:
         print(json.dumps({"points": [_verified(point) for point in points]}, allow_nan=False))
@@ -135,31 +137,22 @@ def _verified(point: Point) -> dict[str, Any]:
 
 
 def _print_verified(points: list[Point]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("kernel", "implementation", "shape", "dtype", "direction"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("error", justify="right", no_wrap=True)
-    table.add_column("allowed", justify="right", no_wrap=True)
-    table.add_column("verdict", overflow="fold")
-    for point in points:
-        if point.status == "skipped":
-            continue
-        known = point.correctness
-        error = f"{known.max_error:.2g}" if known and known.max_error is not None else "-"
-        allowed = f"{known.allowed_max:.2g}" if known and known.allowed_max is not None else "-"
-        verdict = point.reason if point.status == "ok" and point.reason else f"{point.status} {point.reason}".strip()
-        cells = (
-            point.kernel,
-            point.implementation,
-            point.shape_text,
-            point.dtype,
-            point.direction,
-            error,
-            allowed,
-            verdict,
+    console = Console(highlight=False)
+    shown = [point for point in points if point.status != "skipped"]
+    for _, group in itertools.groupby(shown, key=lambda point: (point.kernel, point.shape_text, point.direction)):
+        cases = list(group)
+        console.print(
+            f"[bold]{escape(cases[0].kernel)}[/bold] {cases[0].shape_text} {cases[0].direction}", soft_wrap=True
         )
-        table.add_row(*map(escape, cells))
-    Console().print(table)
+        for point in cases:
+            known = point.correctness
+            error = f"{known.max_error:.1e}" if known and known.max_error is not None else "-"
+            allowed = f"{known.allowed_max:.1e}" if known and known.allowed_max is not None else "-"
+            verdict = (
+                point.reason if point.status == "ok" and point.reason else f"{point.status} {point.reason}".strip()
+            )
+            row = f"  {point.implementation:<16} {point.dtype:<5} error {error:>7}, allowed {allowed:>7}  {verdict}"
+            console.print(escape(row), soft_wrap=True)
     skipped = [point for point in points if point.status == "skipped"]
     for reason in dict.fromkeys(point.reason for point in skipped):
         count = sum(point.reason == reason for point in skipped)

@@ -6,11 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from round_machine import ROUND
 from user_kernels import GOOD, kernel_file
-
-from seqroof.profiler.devices import machine_id
-from seqroof.profiler.host import processor_name
 
 COMMAND = [sys.executable, "-m", "seqroof.scripts.main"]
 
@@ -67,22 +63,6 @@ def test_wrong_input_gets_a_sentence(tmp_path, roofs, arguments, code, says):
     done = seqroof(*arguments, *more, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert says in done.stderr + done.stdout
-
-
-@pytest.fixture(scope="session")
-def roofs(tmp_path_factory):
-    """Roofs of this machine that are far away, so that no test depends on its speed."""
-    file = tmp_path_factory.mktemp("roofs") / "roofs.json"
-    file.write_text(
-        ROUND.model_copy(update={"id": machine_id(processor_name()), "ceilings": DISTANT}).model_dump_json()
-    )
-    return file
-
-
-DISTANT = tuple(
-    made.model_copy(update={"value": 1e-15 if made.unit == "s" else 1e15, "low": None, "high": None})
-    for made in ROUND.ceilings
-)
 
 
 @pytest.fixture

@@ -1,0 +1,51 @@
+"""Every implementation that runs on this GPU, against the float64 reference, on the odd and the quick shapes."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from seqroof.kernels import _catalog
+from seqroof.profiler import cases
+from seqroof.profiler.devices import open_device
+
+CASES = [
+    (name, suite, index, dtype)
+    for name in _catalog.kernel_names()
+    for suite in ("odd", "quick")
+    for index in range(len(_catalog.load(name).suite(suite)))
+    for dtype in ("fp32", "tf32", "fp16", "bf16")
+]
+
+
+@pytest.mark.parametrize(("name", "suite", "index", "dtype"), CASES)
+def test_results_agree_with_the_reference(name, suite, index, dtype):
+    device = open_device("cuda:0")
+    kernel = _catalog.load(name)
+    shape = kernel.suite(suite)[index]
+    group = cases.Group(device, kernel, shape, dtype, "forward", seed=0)
+    inputs = group.inputs(0)
+    device.allow_tf32(dtype == "tf32")
+    with torch.no_grad():
+        found = cases.problems(group, inputs, kernel.module.work(shape, dtype, "forward").matmul_flops)
+    failures = {}
+    for row, implementation in kernel.implementations.items():
+        if row == "compile" or implementation.supports(shape, dtype, "cuda"):
+            continue
+        result = cases.checked(group, row, inputs, found)
+        if not result.passed:
+            failures[row] = result.detail
+    assert failures == {}, dataclasses.asdict(shape)
+
+
+@pytest.mark.parametrize("name", _catalog.kernel_names())
+def test_strided_inputs_give_the_same_bits(name):
+    kernel = _catalog.load(name)
+    shape = kernel.suite("quick")[0]
+    inputs = kernel.module.inputs(shape, "bf16", "cuda:0", 0)
+    strided = {k: torch.stack([v, v], -1)[..., 0] for k, v in inputs.items()}
+    for row, implementation in kernel.implementations.items():
+        if row.startswith("triton"):
+            plain, other = implementation.run(shape, **inputs), implementation.run(shape, **strided)
+            for a, b in zip(plain, other):
+                torch.testing.assert_close(a.double(), b.double(), rtol=2e-2, atol=2e-2)
