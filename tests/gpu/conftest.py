@@ -9,6 +9,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     for item in items:
         if "/gpu/" in str(item.path):
-            item.add_marker(
-                pytest.mark.skip(reason="needs an NVIDIA GPU: scripts/gpu_suite runs it there")
-            )
+            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU: scripts/gpu_suite runs it there"))
