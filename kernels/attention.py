@@ -25,6 +25,7 @@ from torch.nn.attention.bias import causal_lower_right
 
 from ..roofline.contract import CompileCase, Implementation
 from ..roofline.work import Term, Work, terms
+from ._cost import operations, traffic
 from ._device import dot
 from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, tf32_allowed, tf32_on_cpu, why_no_compiler
 from ._triton import checked_options, interpreted, tl, triton, why_no_triton
@@ -217,39 +218,25 @@ def _bytes_by_tensor(shape: Shape, element_bytes: int) -> dict[str, int]:
     return sizes | {f"d{name}": size for name, size in sizes.items()} | {"logarithms": logarithms}
 
 
-def _traffic(sizes: dict[str, int], direction: str) -> tuple[Term, ...]:
-    reads, writes = _TRAFFIC[direction]
-    lines = (
-        *terms("read_bytes", *((name, sizes[name], "read once") for name in reads)),
-        *terms("write_bytes", *((name, sizes[name], "written once") for name in writes)),
-    )
-    if direction != "both":
-        return lines
-    halves = {half: sum(sizes[name] for names in _TRAFFIC[half] for name in names) for half in ("forward", "backward")}
-    return lines + terms(
-        "streamed_bytes",
-        ("forward", halves["forward"], "the forward pass reads and writes its tensors once"),
-        ("logarithms", sizes["logarithms"], "and writes the logarithms for the backward pass"),
-        ("backward", halves["backward"], "which reads q, k, v and o again"),
-    )
-
-
 def work(shape: Shape, dtype: str, direction: str) -> Work:
     """Cost of one attention, of its gradients (with the scores recomputed), or of both.
 
     Only visible pairs count. The rescaling of a running softmax is a matter of the implementation and not counted.
     Beside its inputs and o the backward pass has the logarithm of every query's sum (`saved_bytes`).
     """
-    if direction not in _TRAFFIC:
-        raise ValueError(f"direction must be one of {', '.join(_TRAFFIC)}, not {direction!r}")
     sizes = _bytes_by_tensor(shape, ELEMENT_BYTES[dtype])
-    operations = {
-        "forward": _operations_forward(shape),
-        "backward": _operations_backward(shape),
-        "both": (*_operations_forward(shape), *_operations_backward(shape)),
-    }[direction]
     return Work(
-        terms=(*operations, *_traffic(sizes, direction)),
+        terms=(
+            *operations(direction, _operations_forward(shape), _operations_backward(shape)),
+            *traffic(
+                _TRAFFIC,
+                sizes,
+                direction,
+                "logarithms",
+                "and writes the logarithms for the backward pass",
+                "which reads q, k, v and o again",
+            ),
+        ),
         saved_bytes=sizes["logarithms"],
         tokens=shape.B * shape.S,
     )

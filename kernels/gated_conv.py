@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from ..roofline.contract import CompileCase, Implementation
 from ..roofline.work import Term, Work, terms
+from ._cost import operations, traffic
 from ._device import dot, sigmoid
 from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, tf32_allowed, tf32_on_cpu, why_no_compiler
 from ._triton import checked_options, interpreted, tl, triton, why_no_triton
@@ -214,40 +215,26 @@ _TRAFFIC = {
 }
 
 
-def _traffic(sizes: dict[str, int], direction: str) -> tuple[Term, ...]:
-    reads, writes = _TRAFFIC[direction]
-    lines = (
-        *terms("read_bytes", *((name, sizes[name], "read once") for name in reads)),
-        *terms("write_bytes", *((name, sizes[name], "written once") for name in writes)),
-    )
-    if direction != "both":
-        return lines
-    halves = {half: sum(sizes[name] for names in _TRAFFIC[half] for name in names) for half in ("forward", "backward")}
-    return lines + terms(
-        "streamed_bytes",
-        ("forward", halves["forward"], "the forward pass reads and writes its tensors once"),
-        ("value and s", sizes["value and s"], "and writes value and sigmoid for the backward pass"),
-        ("backward", halves["backward"], "which reads them, the input and the weights again"),
-    )
-
-
 def work(shape: Shape, dtype: str, direction: str) -> Work:
     """Cost of one gated convolution, of its gradients, or of both, with every tensor held in `dtype`.
 
     The backward pass has the value and the sigmoid of every output (`saved_bytes`).
     """
-    if direction not in _TRAFFIC:
-        raise ValueError(f"direction must be one of {', '.join(_TRAFFIC)}, not {direction!r}")
     element_bytes = ELEMENT_BYTES[dtype]
     sizes = _bytes_by_tensor(shape, element_bytes)
-    operations = {
-        "forward": _operations_forward(shape),
-        "backward": _operations_backward(shape),
-        "both": (*_operations_forward(shape), *_operations_backward(shape)),
-    }[direction]
     weight_bytes = sizes["weight"] + sizes["bias"]
     return Work(
-        terms=(*operations, *_traffic(sizes, direction)),
+        terms=(
+            *operations(direction, _operations_forward(shape), _operations_backward(shape)),
+            *traffic(
+                _TRAFFIC,
+                sizes,
+                direction,
+                "value and s",
+                "and writes value and sigmoid for the backward pass",
+                "which reads them, the input and the weights again",
+            ),
+        ),
         weight_bytes=weight_bytes,
         saved_bytes=sizes["value and s"],
         parameters=weight_bytes // element_bytes,

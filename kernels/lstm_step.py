@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from ..roofline.contract import CompileCase, Implementation
 from ..roofline.work import Term, Work, terms
+from ._cost import operations, traffic
 from ._device import dot, sigmoid, tanh
 from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, tf32_allowed, tf32_on_cpu, why_no_compiler
 from ._triton import checked_options, interpreted, tl, triton, why_no_triton
@@ -152,7 +153,8 @@ def _bytes_by_tensor(shape: Shape, element_bytes: int) -> dict[str, int]:
         "c'": B * H,
         "gates": GATES * B * H,
     }
-    return {name: element_bytes * count for name, count in elements.items()}
+    sizes = {name: element_bytes * count for name, count in elements.items()}
+    return sizes | {f"d{name}": size for name, size in sizes.items()}
 
 
 # Per direction, what an implementation must read and write. The gates that the forward pass leaves to the backward
@@ -168,42 +170,26 @@ _TRAFFIC = {
 }
 
 
-def _traffic(shape: Shape, element_bytes: int, direction: str) -> tuple[Term, ...]:
-    sizes = _bytes_by_tensor(shape, element_bytes)
-    sizes |= {f"d{name}": size for name, size in sizes.items()}
-    reads, writes = _TRAFFIC[direction]
-    lines = (
-        *terms("read_bytes", *((name, sizes[name], "read once") for name in reads)),
-        *terms("write_bytes", *((name, sizes[name], "written once") for name in writes)),
-    )
-    if direction != "both":
-        return lines
-    halves = {half: sum(sizes[name] for names in _TRAFFIC[half] for name in names) for half in ("forward", "backward")}
-    return lines + terms(
-        "streamed_bytes",
-        ("forward", halves["forward"], "the forward pass reads and writes its tensors once"),
-        ("gates", sizes["gates"], "and writes the gates for the backward pass"),
-        ("backward", halves["backward"], "which reads the weights and the gates again"),
-    )
-
-
 def work(shape: Shape, dtype: str, direction: str) -> Work:
     """Cost of one step, of its gradients, or of both, with every tensor held in `dtype`.
 
     The backward pass has the gates i, f, g, o after their nonlinearities (4BH values, `saved_bytes`) and c'.
     """
-    if direction not in _TRAFFIC:
-        raise ValueError(f"direction must be one of {', '.join(_TRAFFIC)}, not {direction!r}")
     element_bytes = ELEMENT_BYTES[dtype]
     sizes = _bytes_by_tensor(shape, element_bytes)
     weight_bytes = sizes["weight_ih"] + sizes["weight_hh"] + sizes["bias"]
-    operations = {
-        "forward": _operations_forward(shape),
-        "backward": _operations_backward(shape),
-        "both": (*_operations_forward(shape), *_operations_backward(shape)),
-    }[direction]
     return Work(
-        terms=(*operations, *_traffic(shape, element_bytes, direction)),
+        terms=(
+            *operations(direction, _operations_forward(shape), _operations_backward(shape)),
+            *traffic(
+                _TRAFFIC,
+                sizes,
+                direction,
+                "gates",
+                "and writes the gates for the backward pass",
+                "which reads the weights and the gates again",
+            ),
+        ),
         depth=1,
         weight_bytes=weight_bytes,
         state_bytes=sizes["h"] + sizes["c"],

@@ -197,17 +197,22 @@ def _check_one(group: Group, name: str, inputs: dict[str, Any], found: list[Prob
     try:
         result = checked(group, name, inputs, found)
     except (MemoryError, torch.OutOfMemoryError) as error:
-        emit("failed", implementation=name, status="oom", reason=_first_line(error))
+        _fail(emit, name, "oom", _first_line(error))
         return False
     except Exception as error:  # whatever an implementation raises is its own failure, not the run's
         status = "oom" if "allocate memory" in str(error) else "crashed"
-        emit("failed", implementation=name, status=status, reason=f"{type(error).__name__}: {_first_line(error)}")
+        _fail(emit, name, status, f"{type(error).__name__}: {_first_line(error)}")
         return False
     if result is not None and not result.passed:
-        emit("failed", implementation=name, status="wrong", reason=result.detail, correctness=result.model_dump())
+        _fail(emit, name, "wrong", result.detail, result)
         return False
     emit("checked", implementation=name, correctness=result.model_dump() if result else None)
     return True
+
+
+def _fail(emit: Emit, name: str, status: str, reason: str, correctness: Correctness | None = None) -> None:
+    measured = correctness.model_dump() if correctness else None
+    emit("failed", implementation=name, status=status, reason=reason, correctness=measured)
 
 
 def _first_line(error: BaseException) -> str:

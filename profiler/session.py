@@ -7,6 +7,7 @@ when the roofs are final. It prints nothing: `Watcher` is told what happens.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -236,34 +237,39 @@ class Session:
             "rounds": self.request.rounds,
             "clocks": self.supervisor.opened["clocks"],
         }
-        asked = {name: group[name] for name in ("source", "shape", "dtype", "direction")}
         try:
-            for event in self.supervisor.ask(
-                "group",
-                silence_allowed_s(names),
-                **asked,
-                implementations=names,
-                flops=group["work"]["matmul_flops"],
-                seed=self.request.seed,
-                options=options,
-            ):
+            for event in self.ask_group(index, group, names, options):
+                name = event.get("implementation", "")
                 if event["event"] == "begin":
-                    stage, current = event["stage"], event["implementation"]
-                    self.watcher.group(index, group, f"{stage} {current}".strip())
+                    stage, current = event["stage"], name
                 elif event["event"] == "checked":
-                    checks[event["implementation"]] = event["correctness"]
+                    checks[name] = event["correctness"]
                 elif event["event"] == "failed":
-                    points.append(
-                        failed_point(
-                            group, event["implementation"], event["status"], event["reason"], event.get("correctness")
-                        )
-                    )
+                    points.append(failed_point(group, name, event["status"], event["reason"], event["correctness"]))
                 elif event["event"] == "point":
-                    points.append(measured_point(group, event, checks.get(event["implementation"])))
+                    points.append(measured_point(group, event, checks.get(name)))
         except WorkerDied as death:
             self.supervisor.start()
             return self._blame(group, names, points, stage, current, death)
         return points, None
+
+    def ask_group(
+        self, index: int, group: dict[str, Any], names: list[str], options: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """Send one group to the worker and yield its events, showing what it is at; raises `WorkerDied`."""
+        silence_s = COMPILE_SILENCE_S if "compile" in names else SILENCE_S
+        for event in self.supervisor.ask(
+            "group",
+            silence_s,
+            **{name: group[name] for name in ("source", "shape", "dtype", "direction")},
+            implementations=names,
+            flops=group["work"]["matmul_flops"],
+            seed=self.request.seed,
+            options=options,
+        ):
+            if event["event"] == "begin":
+                self.watcher.group(index, group, f"{event['stage']} {event['implementation']}".strip())
+            yield event
 
     def _blame(
         self, group: dict[str, Any], names: list[str], points: list[Point], stage: str, current: str, death: WorkerDied
@@ -295,11 +301,6 @@ class Session:
             points=points,
             observations=tuple(observations(points, machine)),
         )
-
-
-def silence_allowed_s(names: list[str]) -> float:
-    """How long a worker that runs these implementations may say nothing before it counts as hung."""
-    return COMPILE_SILENCE_S if "compile" in names else SILENCE_S
 
 
 def _replayed(ceiling: Ceiling) -> Ceiling:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..roofline.record import Correctness, Point
 from .points import failed_point, refused_points
-from .session import Session, silence_allowed_s
+from .session import Session
 from .supervisor import WorkerDied
 
 
@@ -32,21 +32,12 @@ def _verify_group(session: Session, index: int, group: dict[str, Any], mark: str
     while names:
         current = "reference"
         try:
-            for event in session.supervisor.ask(
-                "group",
-                silence_allowed_s(names),
-                **{name: group[name] for name in ("source", "shape", "dtype", "direction")},
-                implementations=names,
-                flops=group["work"]["matmul_flops"],
-                seed=session.request.seed,
-                options={"time": False},
-            ):
+            for event in session.ask_group(index, group, names, {"time": False}):
                 name = event.get("implementation", "")
                 if event["event"] == "begin":
                     current = name
-                    session.watcher.group(index, group, f"check {name}")
                 elif event["event"] == "failed":
-                    points.append(failed_point(group, name, event["status"], event["reason"], event.get("correctness")))
+                    points.append(failed_point(group, name, event["status"], event["reason"], event["correctness"]))
                 elif event["event"] == "checked":
                     points.append(_passed(group, name, event["correctness"], mark))
             return points
