@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 import re
-import shutil
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any
 
 import torch
@@ -16,6 +12,7 @@ from ..roofline.catalogue import by_driver_name
 from ..roofline.record import CacheState, Clock, Environment
 from . import host
 from .clock import HostStopwatch, Stopwatch
+from .versions import compiler_name, software
 
 
 class DeviceError(Exception):
@@ -59,34 +56,6 @@ class CpuDevice:
     def describe(self) -> Environment:
         """What the numbers depend on."""
         return Environment(**software(), cpu=self.name, threads=torch.get_num_threads(), compiler=compiler_name())
-
-
-def software() -> dict[str, Any]:
-    """Versions of what runs, in the fields of `Environment`."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "triton": version_of("triton"),
-        "os": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def version_of(package: str) -> str:
-    """Installed version of a package, empty where it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def compiler_name() -> str:
-    """The C++ compiler that torch.compile would find, empty where there is none."""
-    return next((name for name in ("g++", "c++", "clang++") if shutil.which(name)), "")
-
-
-def hashed(identity: str) -> str:
-    """A short hash that tells devices apart without naming them."""
-    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def machine_id(name: str) -> str:

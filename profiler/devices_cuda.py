@@ -11,7 +11,7 @@ import torch
 
 from ..roofline.record import CacheState, Clock, Environment
 from .clock import HostStopwatch, Stopwatch
-from .devices import compiler_name, hashed, software, version_of
+from .versions import compiler_name, hashed, software, version_of
 
 # Calls queued behind a short sleep hide the time that the host needs to start them: 100 us at 2 GHz.
 SLEEP_CYCLES = 200_000
