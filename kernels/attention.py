@@ -269,7 +269,15 @@ def _run_sdpa(backend: SDPBackend) -> Callable[..., tuple[torch.Tensor]]:
     return run
 
 
+# Rows that keep all scores in memory, several copies of them, are refused from here on: 4 times this must fit a CPU's
+# or GPU's memory beside everything else.
+MOST_SCORES_BYTES = {"cpu": 2 * 2**30, "cuda": 16 * 2**30}
+
+
 def _why_not_plain(shape: Shape, dtype: str, device: str) -> str | None:
+    scores = shape.B * shape.N * shape.S * shape.K * max(ELEMENT_BYTES[dtype], 4)
+    if scores > MOST_SCORES_BYTES[device]:
+        return f"keeps all scores in memory: {scores / 2**30:.0f} GiB, several times over"
     # A CPU without float16 arithmetic converts at every step; 1e9 operations then take about a second.
     if device == "cpu" and dtype == "fp16" and work(shape, dtype, "forward").matmul_flops > 1e9:
         return "float16 products on a CPU run at about 1 GFLOP/s; these would take longer than a second"

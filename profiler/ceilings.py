@@ -20,7 +20,23 @@ def measure(
     effort : "quick" (seconds) or "full". progress : told in words what is going on and what is left out and why.
     Raises `ValueError` with a sentence for an unknown device or effort.
     """
-    return best_of(_backend(device).measure(device, effort_named(effort), progress or (lambda text: None)))
+    found: list[Ceiling] = []
+    for part in range(part_count(device)):
+        found += measure_part(device, part, effort, progress)
+    return best_of(found)
+
+
+def part_count(device: str) -> int:
+    """How many parts the measurement has: what could hang a device comes last, in a part of its own."""
+    return len(_backend(device).PARTS)
+
+
+def measure_part(
+    device: str, part: int, effort: str | Effort = "quick", progress: Callable[[str], None] | None = None
+) -> list[Ceiling]:
+    """Measure one part of the ceilings; arguments as for `measure`."""
+    wanted = effort_named(effort)
+    return best_of(_backend(device).PARTS[part](device, wanted, progress or (lambda text: None)))
 
 
 def remeasure(device: str, ceilings: Sequence[Ceiling]) -> list[Ceiling]:

@@ -71,7 +71,7 @@ class Sizes:
         return f"{self.threads} thread" + ("s" if self.threads > 1 else "")
 
 
-def measure(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
+def everything(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
     """All ceilings of the processor, several per place where operations compete."""
     sizes = Sizes.here(effort)
     with torch.inference_mode():
@@ -91,6 +91,9 @@ def measure(device: str, effort: Effort, progress: Callable[[str], None]) -> lis
         ]
         taken = best_of(take(gauges, effort, progress))
     return [*_reported(sizes), *swept, *_half_at_least_single(taken)]
+
+
+PARTS = (everything,)
 
 
 def remeasure(device: str, ceilings: list[Ceiling]) -> list[Ceiling]:

@@ -6,6 +6,7 @@ after every sample, and no setting of the device is changed.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import torch
@@ -13,7 +14,7 @@ import torch
 from ..roofline.machine import Ceiling
 from . import microbench
 from ._triton import AVAILABLE
-from .ceilings_cuda_chain import latencies
+from .ceilings_cuda_chain import chain_latencies, launch_latencies
 from .ceilings_cuda_memory import cache_streams, dram_streams, sweep
 from .cuda_events import REGISTER_BYTES_PER_SM, Facts, event_seconds, launch, random_values, timed
 from .gauge import RECHECK, Effort, Gauge, best_of, take
@@ -26,16 +27,16 @@ SPECIAL_STEPS = 4096
 SPECIAL_PROGRAMS_PER_SM = 8
 
 
-def measure(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
-    """All ceilings of a GPU, several per place where operations compete."""
-    facts = Facts.here(device)
+def streams_and_rates(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
+    """Bandwidths, rates, capacities and the latencies of launches; several per place where operations compete."""
+    facts = fresh_facts(device)
     with torch.inference_mode(), torch.cuda.device(device):
         swept: list[Ceiling] = []
         if AVAILABLE:
             swept = sweep(facts, effort, progress)
         else:
             progress("without triton there is no cache bandwidth, no special functions, no barrier and no chip latency")
-        gauges = [*dram_streams(facts), *matmuls(facts), *latencies(facts)]
+        gauges = [*dram_streams(facts), *matmuls(facts), *launch_latencies(facts)]
         if AVAILABLE:
             capacity = next((ceiling.value for ceiling in swept if ceiling.quantity == "capacity"), facts.cache)
             gauges += [*cache_streams(facts, int(capacity) // 2), special(facts)]
@@ -45,9 +46,26 @@ def measure(device: str, effort: Effort, progress: Callable[[str], None]) -> lis
     return [*capacities(facts), *swept, *best_of(taken)]
 
 
+def chains(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
+    """Latencies of dependent steps inside one launch. Programs wait for each other here, so this comes last."""
+    facts = fresh_facts(device)
+    with torch.inference_mode(), torch.cuda.device(device):
+        return best_of(take(chain_latencies(facts), effort, progress)) if AVAILABLE else []
+
+
+PARTS = (streams_and_rates, chains)
+
+
+def fresh_facts(device: str) -> Facts:
+    """Facts of a device after torch has given back what it only caches, which else counts as taken."""
+    gc.collect()  # dropped CUDA graphs hold memory pools
+    torch.cuda.empty_cache()
+    return Facts.here(device)
+
+
 def remeasure(device: str, ceilings: list[Ceiling]) -> list[Ceiling]:
     """DRAM read and copy, and the products of matrices at their largest size, once more."""
-    facts = Facts.here(device)
+    facts = fresh_facts(device)
     with torch.inference_mode(), torch.cuda.device(device):
         gauges = [*dram_streams(facts, ("read", "copy")), *matmuls(facts, largest_only=True)]
         again = best_of(take(gauges, RECHECK, lambda text: None))

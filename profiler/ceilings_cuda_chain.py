@@ -25,8 +25,8 @@ FEWEST_PROGRAMS = 8
 CHECKED_STEPS = 50
 
 
-def latencies(facts: Facts) -> list[Gauge]:
-    """Launch back to back, launch with a waiting host, graph node; with Triton also grid barrier and on-chip chain."""
+def launch_latencies(facts: Facts) -> list[Gauge]:
+    """Launch back to back, launch with a waiting host, graph node."""
     one = random_values(1, facts.device)
     smallest: list[tuple[str, Callable[[], object]]] = [("neg_ of one value", one.neg_)]
     if AVAILABLE:
@@ -46,7 +46,12 @@ def latencies(facts: Facts) -> list[Gauge]:
                 difference=True,
             ),
         ]
-    return gauges + ([*_barriers(facts), _chain(facts)] if AVAILABLE else [])
+    return gauges
+
+
+def chain_latencies(facts: Facts) -> list[Gauge]:
+    """Steps inside one launch: the on-chip chain of one program, and the grid barrier of several. Needs Triton."""
+    return [_chain(facts), *_barriers(facts)]
 
 
 def program_counts(sms: int) -> list[int]:

@@ -108,8 +108,8 @@ def compare(outputs: Any, truth: Truth) -> Correctness:
         passed=passed,
         max_error=_finite(largest[worst]),
         rms_error=_finite(rms[worst]),
-        allowed_max=truth.allowed_max[worst],
-        allowed_rms=truth.allowed_rms[worst],
+        allowed_max=_finite(truth.allowed_max[worst]),
+        allowed_rms=_finite(truth.allowed_rms[worst]),
         detail=detail,
     )
 

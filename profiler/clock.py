@@ -122,16 +122,23 @@ class HostStopwatch:
 
 
 def measure(
-    subjects: list[Subject], budget_s: float, rounds: int | None, seed: int, on_round: Callable[[int], None]
+    subjects: list[Subject],
+    budget_s: float,
+    rounds: int | None,
+    seed: int,
+    on_round: Callable[[int], None] = lambda done: None,
+    on_prepare: Callable[[str], None] = lambda name: None,
 ) -> dict[int, Timing]:
     """Time all subjects in interleaved rounds; returns a timing for the index of each subject.
 
     rounds : exactly so many; None means at least six, then until every interval is within 0.5 % of its median or
-        the budget is spent. on_round : told the number of every finished round.
+        the budget is spent. on_prepare, on_round : told who is warmed up, and the number of every finished round.
     """
     shuffle = random.Random(seed)
     for subject in subjects:
+        on_prepare(subject.name)
         subject.prepare()
+    on_round(0)
     order = list(range(len(subjects)))
     slice_s = budget_s / max(1, len(subjects)) / (rounds or 3 * LEAST_ROUNDS)
     deadline = time.monotonic() + budget_s

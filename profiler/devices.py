@@ -42,6 +42,9 @@ class CpuDevice:
     def finish(self) -> None:
         """Nothing is queued on a CPU."""
 
+    def release_memory(self) -> None:
+        """Memory of a CPU is given back as it is freed."""
+
     def stopwatch(self, cache: CacheState, clock: Clock) -> Stopwatch:
         """The monotonic clock: call by call when cold, in blocks when warm."""
         return HostStopwatch(block=cache == "warm")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import gc
+import time
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -13,8 +15,10 @@ from ..roofline.record import CacheState, Clock, Environment
 from .clock import HostStopwatch, Stopwatch
 from .versions import compiler_name, hashed, software, version_of
 
-# Calls queued behind a short sleep hide the time that the host needs to start them: 100 us at 2 GHz.
+# Calls queued behind a sleep hide the time that the host needs to start them: 100 us at first, 20 ms at most.
+CYCLES_PER_S = 2e9
 SLEEP_CYCLES = 200_000
+MOST_SLEEP_CYCLES = 40_000_000
 
 
 class EventStopwatch:
@@ -22,26 +26,35 @@ class EventStopwatch:
 
     def __init__(self, flush: Callable[[], object] | None) -> None:
         self.flush = flush
+        self.sleep_cycles = SLEEP_CYCLES
+
+    def _queued_in(self, host_s: float) -> None:
+        """Let the next sleep cover twice the time that the host took to queue, so that the device never waits."""
+        self.sleep_cycles = min(MOST_SLEEP_CYCLES, max(self.sleep_cycles, int(2 * CYCLES_PER_S * host_s)))
 
     def sample(self, calls: list[Callable[[], object]], first: int, repeats: int) -> list[float]:
         """Cold: every call between events of its own. Warm: all calls between two events, their mean."""
         spans = repeats if self.flush else 1
         starts = [torch.cuda.Event(enable_timing=True) for _ in range(spans)]
         ends = [torch.cuda.Event(enable_timing=True) for _ in range(spans)]
-        torch.cuda._sleep(SLEEP_CYCLES)
+        torch.cuda._sleep(self.sleep_cycles)
+        queued = time.perf_counter()
         if self.flush:
             for span in range(spans):
                 self.flush()
                 starts[span].record()
                 calls[(first + span) % len(calls)]()
                 ends[span].record()
+            self._queued_in(time.perf_counter() - queued)
             torch.cuda.synchronize()
             return [start.elapsed_time(end) * 1e-3 for start, end in zip(starts, ends)]
-        starts[0].record()
         call = calls[(first // max(repeats, 1)) % len(calls)]
+        call()  # behind the sleep: this set is in the cache when the clock starts
+        starts[0].record()
         for _ in range(repeats):
             call()
         ends[0].record()
+        self._queued_in(time.perf_counter() - queued)
         torch.cuda.synchronize()
         return [starts[0].elapsed_time(ends[0]) * 1e-3 / repeats]
 
@@ -75,6 +88,7 @@ class GraphStopwatch:
         graph = self.graphs[id(call)]
         replays = max(1, repeats // self.CALLS_PER_GRAPH)
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda._sleep(SLEEP_CYCLES)  # else the start event would pass while the host still launches the graph
         start.record()
         for _ in range(replays):
             graph.replay()
@@ -113,6 +127,11 @@ class CudaDevice:
     def finish(self) -> None:
         """Wait until everything that was queued has run."""
         torch.cuda.synchronize(self.index)
+
+    def release_memory(self) -> None:
+        """Give back what torch only caches, the pools of dropped graphs included."""
+        gc.collect()
+        torch.cuda.empty_cache()
 
     @cached_property
     def _flush_buffer(self) -> torch.Tensor:

@@ -153,12 +153,7 @@ class Session:
             self._doubt_the_roofs(points)
 
     def _measure_ceilings(self) -> None:
-        self.watcher.stage("measuring the roofs of this machine")
-        for event in self.supervisor.ask("ceilings", CEILINGS_SILENCE_S, effort=self.request.effort):
-            if event["event"] == "progress":
-                self.watcher.stage(f"measuring the roofs of this machine: {event['text']}")
-            if event["event"] == "ceilings":
-                self.ceilings = [Ceiling.model_validate(entry) for entry in event["ceilings"]]
+        self.ceilings = measure_roofs(self.supervisor, self.request.effort, self.watcher)
         self._write_ceilings()
 
     def _doubt_the_roofs(self, points: list[Point]) -> None:
@@ -274,12 +269,12 @@ class Session:
     def _blame(
         self, group: dict[str, Any], names: list[str], points: list[Point], stage: str, current: str, death: WorkerDied
     ) -> tuple[list[Point], str | None]:
-        if stage == "time" and len(names) > 1:
+        if stage.startswith("time") and len(names) > 1:
             return [point for point in points if point.time_s is None], "?"
         if current == "reference" and stage == "check" and "reference" not in names:
             reason = f"the float64 reference of this shape failed: {death}"
             return points + [failed_point(group, name, death.status, reason) for name in names], None
-        culprit = current if stage == "check" and current in names else names[0]
+        culprit = current if current in names else names[0]
         return [*points, failed_point(group, culprit, death.status, str(death))], culprit
 
     def record(self, state: str, command: str, commit: str, created: str, tool: str, advice: str) -> Run:
@@ -301,6 +296,24 @@ class Session:
             points=points,
             observations=tuple(observations(points, machine)),
         )
+
+
+def measure_roofs(supervisor: Supervisor, effort: str, watcher: Watcher) -> list[Ceiling]:
+    """Measure all ceilings. A death at a late part costs that part; raises `WorkerDied` where nothing is known."""
+    watcher.stage("measuring the roofs of this machine")
+    found: list[Ceiling] = []
+    try:
+        for event in supervisor.ask("ceilings", CEILINGS_SILENCE_S, effort=effort):
+            if event["event"] == "progress":
+                watcher.stage(f"measuring the roofs of this machine: {event['text']}")
+            if event["event"] == "ceilings":
+                found += [Ceiling.model_validate(entry) for entry in event["ceilings"]]
+    except WorkerDied as death:
+        supervisor.start()
+        if not found:
+            raise
+        watcher.stage(f"some roofs are missing, because the worker died while measuring them, {death}")
+    return found
 
 
 def _replayed(ceiling: Ceiling) -> Ceiling:

@@ -82,11 +82,11 @@ class Worker:
         self.answer("planned", groups=groups)
 
     def do_ceilings(self, effort: str) -> None:
-        """Measure this device's ceilings."""
-        found = ceilings.measure(
-            self.device.torch_device, effort, progress=lambda text: self.answer("progress", text=text)
-        )
-        self.answer("ceilings", ceilings=[ceiling.model_dump() for ceiling in found])
+        """Measure this device's ceilings; each part is answered as it ends, for the last one may hang a device."""
+        device = self.device.torch_device
+        for part in range(ceilings.part_count(device)):
+            found = ceilings.measure_part(device, part, effort, lambda text: self.answer("progress", text=text))
+            self.answer("ceilings", ceilings=[ceiling.model_dump() for ceiling in found])
 
     def do_remeasure(self, known: list[dict]) -> None:
         """Re-time the ceilings that a verdict hangs on."""

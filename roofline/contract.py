@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Weights = Literal["reread", "kept"]
 Chain = Literal["launch", "graph", "barrier", "inside"]
@@ -42,6 +42,14 @@ class Implementation:
     launches: int | Callable[[Any, str, str], int] = 1
     supports: Callable[[Any, str, str], str | None] = _always
     grad: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what would fail later and less clearly; raises `ValueError` with a sentence."""
+        for name, value, allowed in (("weights", self.weights, Weights), ("chain", self.chain, Chain)):
+            if not callable(value) and value not in get_args(allowed):
+                raise ValueError(f"{name} is one of {', '.join(get_args(allowed))}, or a function; not {value!r}")
+        if not callable(self.run):
+            raise ValueError("run must be a function run(shape, **inputs) that returns a tuple of tensors")
 
     def weights_for(self, shape: Any, dtype: str, device: str) -> Weights:
         """Where the weights live in this case."""

@@ -36,11 +36,11 @@ class FloorSet:
 
     @property
     def estimate_s(self) -> float | None:
-        """Modelled time: the chain's latency plus the largest of the other floors; None where nothing is known."""
-        others = [value for wall in WALLS if wall != "serial" and (value := getattr(self.floors, wall)) is not None]
-        if not others and self.floors.serial is None:
+        """Modelled time: the chain's latency plus the largest of the other floors; None unless both are known."""
+        if self.floors.serial is None or self.floors.compute is None:
             return None
-        return (self.floors.serial or 0.0) + max(others, default=0.0)
+        others = [value for wall in WALLS if wall != "serial" and (value := getattr(self.floors, wall)) is not None]
+        return self.floors.serial + max(others)
 
 
 def capacity(machine: Machine, level: str) -> float:

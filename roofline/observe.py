@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
 
 from .machine import Machine
@@ -33,22 +34,22 @@ def observations(points: tuple[Point, ...], machine: Machine) -> list[Observatio
 
 
 def _growth(sweep: list[Point]) -> list[tuple[int, int, float]]:
-    """Growth of time between neighbours, relative to the growth of the batch: (B, next B, share)."""
+    """Growth of time between neighbours: (B, next B, share), 0.5 for half as long again."""
     steps = []
     for point, after in itertools.pairwise(sweep):
         assert point.time_s is not None and after.time_s is not None
-        added = after.shape["B"] / point.shape["B"] - 1  # 1 for a doubling
         ratio = after.time_s.median / point.time_s.median
-        steps.append((point.shape["B"], after.shape["B"], (ratio - 1) / added))
+        steps.append((point.shape["B"], after.shape["B"], ratio - 1))
     return steps
 
 
 def _walk(sweep: list[Point], machine: Machine) -> Observation:
     first = sweep[0]
     steps = _growth(sweep)
-    flat_until = max((after for _, after, share in steps if share < FLAT), default=first.shape["B"])
+    doubling = [(low, high, (1 + share) ** (1 / math.log2(high / low)) - 1) for low, high, share in steps]
+    flat_until = max((after for _, after, share in doubling if share < FLAT), default=first.shape["B"])
     # The last step that was not steep ends where the steep ones begin.
-    gentle = max((index for index, (_, _, share) in enumerate(steps) if share <= STEEP), default=-1)
+    gentle = max((index for index, (_, _, share) in enumerate(doubling) if share <= STEEP), default=-1)
     steep_from = steps[gentle + 1][0] if gentle + 1 < len(steps) else None
     works = [(point.shape["B"], point.work) for point in sweep if point.work is not None]
     expected = crossing(works, first.dtype, machine)

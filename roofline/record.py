@@ -8,7 +8,7 @@ from __future__ import annotations
 from html import escape as html
 from typing import Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from rich.markup import escape as markup
 
 from ._model import Frozen
@@ -43,6 +43,12 @@ class Timing(Frozen):
     rounds: int = Field(ge=1)
     rounds_s: tuple[float, ...] = ()
     stop: str = ""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Timing:
+        if not self.low <= self.median <= self.high:
+            raise ValueError("low, median and high of a time must be in this order")
+        return self
 
 
 class Correctness(Frozen):

@@ -40,6 +40,8 @@ def load(path: Path) -> Run:
         raise RunFileError(f"{file} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise RunFileError(f"{file} is not a text file; a run.json is JSON in UTF-8.") from error
+    except RecursionError as error:
+        raise RunFileError(f"{file} is nested deeper than any run of seqroof.") from error
     except json.JSONDecodeError as error:
         raise RunFileError(
             f"{file} is damaged or cut off at line {error.lineno}; restore it, or re-make it from its journal with "
@@ -53,7 +55,7 @@ def from_data(data: Any, source: str) -> Run:
     if not isinstance(data, dict) or "schema_version" not in data:
         raise RunFileError(f"{source} is JSON, but no run of seqroof: it has no schema_version.")
     version = data["schema_version"]
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise RunFileError(f"{source} has the schema_version {version!r}; a whole number from 1 on was expected.")
     if version > SCHEMA_VERSION:
         raise RunFileError(

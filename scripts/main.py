@@ -5,6 +5,8 @@ Nothing that is slow to import is imported at the top: `--help` and the verbs th
 
 from __future__ import annotations
 
+import io
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -207,6 +209,11 @@ def doctor(json: Json = False) -> None:
 
 def main() -> None:
     """Run the command; every expected failure ends in one sentence and its exit code."""
+    # Whoever ends this process politely gets the same as with Ctrl-C: workers are ended, results are kept.
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows ASCII only gets question marks, no traceback
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         app()
     except Stop as stop:

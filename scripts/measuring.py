@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -13,10 +12,10 @@ from typing import Any
 
 from seqroof.profiler import journal
 from seqroof.profiler.host import commit_of
-from seqroof.profiler.session import CEILINGS_SILENCE_S, Request, Session
+from seqroof.profiler.session import Request, Session, measure_roofs
 from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
 from seqroof.roofline.catalogue import measured_machine
-from seqroof.roofline.machine import Ceiling, Machine
+from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.store import save, write_atomically
 
@@ -110,8 +109,6 @@ def profile(
     request: Request, out: Path | None, resume: bool, force: bool, roofs: Path | None = None
 ) -> tuple[Run, Path, Exit]:
     """Run a profile; returns the record, its folder and the exit code so far. Keeps everything when interrupted."""
-    # A supervisor that ends this process politely gets the same treatment as Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     created = datetime.now(UTC).isoformat(timespec="seconds")
     with Reporter() as reporter:
         reporter.stage("starting the worker")
@@ -125,8 +122,11 @@ def profile(
                 state = "complete"
             except KeyboardInterrupt:
                 state = "interrupted"
-            except WorkerDied as death:
-                raise Stop(f"The worker died while the roofs were measured: {death}.", Exit.NO_DEVICE) from death
+            except (WorkerDied, Refused) as death:
+                if not session.points:
+                    raise Stop(f"The worker died and could not be replaced: {death}.", Exit.NO_DEVICE) from death
+                say(f"seqroof: the worker died and could not be replaced ({death}); what was measured is kept")
+                state = "interrupted"
             run = session.record(
                 state, command_line(), commit_of(Path(__file__).parent), created, f"seqroof {VERSION}", advice(request)
             )
@@ -158,12 +158,7 @@ def dry_run(request: Request) -> list[dict[str, Any]]:
 def measure_ceilings(device: str, effort: str) -> Path:
     """Measure the roofs of a device and store them; returns the file."""
     with Reporter() as reporter, open_worker(device) as supervisor:
-        found: list[Ceiling] = []
-        for event in supervisor.ask("ceilings", CEILINGS_SILENCE_S, effort=effort):
-            if event["event"] == "progress":
-                reporter.stage(event["text"])
-            elif event["event"] == "ceilings":
-                found = [Ceiling.model_validate(entry) for entry in event["ceilings"]]
+        found = measure_roofs(supervisor, effort, reporter)
         opened = supervisor.opened
     machine = measured_machine(opened["id"], opened["name"], opened["kind"], found)
     CEILINGS.mkdir(parents=True, exist_ok=True)

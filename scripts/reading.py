@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console
 
 from seqroof.roofline.machine import Machine
@@ -41,7 +40,8 @@ def show(run: Run, all_points: bool = False) -> None:
 
     console = Console(highlight=False)
     table.render(run, console, all_points)
-    print(terminal_chart.render(run, width=min(console.width, 120), ascii=ascii_only()))
+    if any(point.time_s for point in run.points):
+        print(terminal_chart.render(run, width=min(console.width, 120), ascii=ascii_only()))
 
 
 def write_pages(run: Run, folder: Path) -> None:
@@ -66,6 +66,8 @@ def report(paths: list[Path], files: dict[str, Path | None], format: str, all_po
     for path in wanted.values():
         _check_writable(path, force)
     runs = [load_run(path) for path in paths]
+    if format in ("json", "csv") and len(runs) > 1:
+        raise Stop(f"--format {format} writes one document, so it takes one run; {len(runs)} were given.", Exit.USAGE)
     for kind, path in wanted.items():
         _write(kind, path, runs)
     if not wanted or format != "table":
@@ -74,6 +76,8 @@ def report(paths: list[Path], files: dict[str, Path | None], format: str, all_po
 
 
 def _check_writable(path: Path, force: bool) -> None:
+    if path.is_dir():
+        raise Stop(f"{path} is a folder; name a file.", Exit.USAGE)
     if path.exists() and not force:
         raise Stop(f"{path} exists; add --force to replace it.", Exit.USAGE)
     if not os.access(path.parent if path.parent != Path() else Path("."), os.W_OK):
@@ -88,7 +92,10 @@ def _write(kind: str, path: Path, runs: list[Run]) -> None:
         content = makers[kind](runs)
     except ImportError as error:
         raise Stop(f"{error}", Exit.NO_DEVICE) from error
-    write_atomically(path, content.encode() if isinstance(content, str) else content)
+    try:
+        write_atomically(path, content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise Stop(f"{path} cannot be written ({error.strerror}); choose another folder.", Exit.USAGE) from error
     say(f"seqroof: written {path}")
 
 
@@ -170,9 +177,14 @@ def _newest_ceilings() -> Path:
 
 def read_machine(path: Path) -> Machine:
     """The machine of a run, or of a file that `seqroof ceilings` wrote; unreadable ones end the command."""
-    if path.is_dir() or path.name == "run.json":
+    if path.is_dir():
         return load_run(path).machine
+    if not path.exists():
+        raise Stop(f"There is no {path}; roofs come from a run, or from `seqroof ceilings`.", Exit.USAGE)
     try:
-        return Machine.model_validate_json(path.read_text())
-    except (OSError, ValidationError) as error:
-        raise Stop(f"{path} is damaged; measure again with `seqroof ceilings`.", Exit.USAGE) from error
+        data = json.loads(path.read_bytes())
+        return load_run(path).machine if "schema_version" in data else Machine.model_validate(data)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise Stop(
+            f"{path} holds neither a run nor roofs; measure again with `seqroof ceilings`.", Exit.USAGE
+        ) from error

@@ -36,14 +36,16 @@ def parse_shape(texts: list[str]) -> dict[str, list[int]]:
 
 
 def _values(name: str, piece: str) -> list[int]:
-    if match := re.fullmatch(r"-?\d+", piece):
+    if match := re.fullmatch(r"-?[0-9]+", piece):
         return [_positive(name, int(piece))]
-    match = re.fullmatch(r"(\d+):(\d+):([x+])(\d+)", piece)
+    match = re.fullmatch(r"([0-9]+):([0-9]+):([x+])([0-9]+)", piece)
     if not match:
         raise _usage(f"--shape: {name}={piece} cannot be read; {_SYNTAX}.")
     first, last, step = _positive(name, int(match[1])), int(match[2]), int(match[4])
-    if last < first or (match[3] == "x" and step < 2) or step < 1:
-        raise _usage(f"--shape: the range {name}={piece} never ends; the second number must be larger, the step too.")
+    if last < first:
+        raise _usage(f"--shape: the range {name}={piece} is empty; its second number must not be below the first.")
+    if step < (2 if match[3] == "x" else 1):
+        raise _usage(f"--shape: the range {name}={piece} never ends; use a larger step.")
     values = []
     while first <= last and len(values) <= MOST_VALUES:
         values.append(first)

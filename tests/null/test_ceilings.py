@@ -349,7 +349,7 @@ def _interpret_gauges(tell):
     ceilings_cuda_chain.BARRIER_STEPS = ceilings_cuda_chain.CHAIN_STEPS = (2, 4)
     ceilings_cuda.SPECIAL_STEPS = 2
     ceilings_cuda_memory.CACHE_SAMPLE_BYTES = 2**17
-    facts = cuda_events.Facts("cpu", sms=1, cache=2**17, shared_per_sm=2**16, free=2**20, tensor_dtypes=("bf16",))
+    facts = cuda_events.Facts("cpu", sms=1, cache=2**14, shared_per_sm=2**16, free=2**20, tensor_dtypes=("bf16",))
     torch.set_num_threads(1)
     said = []
     gauges = [

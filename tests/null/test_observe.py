@@ -34,10 +34,13 @@ def test_a_sweep_that_never_turns_says_so():
     assert "never follows" in found.text and found.numbers["measured_steep_from_B"] is None
 
 
-def test_growth_is_relative_to_the_step_of_the_batch():
-    points = tuple(p for p in sweep([10.0, 10.0, 40.0, 80.0]) if p.shape["B"] != 2)
+def test_growth_is_what_was_measured_whatever_the_step_of_the_batch():
+    points = tuple(p for p in sweep([10.0, 10.0, 14.0, 28.0]) if p.shape["B"] != 2)
     (found,) = observations(points, ROUND)
-    assert found.numbers["first_growth"] == pytest.approx(1.0)  # three more batches for three times the time on top
+    assert (
+        found.numbers["first_growth"] == pytest.approx(0.4) and "from B=1 to 4 the time changes by +40 %" in found.text
+    )
+    assert found.numbers["measured_steep_from_B"] == 4  # 18 % per doubling before it, 100 % after
 
 
 def test_two_sizes_or_other_dtypes_make_no_sweep():

@@ -51,3 +51,12 @@ def test_drift_is_seen_and_noise_is_not():
     assert stats.drift([1, 1, 1.1, 1.1, 1.2, 1.2]) == pytest.approx(0.2)
     assert stats.drift([1, 1.2, 1, 1.2, 1, 1.2]) == 0
     assert stats.drift([1, 2, 3]) == 0
+
+
+def test_many_samples_are_ranked_at_once_and_as_if_exactly():
+    exact = stats.interval_ranks(1000)
+    stats.interval_ranks.cache_clear()
+    low, high = stats.interval_ranks(1001)
+    assert abs(low - exact[0]) <= 2 and abs(high - exact[1]) <= 2
+    low, high = stats.interval_ranks(1_000_000)
+    assert 500_000 - 1000 < low < high < 500_000 + 1000
