@@ -20,7 +20,8 @@ SUITES = ("quick", "standard", "full")
 
 _MEANING = {
     "Shape": "a frozen dataclass of integer sizes and options",
-    "inputs": "a function inputs(shape, dtype, device, seed) that returns a dict of tensors",
+    "inputs": "a function inputs(shape, dtype, device, seed) that returns a dict of tensors; dtype is one of the "
+    "strings fp32, tf32, fp16 and bf16",
     "work": "a function work(shape, dtype, direction) that returns a seqroof.roofline.Work",
     "IMPLEMENTATIONS": "a dict from name to seqroof.roofline.Implementation with at least one entry",
     "SHAPES": "a dict from 'quick', 'standard' and 'full' to lists of Shape",

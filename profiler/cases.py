@@ -205,9 +205,17 @@ def run_group(group: Group, names: list[str], flops: float, options: dict[str, A
     """
     group.device.allow_tf32(group.dtype == "tf32")
     emit("begin", implementation="reference", stage="check")
-    sets = [group.inputs(index) for index in range(INPUT_SETS if options["time"] else 1)]
-    with _grad_mode(group.direction):
-        found = problems(group, sets[0], flops)
+    step = "inputs()"
+    try:
+        sets = [group.inputs(index) for index in range(INPUT_SETS if options["time"] else 1)]
+        step = "the float64 reference"
+        with _grad_mode(group.direction):
+            found = problems(group, sets[0], flops)
+    except Exception as error:  # without inputs or truth nobody can be checked, and it is nobody's fault but theirs
+        group.device.finish()
+        for name in names:
+            _fail(emit, name, _status_of(error), f"{step} raised {_one_line(error)}")
+        return
     passed = [name for name in names if _check_one(group, name, sets[0], found, emit)]
     if options["time"] and passed:
         with _grad_mode(group.direction):
@@ -219,15 +227,10 @@ def _check_one(group: Group, name: str, inputs: dict[str, Any], found: list[Prob
     emit("begin", implementation=name, stage="check")
     try:
         result = checked(group, name, inputs, found)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        _fail(emit, name, "oom", _first_line(error))
-        return False
     except Exception as error:  # whatever an implementation raises is its own failure, not the run's
         # An illegal access leaves the device unusable: this raises again then, and the parent blames the right row.
         group.device.finish()
-        status = "oom" if "allocate memory" in str(error) else "crashed"
-        status = "skipped" if any(words in str(error) for words in REFUSALS) else status
-        _fail(emit, name, status, f"{type(error).__name__}: {_first_line(error)}")
+        _fail(emit, name, _status_of(error), _one_line(error))
         return False
     if result is not None and not result.passed:
         _fail(emit, name, "wrong", result.detail, result)
@@ -241,8 +244,16 @@ def _fail(emit: Emit, name: str, status: str, reason: str, correctness: Correctn
     emit("failed", implementation=name, status=status, reason=reason, correctness=measured)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0][:300]
+def _status_of(error: Exception) -> str:
+    """What an exception makes of its case: out of memory, refused, or crashed."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+        return "oom"
+    return "skipped" if any(words in str(error) for words in REFUSALS) else "crashed"
+
+
+def _one_line(error: Exception) -> str:
+    """The type and the first line of an exception."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0][:300]}"
 
 
 def _time_all(

@@ -10,6 +10,8 @@ import dataclasses
 import itertools
 from typing import Any
 
+from ..roofline.work import Work
+
 # Inputs in three sets, their float64 copies, and intermediate results of the reference.
 MEMORY_FACTOR = 12
 
@@ -42,6 +44,14 @@ def shapes_of(kernel: Any, suite: str, axes: dict[str, list[int]]) -> list[Any]:
     return shapes
 
 
+def check_names(kernels: list[Any], wanted: list[str]) -> None:
+    """Refuse implementation names that none of the kernels has."""
+    known = {name for kernel in kernels for name in kernel.implementations}
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise PlanError(f"There is no implementation {', '.join(unknown)}; there are {', '.join(sorted(known))}.")
+
+
 def groups_of(kernel: Any, shapes: list[Any], dtypes: list[str], directions: list[str], request: dict) -> list[dict]:
     """The groups of one kernel as plain data, each implementation either planned or refused with a reason."""
     groups = []
@@ -53,7 +63,7 @@ def groups_of(kernel: Any, shapes: list[Any], dtypes: list[str], directions: lis
                 refused[name] = reason
             else:
                 planned.append(name)
-        work = kernel.module.work(shape, dtype, direction)
+        work = _work_of(kernel, shape, dtype, direction)
         groups.append(
             {
                 "source": kernel.source,
@@ -73,6 +83,18 @@ def groups_of(kernel: Any, shapes: list[Any], dtypes: list[str], directions: lis
             }
         )
     return groups
+
+
+def _work_of(kernel: Any, shape: Any, dtype: str, direction: str) -> Work:
+    try:
+        work = kernel.module.work(shape, dtype, direction)
+    except Exception as error:  # a user's function may raise anything
+        raise PlanError(f"{kernel.source}: work() raised {type(error).__name__}: {error}") from error
+    if not isinstance(work, Work):
+        raise PlanError(
+            f"{kernel.source}: work() returned {type(work).__name__}; a seqroof.roofline.Work was expected."
+        )
+    return work
 
 
 def _class_of(implementation: Any, shape: Any, dtype: str, request: dict) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from ..roofline.diagnoses import warn
 from ..roofline.record import CacheState, Clock, Point
 
+UNCHECKED = "not checked: the file has no reference"
 # A step is judged cold, as a model meets it between other layers; a sequence warm, because all of its steps but the
 # first are warm whatever was flushed before.
 HEADLINE_CLOCK: dict[str, Clock] = {"cpu": "host", "cuda": "events"}
@@ -42,7 +43,7 @@ def measured_point(group: dict[str, Any], event: dict[str, Any], correctness: di
             "cache": event["cache"],
             "clock": event["clock"],
             "status": "invalid" if changed else "ok",
-            "reason": changed,
+            "reason": changed or ("" if correctness else UNCHECKED),
             "headline": (event["cache"], event["clock"]) == headline(group),
             "correctness": correctness,
             "time_s": event["time_s"],

@@ -64,8 +64,8 @@ class Request:
 class Watcher(Protocol):
     """Is told what a session does, for progress."""
 
-    def stage(self, text: str) -> None:
-        """A stage has begun."""
+    def stage(self, text: str, detail: str = "") -> None:
+        """A stage has begun, or goes on with another detail."""
         ...
 
     def planned(self, groups: list[dict[str, Any]]) -> None:
@@ -305,7 +305,7 @@ def measure_roofs(supervisor: Supervisor, effort: str, watcher: Watcher) -> list
     try:
         for event in supervisor.ask("ceilings", CEILINGS_SILENCE_S, effort=effort):
             if event["event"] == "progress":
-                watcher.stage(f"measuring the roofs of this machine: {event['text']}")
+                watcher.stage("measuring the roofs of this machine", event["text"])
             if event["event"] == "ceilings":
                 found += [Ceiling.model_validate(entry) for entry in event["ceilings"]]
     except WorkerDied as death:

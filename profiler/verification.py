@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..roofline.record import Correctness, Point
-from .points import failed_point, refused_points
+from .points import UNCHECKED, failed_point, refused_points
 from .session import Session
 from .supervisor import WorkerDied
 
@@ -51,6 +51,6 @@ def _verify_group(session: Session, index: int, group: dict[str, Any], mark: str
 
 
 def _passed(group: dict[str, Any], name: str, correctness: dict[str, Any] | None, mark: str) -> Point:
-    reason = mark if correctness else "runs; unchecked, because the file has no reference"
+    reason = mark if correctness else UNCHECKED
     point = failed_point(group, name, "ok", reason)
     return point.model_copy(update={"correctness": Correctness.model_validate(correctness) if correctness else None})

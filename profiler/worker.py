@@ -21,7 +21,7 @@ from ..roofline.machine import Ceiling
 from . import ceilings
 from .cases import Group, run_group
 from .devices import DeviceError, machine_id, open_device
-from .plan import PlanError, groups_of, shapes_of
+from .plan import PlanError, check_names, groups_of, shapes_of
 
 
 class Worker:
@@ -75,8 +75,9 @@ class Worker:
         """Plan all groups of a run; no kernels means every kernel of the catalogue."""
         request = {"kind": self.device.kind, **more}
         groups: list[dict] = []
-        for source in kernels or self.catalog.kernel_names():
-            kernel = self.kernel(source)
+        loaded = [self.kernel(source) for source in kernels or self.catalog.kernel_names()]
+        check_names(loaded, more["implementations"])
+        for kernel in loaded:
             shapes = shapes_of(kernel, suite, axes)
             groups += groups_of(kernel, shapes, dtypes or list(self.device.dtypes), directions, request)
         self.answer("planned", groups=groups)

@@ -206,6 +206,11 @@ def rate_text(point: Point) -> str:
     return si(point.achieved.flops_per_s, "FLOP/s")
 
 
+def status_text(point: Point) -> str:
+    """The status with what qualifies it: a result that nothing was held against is "ok, unchecked"."""
+    return "ok, unchecked" if point.status == "ok" and point.correctness is None else point.status
+
+
 def case_text(point: Point) -> str:
     """Name a case without clock and cache: "B=1,I=64,H=64 bf16 forward"."""
     return clean(f"{point.shape_text} {point.dtype}" + ("" if point.direction == "forward" else f" {point.direction}"))

@@ -27,20 +27,15 @@ CLOSED_LIST: dict[str, Diagnosis] = {
         "{time} is faster than the best possible {floor} ({wall}), by more than the roof's own uncertainty",
         "check that the implementation does all the work and that the roof belongs to this machine: `seqroof ceilings`",
     ),
+    "roof-uncertain": Diagnosis(
+        "warning",
+        "{time} is below the best possible {floor}, though within {spread}, by which the roof itself is uncertain",
+        "measure the roofs longer: `seqroof ceilings --full`, then --roofs with its file",
+    ),
     "output-changed-after-timing": Diagnosis(
         "invalid",
         "the result of a timed call differs from the checked one: {detail}",
         "the implementation keeps state between calls or returns before it has finished; make it compute every call",
-    ),
-    "other-device": Diagnosis(
-        "invalid",
-        "measured on {measured}, recorded for {recorded}",
-        "run the measurement again on the recorded device",
-    ),
-    "profiler-lost-events": Diagnosis(
-        "invalid",
-        "{seen} of {expected} kernel records arrived and no other clock was running",
-        "repeat the measurement; use CUDA events as the clock",
     ),
     "fits-in-cache": Diagnosis(
         "warning",
@@ -62,60 +57,15 @@ CLOSED_LIST: dict[str, Diagnosis] = {
         "the last third of the rounds is {drift} away from the first third",
         "wait until the machine is in a steady state, or measure longer: {flag}",
     ),
-    "throttled": Diagnosis(
-        "warning",
-        "the GPU slowed itself down: {reason}",
-        "{fix}",
-    ),
-    "clocks-changed": Diagnosis(
-        "warning",
-        "the SM clock moved from {first} to {last} during the run",
-        "compare ratios of one round only, or let the GPU warm up first",
-    ),
-    "other-tenant": Diagnosis(
-        "warning",
-        "another process uses this GPU ({detail})",
-        "wait until it has ended, or choose another GPU with --device",
-    ),
-    "power-limit-below-default": Diagnosis(
-        "warning",
-        "the power limit is {limit}, the default is {default}",
-        "read percentages against the measured roof, never the datasheet",
-    ),
-    "mig": Diagnosis(
-        "warning",
-        "this is a slice of a GPU (MIG), and slices share bandwidth",
-        "read every percentage against the roofs measured on this slice",
-    ),
     "too-short-for-the-clock": Diagnosis(
         "warning",
         "{time} is below {least}, the least that this clock resolves well",
         "use a larger shape, or read the warm row, which times many calls at once",
     ),
-    "two-clocks-disagree": Diagnosis(
-        "warning",
-        "{first} says {first_time}, {second} says {second_time}",
-        "the larger difference is usually launch cost; prefer the graph row for device time",
-    ),
-    "counters-denied": Diagnosis(
-        "warning",
-        "hardware counters are not readable here: {detail}",
-        "bytes are modelled; ask for counter permission to have them counted",
-    ),
     "compared-across-machines": Diagnosis(
         "warning",
         "{base} and {new} are different machines",
         "read ratios as a comparison of machines, not of kernels",
-    ),
-    "configuration-differs": Diagnosis(
-        "warning",
-        "the configuration {now} differs from the recorded {recorded}",
-        "replay the recorded configuration, or record anew",
-    ),
-    "declared-bytes-differ": Diagnosis(
-        "warning",
-        "{counted} were counted where the model says {modelled}",
-        "check the kernel's work() against what it really reads and writes",
     ),
 }
 

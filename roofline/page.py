@@ -235,7 +235,7 @@ def _row(row: Row, sizes: str, facets: _Facets, advices: _view.Advices) -> Json:
         "design": _view.design_text(point),
         "rate": _view.rate_text(point),
         "floors": [{"text": seconds(f), "highest": f is not None and f == highest} for f in floors],
-        "status": point.status,
+        "status": _view.status_text(point),
         "marks": advices.marks(point),
         "gap": clean(". ".join(text for text in (point.reason, point.gap) if text)),
     }

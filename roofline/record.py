@@ -9,7 +9,6 @@ from html import escape as html
 from typing import Literal, get_args
 
 from pydantic import Field, model_validator
-from rich.markup import escape as markup
 
 from ._model import Frozen
 from .machine import Machine
@@ -198,6 +197,8 @@ class Point(Frozen):
 
     def __rich__(self) -> str:
         """Show the point in a terminal that rich writes to."""
+        from rich.markup import escape as markup
+
         return "\n".join(f"[bold]{name}[/bold]: {markup(text)}" for name, text in self.facts())
 
     def _repr_html_(self) -> str:

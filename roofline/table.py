@@ -170,7 +170,7 @@ def _cells(row: Row, sizes: str, advices: _view.Advices) -> list[str]:
         _view.machine_text(point),
         _view.design_text(point),
         _view.rate_text(point),
-        point.status + advices.marks(point),
+        _view.status_text(point) + advices.marks(point),
     ]
 
 

@@ -68,7 +68,7 @@ def _score(point: Point, own: FloorSet, best: FloorSet, machine: Machine, more_t
     return point.model_copy(
         update={
             "status": "invalid" if invalid else "ok",
-            "reason": invalid[0].cause if invalid else "",
+            "reason": invalid[0].cause if invalid else "" if point.status == "invalid" else point.reason,
             "achieved": Achieved(
                 flops_per_s=work.flops / time.median,
                 bytes_per_s=work.compulsory_bytes / time.median,
@@ -116,6 +116,9 @@ def detect(point: Point, best: FloorSet, machine: Machine, more_time: str) -> li
     if time.high < limit / (1 + ROOF_SLACK + best.spread) and best.bound:
         values = {"time": seconds(time.median), "floor": seconds(limit), "wall": WALL_WORDS[best.bound]}
         found.append(warn("above-a-physical-roof", **values))
+    elif time.high < limit and best.bound:
+        values = {"time": seconds(time.median), "floor": seconds(limit), "spread": percent(best.spread + ROOF_SLACK)}
+        found.append(warn("roof-uncertain", **values))
     roof = machine.bandwidth("dram", work.read_bytes, work.write_bytes)
     if roof is not None:
         rate = work.compulsory_bytes / time.median
@@ -136,6 +139,7 @@ def detect(point: Point, best: FloorSet, machine: Machine, more_time: str) -> li
 
 
 _DERIVED_HERE = (
+    "roof-uncertain",
     "above-a-physical-roof",
     "fits-in-cache",
     "noisy",

@@ -55,8 +55,6 @@ def planned(session: Session) -> list[dict[str, Any]]:
 
 def output_folder(out: Path | None, device: str, resume: bool, force: bool) -> Path:
     """Make the folder of a run before anything is measured; raises `Stop` when it cannot be written."""
-    if resume and out is None:
-        raise Stop("--resume needs the folder of the run to finish: --out FOLDER --resume.", Exit.USAGE)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = out or RUNS / f"{stamp}-{device.replace(':', '')}"
     if folder.exists() and not folder.is_dir():
@@ -105,16 +103,35 @@ def known_roofs(path: Path | None, machine_id: str) -> Machine | None:
     return machine
 
 
+def refuse_other_machine(base: Run | None, opened: dict[str, Any]) -> None:
+    """Refuse a baseline from another machine or set-up before anything is measured against it."""
+    if base is None:
+        return
+    here = {"machine": opened["id"], **{name: opened["environment"][name] for name in ("device_hash", "threads", "os")}}
+    there = {"machine": base.machine.id, **{name: getattr(base.environment, name) for name in list(here)[1:]}}
+    differing = [f"{name} {there[name]!r} there, {here[name]!r} here" for name in here if there[name] != here[name]]
+    if differing:
+        text = f"--against: the baseline comes from another machine or set-up ({'; '.join(differing)})"
+        raise Stop(f"{text}; measure a baseline here.", Exit.NO_DEVICE)
+
+
 def profile(
-    request: Request, out: Path | None, resume: bool, force: bool, roofs: Path | None = None
+    request: Request, out: Path | None, resume: bool, force: bool, roofs: Path | None = None, base: Run | None = None
 ) -> tuple[Run, Path, Exit]:
     """Run a profile; returns the record, its folder and the exit code so far. Keeps everything when interrupted."""
     created = datetime.now(UTC).isoformat(timespec="seconds")
+    if resume and out is None:
+        raise Stop("--resume needs the folder of the run to finish: --out FOLDER --resume.", Exit.USAGE)
+    if out is not None:  # found out before a worker is started
+        output_folder(out, "", resume, force)
+    if roofs is not None:
+        reading.read_machine(roofs)
     with Reporter() as reporter:
         reporter.stage("starting the worker")
         with open_worker(request.device) as supervisor:
             session = Session(request, supervisor, reporter, known_roofs(roofs, supervisor.opened["id"]))
             planned(session)
+            refuse_other_machine(base, supervisor.opened)
             folder = output_folder(out, supervisor.opened["torch_device"], resume, force)
             session.open_journal(folder, earlier_events(folder, session) if resume else [])
             try:
@@ -147,6 +164,17 @@ def advice(request: Request) -> str:
 def command_line() -> str:
     """The command as typed, without the paths of this machine."""
     return shlex.join(["seqroof", *(Path(word).name if word.startswith("/") else word for word in sys.argv[1:])])
+
+
+def resume_command(folder: Path) -> str:
+    """The command that finishes the run in a folder: as typed, with the folder named once."""
+    words, kept = iter(sys.argv[1:]), []
+    for word in words:
+        if word == "--out":
+            next(words, None)
+        elif word not in ("--resume", "--force") and not word.startswith("--out="):
+            kept.append(word)
+    return shlex.join(["seqroof", *kept, "--out", str(folder), "--resume"])
 
 
 def dry_run(request: Request) -> list[dict[str, Any]]:

@@ -79,7 +79,7 @@ def run(
         _print_plan(measuring.dry_run(request), as_json)
         return
     base = reading.load_run(against) if against else None
-    made, folder, code = measuring.profile(request, out, resume, force, roofs)
+    made, folder, code = measuring.profile(request, out, resume, force, roofs, base)
     reading.write_pages(made, folder)
     if as_json:
         print(json.dumps(made.model_dump(mode="json"), allow_nan=False))
@@ -96,7 +96,7 @@ def _say_next(run: Run, folder: Path) -> None:
     """End by naming the files and the next command."""
     say(f"\nWritten: {folder}/run.json" + (", report.html, roofline.svg" if (folder / "report.html").exists() else ""))
     if run.state == "interrupted":
-        say(f"Interrupted; finish it with: {measuring.command_line()} --out {folder} --resume")
+        say(f"Interrupted; finish it with: {measuring.resume_command(folder)}")
     else:
         say(f"Next: {next_command(run)}")
 

@@ -37,6 +37,7 @@ class Reporter:
         self.done = 0
         self.started = time.monotonic()
         self.last_line = 0.0
+        self.last_stage = ""
 
     def __enter__(self) -> Reporter:
         """Start the live line."""
@@ -47,11 +48,12 @@ class Reporter:
         """Remove the live line."""
         self.progress.stop()
 
-    def stage(self, text: str) -> None:
-        """Show what is going on outside the groups."""
-        self.progress.update(self.task, description=escape(text))
-        if not self.live and ":" not in text:
+    def stage(self, text: str, detail: str = "") -> None:
+        """Show what is going on outside the groups; in a pipe, once for all details of a stage."""
+        self.progress.update(self.task, description=escape(f"{text}: {detail}" if detail else text))
+        if not self.live and text != self.last_stage:
             self._line(text)
+        self.last_stage = text
 
     def planned(self, groups: list[dict[str, Any]]) -> None:
         """Set the length of the bar."""

@@ -117,9 +117,9 @@ def compare(base: Path, new: Path, across_machines: bool, as_json: bool) -> int:
 def print_comparison(base: Run, new: Run, across_machines: bool, as_json: bool, to_stderr: bool = False) -> Exit:
     """Print a comparison; the exit code is 1 when a point became slower."""
     from rich.markup import escape
-    from rich.table import Table
 
     from seqroof.roofline.compare import compare_runs, geometric_mean, same_machine
+    from seqroof.roofline.diagnoses import warn
 
     same = same_machine(base, new)
     if not same and not across_machines:
@@ -137,14 +137,11 @@ def print_comparison(base: Run, new: Run, across_machines: bool, as_json: bool, 
         print(json.dumps({"points": rows, "only_in_one": single, "overall_ratio": overall, "same_machine": same}))
     else:
         console = Console(stderr=to_stderr, highlight=False)
-        table = Table(box=None, pad_edge=False)
-        for heading in ("point", "new / base time (measured)", "verdict"):
-            table.add_column(heading, overflow="fold")
+        console.print("new / base time (measured), its interval, verdict, point")
         for c in found:
-            table.add_row(
-                escape(c.point.key), f"{c.ratio:.3f}  [{c.low:.3f}, {c.high:.3f}]".replace("[", r"\["), c.verdict
+            console.print(
+                f"{c.ratio:7.3f}  {c.low:6.3f} to {c.high:6.3f}  {c.verdict:<9}  {escape(c.point.key)}", soft_wrap=True
             )
-        console.print(table)
         if overall is not None:
             console.print(f"{len(found)} points, geometric mean of the ratios {overall:.3f}")
         if any(c.verdict == "AMBIGUOUS" for c in found):
@@ -152,7 +149,8 @@ def print_comparison(base: Run, new: Run, across_machines: bool, as_json: bool, 
         if single:
             console.print(f"{len(single)} points are in one of the runs only.")
         if not same:
-            console.print("Compared across machines: read the ratios as a comparison of machines, not of kernels.")
+            doubt = warn("compared-across-machines", base=base.machine.name, new=new.machine.name)
+            console.print(f"compared-across-machines: {doubt.cause}; {doubt.advice}.")
     return Exit.GATE_FAILED if any(c.verdict == "SLOWER" for c in found) else Exit.OK
 
 

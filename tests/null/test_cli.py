@@ -218,4 +218,4 @@ def test_a_comparison_with_itself_is_the_same_and_gates(tmp_path, profiled):
     run["machine"]["id"] = "another"
     (tmp_path / "slow" / "run.json").write_text(json.dumps(run))
     assert seqroof("compare", "o", "slow", cwd=tmp_path).returncode == 4
-    assert "across machines" in seqroof("compare", "o", "slow", "--across-machines", cwd=tmp_path).stdout
+    assert "compared-across-machines" in seqroof("compare", "o", "slow", "--across-machines", cwd=tmp_path).stdout

@@ -37,6 +37,8 @@ def test_faster_than_the_best_possible_is_invalid_and_never_a_percentage():
 def test_within_the_slack_of_the_roof_is_a_point_at_its_wall():
     found = judge(point(timing(98.0, 0.01)), ROUND)
     assert found.status == "ok" and found.best_fraction.value == 1.0
+    assert ids(found) == {"roof-uncertain"}
+    assert "roof-uncertain" not in ids(judge(point(timing(98.0, 0.06)), ROUND)), "its own interval reaches the floor"
 
 
 def test_an_invalid_point_stays_invalid_when_judged_again():
