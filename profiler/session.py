@@ -211,12 +211,11 @@ class Session:
             points += found
             settled = {point.implementation for point in found}
             names = [name for name in names if name not in settled]
-            if culprit == "?" and len(batch) > 1:
+            if culprit == "?":
                 alone = True  # it died while several were timed in turn: one by one, the guilty one shows
-            elif culprit == "?":
-                names = [name for name in names if name != batch[0]]
-            elif culprit is None and not found:
-                break
+            elif not found:
+                silent = "the worker ended the group without a word about it"
+                return points + [failed_point(group, name, "crashed", silent) for name in names]
         return points
 
     def _try_group(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from seqroof.roofline import table
+from seqroof.roofline.store import load
 from seqroof.scripts.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,3 +64,20 @@ def test_every_verb_is_documented():
 
 def test_every_verb_says_what_it_does():
     assert [command.callback.__name__ for command in app.registered_commands if not command.callback.__doc__] == []
+
+
+def test_the_readme_shows_a_recorded_run():
+    """Every line of the README's output stands in the rendering of the recorded quick run."""
+    recorded = sorted((ROOT / "results").glob("*/quick/run.json"))[-1]
+    console = Console(width=80, file=io.StringIO(), highlight=False)
+    table.render(load(recorded), console)
+    rendered = {line.rstrip() for line in console.file.getvalue().splitlines()}  # type: ignore[attr-defined]
+    block = re.findall(r"^```\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)[1]
+    shown = [line for line in block.splitlines() if line != "..."]
+    assert len(shown) >= 10 and [line for line in shown if line not in rendered] == []
+
+
+@pytest.mark.parametrize("run", sorted((ROOT / "results").glob("*/*/run.json")), ids=lambda path: path.parent.name)
+def test_recorded_runs_can_be_read_and_name_the_commit_they_measured(run):
+    found = load(run)
+    assert re.fullmatch(r"[0-9a-f]{40}", found.commit) and found.state == "complete" and found.points
