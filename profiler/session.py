@@ -288,7 +288,7 @@ class Session:
             commit=commit,
             state="complete" if state == "complete" else "interrupted",
             seed=self.request.seed,
-            suite=self.request.suite,
+            suite="" if self.request.axes else self.request.suite,
             duration_s=time.monotonic() - self.started,
             machine=machine,
             environment=Environment.model_validate(opened["environment"]),
