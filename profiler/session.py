@@ -12,24 +12,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..roofline.catalogue import measured_machine
-from ..roofline.machine import Ceiling, Machine
+from ..roofline.machine import Machine
 from ..roofline.observe import observations
 from ..roofline.record import Environment, Point, Run
 from ..roofline.verdict import judge
-from . import ceilings as roofs
 from .journal import Journal
 from .points import failed_point, measured_point, refused_points
+from .roofs import Roofs
 from .supervisor import Supervisor, WorkerDied
 
 # Longest silence of a worker: a check, or a round of timing. torch.compile may think for minutes.
 SILENCE_S = 90.0
 COMPILE_SILENCE_S = 300.0
-CEILINGS_SILENCE_S = 120.0
 # Roofs are re-timed after so many groups: often enough to see a drift, rarely enough to cost little.
 REMEASURE_EVERY = 8
-# Other guests of a virtual machine take bandwidth in spells of seconds: so many more looks at a roof that a point beat.
-MOST_DOUBTS = 3
 
 
 @dataclass
@@ -94,8 +90,7 @@ class Session:
         self.journal: Journal | None = None
         self.groups: list[dict[str, Any]] = []
         self.points: list[Point] = []
-        self.ceilings = [_replayed(c) for c in known.ceilings if c.when or c.provenance == "measured"] if known else []
-        self.replayed = known is not None
+        self.roofs = Roofs(supervisor, watcher, known)
         self.done: set[str] = set()
         self.started = time.monotonic()
 
@@ -130,16 +125,17 @@ class Session:
         if not resume:
             self.journal.write("header", self.identity())
         for kind, data in resume:
-            if kind == "ceilings" and not self.replayed:
-                self.ceilings = [Ceiling.model_validate(entry) for entry in data]
+            if kind == "ceilings":
+                self.roofs.recall(data)
             elif kind == "group":
                 self.done.add(data["key"])
                 self.points += [Point.model_validate(entry) for entry in data["points"]]
 
     def run(self) -> None:
         """Measure ceilings and all groups that are not done yet."""
-        if not self.ceilings:
-            self._measure_ceilings()
+        if not self.roofs.ceilings:
+            self.roofs.measure(self.request.effort)
+            self._write("ceilings", self.roofs.plain())
         waiting = [(index, group) for index, group in enumerate(self.groups) if key_of(group) not in self.done]
         for position, (index, group) in enumerate(waiting):
             budget_s = self._group_budget_s(len(waiting) - position)
@@ -148,38 +144,9 @@ class Session:
             self._write("group", {"key": key_of(group), "points": [point.model_dump(mode="json") for point in points]})
             self.done.add(key_of(group))
             self.watcher.finished(index, points)
-            if not self.replayed and ((position + 1) % REMEASURE_EVERY == 0 or position + 1 == len(waiting)):
-                self._remeasure()
-            self._doubt_the_roofs(points)
-
-    def _measure_ceilings(self) -> None:
-        self.ceilings = measure_roofs(self.supervisor, self.request.effort, self.watcher)
-        self._write_ceilings()
-
-    def _doubt_the_roofs(self, points: list[Point]) -> None:
-        """Re-time the roofs while a point lies above them: the machine may have become faster since."""
-        for _ in range(0 if self.replayed else MOST_DOUBTS):
-            machine = self._machine()
-            if all(judge(point, machine).status != "invalid" for point in points if point.status == "ok"):
-                return
-            self._remeasure()
-
-    def _machine(self) -> Machine:
-        opened = self.supervisor.opened
-        return measured_machine(opened["id"], opened["name"], opened["kind"], self.ceilings)
-
-    def _remeasure(self) -> None:
-        known = [ceiling.model_dump() for ceiling in self.ceilings]
-        try:
-            answer = self.supervisor.one("remeasure", CEILINGS_SILENCE_S, "ceilings", known=known)
-        except WorkerDied:
-            self.supervisor.start()
-            return
-        self.ceilings = roofs.merge(self.ceilings, [Ceiling.model_validate(e) for e in answer["ceilings"]])
-        self._write_ceilings()
-
-    def _write_ceilings(self) -> None:
-        self._write("ceilings", [ceiling.model_dump(mode="json") for ceiling in self.ceilings])
+            due = (position + 1) % REMEASURE_EVERY == 0 or position + 1 == len(waiting)
+            if self.roofs.look_again(points, due):
+                self._write("ceilings", self.roofs.plain())
 
     def _write(self, kind: str, data: Any) -> None:
         if self.journal is not None:
@@ -279,7 +246,7 @@ class Session:
     def record(self, state: str, command: str, commit: str, created: str, tool: str, advice: str) -> Run:
         """The run so far, judged against the final roofs."""
         opened = self.supervisor.opened
-        machine = self._machine()
+        machine = self.roofs.machine()
         points = tuple(judge(point, machine, advice) for point in self.points)
         return Run(
             tool=tool,
@@ -295,28 +262,6 @@ class Session:
             points=points,
             observations=tuple(observations(points, machine)),
         )
-
-
-def measure_roofs(supervisor: Supervisor, effort: str, watcher: Watcher) -> list[Ceiling]:
-    """Measure all ceilings. A death at a late part costs that part; raises `WorkerDied` where nothing is known."""
-    watcher.stage("measuring the roofs of this machine")
-    found: list[Ceiling] = []
-    try:
-        for event in supervisor.ask("ceilings", CEILINGS_SILENCE_S, effort=effort):
-            if event["event"] == "progress":
-                watcher.stage("measuring the roofs of this machine", event["text"])
-            if event["event"] == "ceilings":
-                found += [Ceiling.model_validate(entry) for entry in event["ceilings"]]
-    except WorkerDied as death:
-        supervisor.start()
-        if not found:
-            raise
-        watcher.stage(f"some roofs are missing, because the worker died while measuring them, {death}")
-    return found
-
-
-def _replayed(ceiling: Ceiling) -> Ceiling:
-    return ceiling.model_copy(update={"provenance": "replayed"}) if ceiling.provenance == "measured" else ceiling
 
 
 def key_of(group: dict[str, Any]) -> str:

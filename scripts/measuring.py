@@ -12,9 +12,9 @@ from typing import Any
 
 from seqroof.profiler import journal
 from seqroof.profiler.host import commit_of
-from seqroof.profiler.session import Request, Session, measure_roofs
+from seqroof.profiler.roofs import Roofs
+from seqroof.profiler.session import Request, Session
 from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
-from seqroof.roofline.catalogue import measured_machine
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.store import save, write_atomically
@@ -186,9 +186,9 @@ def dry_run(request: Request) -> list[dict[str, Any]]:
 def measure_ceilings(device: str, effort: str) -> Path:
     """Measure the roofs of a device and store them; returns the file."""
     with Reporter() as reporter, open_worker(device) as supervisor:
-        found = measure_roofs(supervisor, effort, reporter)
-        opened = supervisor.opened
-    machine = measured_machine(opened["id"], opened["name"], opened["kind"], found)
+        roofs = Roofs(supervisor, reporter)
+        roofs.measure(effort)
+        machine = roofs.machine()
     CEILINGS.mkdir(parents=True, exist_ok=True)
     return write_atomically(CEILINGS / f"{machine.id}.json", machine.model_dump_json(indent=1).encode())
 
