@@ -15,6 +15,10 @@ ROOF_SLACK = 0.05
 QUIET_WIDTH = 0.10
 # Change between the first and last third of the rounds that is called drift.
 DRIFT_SHARE = 0.05
+# The host takes a fifth longer than the device: beyond the spread of two quiet clocks, so launching sets the pace.
+LAUNCH_BOUND_RATIO = 1.2
+# A design's floor this little above the best one is the same floor in words, and a time this near its floor is at it.
+SAME_FLOOR, AT_ITS_WALL = 1.02, 1.10
 # A host clock call costs some 50 ns and a CUDA event resolves 0.5 us: a hundred, or four, of them keep it near 1 %.
 LEAST_TIME_S = {"host": 5e-6, "events": 2e-6, "graph": 0.0}
 
@@ -133,7 +137,7 @@ def detect(point: Point, best: FloorSet, machine: Machine, more_time: str) -> li
     least = LEAST_TIME_S[point.clock] if point.cache == "cold" or point.clock != "host" else 0.0
     if time.median < least:
         found.append(warn("too-short-for-the-clock", time=seconds(time.median), least=seconds(least)))
-    if point.host_s is not None and point.clock == "events" and point.host_s.median > 1.2 * time.median:
+    if point.host_s is not None and point.clock == "events" and point.host_s.median > LAUNCH_BOUND_RATIO * time.median:
         found.append(warn("launch-bound", host=seconds(point.host_s.median), device=seconds(time.median)))
     return found
 
@@ -155,11 +159,11 @@ def gap_in_words(point: Point, own: FloorSet, best: FloorSet) -> str:
     if time is None or not best.largest_s or not own.largest_s or best.bound is None or own.bound is None:
         return ""
     text = f"best possible {seconds(best.largest_s)} ({WALL_WORDS[best.bound]})"
-    if own.largest_s > 1.02 * best.largest_s:
+    if own.largest_s > SAME_FLOOR * best.largest_s:
         text += f"; this design cannot be below {seconds(own.largest_s)} ({WALL_WORDS[own.bound]})"
     text += f"; measured {seconds(time.median)}"
     over = time.median / own.largest_s
-    if over < 1.1:
+    if over < AT_ITS_WALL:
         return text + ": at its wall"
     return text + f": {over:.1f} x the floor of this design"
 
