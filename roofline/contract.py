@@ -1,8 +1,10 @@
-"""The two small records by which a kernel file describes its implementations.
+"""The small records by which a kernel file describes its implementations.
 
 A kernel file is a module with the names `Shape`, `SHAPES`, `inputs`, `reference`, `work`, `IMPLEMENTATIONS` and,
-where it has Triton kernels, `COMPILE`. This module holds the classes that the last two are made of; it imports no
-torch, so that the profiler can look at them as plain data.
+where it has Triton kernels, `COMPILE`; `ODD` (small shapes around tile edges), `ODD_LONG` (all of them, for
+`verify --long`) and `padding_waste(shape)` (the padded share of a ragged batch) are optional. This module holds the
+classes that `IMPLEMENTATIONS` and `COMPILE` are made of; it imports no torch, so that the profiler can look at them as
+plain data.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from .work import Work
+
 Weights = Literal["reread", "kept"]
 Chain = Literal["launch", "graph", "barrier", "inside"]
 
@@ -18,6 +22,35 @@ Chain = Literal["launch", "graph", "barrier", "inside"]
 def _always(shape: Any, dtype: str, device: str) -> str | None:
     """Support every case: the default of `Implementation.supports`."""
     return None
+
+
+def _work_depth(shape: Any, dtype: str, device: str, direction: str) -> int | None:
+    """Wait as often as the mathematics does: the default of `Implementation.depth`."""
+    return None
+
+
+def _unknown_algorithm(shape: Any, dtype: str, device: str, direction: str) -> str | None:
+    """Name no algorithm: the default of `Implementation.algorithm`."""
+    return None
+
+
+def _no_parts(shape: Any, inputs: dict[str, Any]) -> list[PartCall]:
+    """Have no phases: the default of `Implementation.parts`."""
+    return []
+
+
+@dataclass(frozen=True)
+class PartCall:
+    """A phase of a kernel that can be run alone.
+
+    name : what it is, such as "input product" or "recurrence".
+    run : does the phase on tensors prepared beforehand, as often as it is called; its result is not looked at.
+    work : the cost of the phase alone; a depth of 1 makes it a plain product.
+    """
+
+    name: str
+    run: Callable[[], object]
+    work: Work
 
 
 @dataclass(frozen=True)
@@ -32,8 +65,13 @@ class Implementation:
     supports : `supports(shape, dtype, device) -> None | str`; a string is the reason for a refusal and is shown.
         `device` is "cpu" or "cuda".
     grad : the outputs can be differentiated with `torch.autograd.grad`.
+    hoists : the input product is done once for all steps, so that no step re-reads the input weights.
+    depth : `depth(shape, dtype, device, direction) -> int | None`, dependent steps of this implementation where they
+        are more than the mathematics needs, such as those of a stack run layer by layer; None for `Work.depth`.
+    algorithm : `algorithm(shape, dtype, device, direction) -> str | None`, what a vendor library is known to choose.
+    parts : `parts(shape, inputs) -> list[PartCall]`, the phases of the forward pass, prepared from the inputs.
 
-    `weights`, `chain` and `launches` may be functions of `(shape, dtype, device)`.
+    `weights`, `chain`, `launches` and `hoists` may be functions of `(shape, dtype, device)`.
     """
 
     run: Callable[..., tuple]
@@ -42,6 +80,10 @@ class Implementation:
     launches: int | Callable[[Any, str, str], int] = 1
     supports: Callable[[Any, str, str], str | None] = _always
     grad: bool = False
+    hoists: bool | Callable[[Any, str, str], bool] = False
+    depth: Callable[[Any, str, str, str], int | None] = _work_depth
+    algorithm: Callable[[Any, str, str, str], str | None] = _unknown_algorithm
+    parts: Callable[[Any, dict[str, Any]], list[PartCall]] = _no_parts
 
     def __post_init__(self) -> None:
         """Refuse what would fail later and less clearly; raises `ValueError` with a sentence."""
@@ -62,6 +104,10 @@ class Implementation:
     def launches_for(self, shape: Any, dtype: str, device: str) -> int:
         """Kernels started per call in this case."""
         return self.launches(shape, dtype, device) if callable(self.launches) else self.launches
+
+    def hoists_for(self, shape: Any, dtype: str, device: str) -> bool:
+        """Whether the input product is done once for all steps in this case."""
+        return self.hoists(shape, dtype, device) if callable(self.hoists) else self.hoists
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ class Work(Frozen):
 
     depth : steps that must wait for one another.
     weight_bytes, state_bytes : what a dependent step re-reads if nothing is kept on chip.
+    recurrent_bytes : the weights among them that meet the state, so that no product over all steps can take them out of
+        the loop; all of them unless said otherwise.
     saved_bytes : what a forward pass must leave behind for its backward pass.
     tokens : sequence positions processed by one call.
 
@@ -63,6 +65,7 @@ class Work(Frozen):
     terms: tuple[Term, ...]
     depth: int = Field(default=1, ge=1)
     weight_bytes: int = Field(default=0, ge=0)
+    recurrent_bytes: int = Field(default=0, ge=0)
     state_bytes: int = Field(default=0, ge=0)
     saved_bytes: int = Field(default=0, ge=0)
     parameters: int = Field(default=0, ge=0)
@@ -141,6 +144,7 @@ class Work(Frozen):
         """Accept the sums of a stored record, and refuse them when they differ from the terms."""
         if not isinstance(value, dict):
             return handler(value)
+        value = {"recurrent_bytes": value.get("weight_bytes", 0)} | value
         stored = {name: value[name] for name in _SUMS if name in value}
         work = handler({name: entry for name, entry in value.items() if name not in stored})
         wrong = [name for name, entry in stored.items() if entry != getattr(work, name)]
