@@ -1,0 +1,274 @@
+"""What the recurrent kernels lstm, gru and rnn share in PyTorch: sizes, inputs, dilation, and the reference.
+
+B batch, T time steps, I input size, H hidden size, L layers, D directions, d dilation, G gates, R biases of a cell.
+
+x               (T, B, I)
+h_0, c_0        (L D, d B, H)        row j B + b is sequence b in phase j; a step t has the phase t mod d
+weight_ih       (D, G H, I)          first layer
+weight_ih_upper (L - 1, D, G H, D H) the other layers, only if L > 1
+weight_hh       (L, D, G H, H)
+bias            (L, D, R H)          the two biases of torch summed, except the state's bias of gru's new gate
+lengths         (B,) int64           only if ragged
+-> y (T, B, D H), h_n and c_n as h_0 and c_0.
+
+The semantics are those of torch.nn with time first. A row that is shorter than T has y = 0 after its end, its last
+state is that of its last step, and its reverse direction begins there. With dilation d, h_t depends on h_{t-d}: the
+steps of one phase form a sequence of their own, so a dilated layer is a plain layer over d B sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ._torch import generator, normal
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a recurrent layer or stack: L layers of H units in D directions over B sequences of T steps of I values.
+
+    dilation : h_t depends on h_{t - dilation}.
+    ragged : 1 when the rows have different lengths, those of `lengths_of`.
+    """
+
+    B: int
+    T: int
+    I: int
+    H: int
+    L: int = 1
+    D: int = 1
+    dilation: int = 1
+    ragged: int = 0
+
+    def __post_init__(self) -> None:
+        if self.T < 1:
+            raise ValueError(f"T must be at least 1, not {self.T}: a sequence without steps has no last state")
+        if self.B < 0:
+            raise ValueError(f"B must be at least 0, not {self.B}")
+        for name in ("I", "H", "L", "dilation"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.D not in (1, 2):
+            raise ValueError(f"D must be 1 (forward) or 2 (both directions), not {self.D}")
+        if self.ragged not in (0, 1):
+            raise ValueError(f"ragged must be 0 (all rows have T steps) or 1, not {self.ragged}")
+
+    @property
+    def folded_steps(self) -> int:
+        """Steps of the longest phase: those that wait for one another in one layer."""
+        return -(-self.T // self.dilation)
+
+    @property
+    def folded_rows(self) -> int:
+        """Sequences after folding: every phase of every row."""
+        return self.dilation * self.B
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What tells one recurrent cell from another.
+
+    name : that of torch._VF: lstm, gru, rnn_tanh or rnn_relu.
+    gates : G, affine transformations of the input, H rows each.
+    biases : R, biases of H values each.
+    states : 1 for h, 2 for h and c.
+    update : `update(gx, gh, h, c) -> (h, c)`. gx (..., G H) is the input product with its bias, gh (..., G H) the state
+        product, with gru's bias of the state added to its last gate; c is None in cells with one state.
+    module : the class in torch.nn.
+    """
+
+    name: str
+    gates: int
+    biases: int
+    states: int
+    update: Callable[[Tensor, Tensor, Tensor, Any], tuple[Tensor, Any]]
+    module: Any
+
+
+def lengths_of(shape: Shape) -> tuple[int, ...]:
+    """Steps of every row: T for all, or, when ragged, evenly from T down to T/B in a fixed order that is not sorted."""
+    if not shape.ragged:
+        return (shape.T,) * shape.B
+    # Knuth's multiplicative hash: it scatters neighbours and never changes.
+    order = sorted(range(shape.B), key=lambda row: (row + 1) * 2654435761 % 2**32)
+    return tuple(max(1, shape.T * (shape.B - row) // shape.B) for row in order)
+
+
+def padding_waste(shape: Shape) -> float:
+    """Share of the B T steps that lie after the end of their row, 0 without padding."""
+    steps = shape.B * shape.T
+    return 1 - sum(lengths_of(shape)) / steps if steps else 0.0
+
+
+def sizes_of(cell: Cell, shape: Shape) -> dict[str, tuple[int, ...]]:
+    """Size of every input tensor by name, in the order of the contract."""
+    rows = cell.gates * shape.H
+    state = (shape.L * shape.D, shape.folded_rows, shape.H)
+    sizes: dict[str, tuple[int, ...]] = {"x": (shape.T, shape.B, shape.I), "h_0": state}
+    if cell.states == 2:
+        sizes["c_0"] = state
+    sizes["weight_ih"] = (shape.D, rows, shape.I)
+    if shape.L > 1:
+        sizes["weight_ih_upper"] = (shape.L - 1, shape.D, rows, shape.D * shape.H)
+    sizes["weight_hh"] = (shape.L, shape.D, rows, shape.H)
+    sizes["bias"] = (shape.L, shape.D, cell.biases * shape.H)
+    if shape.ragged:
+        sizes["lengths"] = (shape.B,)
+    return sizes
+
+
+def inputs(cell: Cell, shape: Shape, dtype: str, device: str, seed: int) -> Tensors:
+    """Draw random tensors. Weights are scaled by 1/sqrt(fan-in), which keeps the gates away from saturation."""
+    source = generator(device, seed)
+    scales = {
+        "x": 1.0,
+        "weight_ih": (shape.I + shape.H) ** -0.5,
+        "weight_ih_upper": (shape.D * shape.H + shape.H) ** -0.5,
+        "weight_hh": (shape.I + shape.H) ** -0.5,
+    }
+    drawn = {
+        # States and biases are about as large as the products that they are added to.
+        name: normal(size, dtype, device, source, scales.get(name, 0.5))
+        for name, size in sizes_of(cell, shape).items()
+        if name != "lengths"
+    }
+    if shape.ragged:
+        drawn["lengths"] = torch.tensor(lengths_of(shape), dtype=torch.int64, device=device)
+    return drawn
+
+
+def fold(shape: Shape, x: Tensor) -> Tensor:
+    """Turn x (T, B, I) into (T/d, d B, I), with zeros after its end where d does not divide T."""
+    missing = shape.folded_steps * shape.dilation - shape.T
+    padded = F.pad(x, (0, 0, 0, 0, 0, missing)) if missing else x
+    return padded.reshape(shape.folded_steps, shape.folded_rows, x.shape[2])
+
+
+def unfold(shape: Shape, y: Tensor) -> Tensor:
+    """Undo `fold`: (T/d, d B, C) becomes (T, B, C)."""
+    return y.reshape(shape.folded_steps * shape.dilation, shape.B, y.shape[2])[: shape.T]
+
+
+def folded_lengths(shape: Shape, lengths: Tensor | None, device: Any) -> Tensor | None:
+    """Steps of every folded row (d B), or None where all have the same number.
+
+    A phase that begins after the end of its row has none.
+    """
+    if lengths is None:
+        if shape.T % shape.dilation == 0:
+            return None
+        lengths = torch.full((shape.B,), shape.T, device=device)
+    phase = torch.arange(shape.dilation, device=device)[:, None]
+    return ((lengths - phase + shape.dilation - 1) // shape.dilation).reshape(-1)
+
+
+def check(cell: Cell, shape: Shape, tensors: dict[str, Tensor | None]) -> None:
+    """Refuse tensors that do not fit the shape; raises ValueError. Initial states may be None, which means zeros.
+
+    Lengths are looked at on the CPU only; elsewhere that would stop the queue.
+    """
+    sizes = sizes_of(cell, shape)
+    for name, size in sizes.items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            if name not in ("h_0", "c_0"):
+                raise ValueError(f"{name} is missing; {shape} needs it with the size {size}")
+        elif tuple(tensor.shape) != size:
+            raise ValueError(f"{name} has the size {tuple(tensor.shape)}; {size} was expected for {shape}")
+    unexpected = [name for name, tensor in tensors.items() if tensor is not None and name not in sizes]
+    if unexpected:
+        raise ValueError(f"{', '.join(unexpected)} was given, but {shape} has no use for it; leave it out")
+    lengths = tensors.get("lengths")
+    if lengths is None:
+        return
+    if lengths.dtype != torch.int64:
+        raise ValueError(f"lengths has the dtype {lengths.dtype}; torch.int64 was expected")
+    if lengths.device.type == "cpu" and not bool(((lengths >= 1) & (lengths <= shape.T)).all()):
+        raise ValueError(f"lengths must lie between 1 and T={shape.T}; found {lengths.min()} to {lengths.max()}")
+
+
+def reference(cell: Cell, shape: Shape, **tensors: Any) -> tuple[Tensor, ...]:
+    """Compute the stack step by step in plain PyTorch, in the dtype of the tensors; returns y, h_n and perhaps c_n.
+
+    Every step multiplies its input and the state, so that both weights are read again at every step.
+    """
+    check(cell, shape, tensors)
+    x = fold(shape, tensors["x"])
+    lengths = folded_lengths(shape, tensors.get("lengths"), x.device)
+    valid = None if lengths is None else (torch.arange(len(x), device=x.device)[:, None] < lengths)[..., None]
+    # What lies after the end of a row must not reach its gradients, not even as 0 times infinity.
+    x = x if valid is None else torch.where(valid, x, 0)
+    finals: list[tuple[Tensor, ...]] = []
+    for layer in range(shape.L):
+        ahead = []
+        for direction in range(shape.D):
+            y, states = _layer(cell, shape, tensors, x, valid, layer, direction)
+            ahead.append(y)
+            finals.append(states)
+        x = torch.cat(ahead, dim=2)
+    return unfold(shape, x), *(torch.stack(state) for state in zip(*finals))
+
+
+def _layer(
+    cell: Cell, shape: Shape, tensors: dict[str, Any], x: Tensor, valid: Tensor | None, layer: int, direction: int
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run one layer in one direction over x (T/d, d B, inputs); returns y and the states after the last step."""
+    weight_ih, weight_hh, input_bias, state_bias = weights_of(cell, shape, tensors, layer, direction)
+    index = layer * shape.D + direction
+    states = [
+        x.new_zeros(shape.folded_rows, shape.H) if (start := tensors.get(name)) is None else start[index]
+        for name in ("h_0", "c_0")[: cell.states]
+    ]
+    h, c = states if cell.states == 2 else (states[0], None)
+    outputs: list[Tensor] = [h] * len(x)
+    for t in reversed(range(len(x))) if direction else range(len(x)):
+        gx = F.linear(x[t], weight_ih, input_bias)
+        new_h, new_c = cell.update(gx, F.linear(h, weight_hh, state_bias), h, c)
+        if valid is None:
+            h, c, outputs[t] = new_h, new_c, new_h
+        else:
+            outputs[t] = torch.where(valid[t], new_h, 0)
+            h = torch.where(valid[t], new_h, h)
+            c = None if c is None else torch.where(valid[t], new_c, c)
+    return torch.stack(outputs), (h,) if c is None else (h, c)
+
+
+def weights_of(
+    cell: Cell, shape: Shape, tensors: dict[str, Any], layer: int, direction: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Weights of one layer in one direction: weight_ih, weight_hh, the bias of the input and that of the state.
+
+    Only gru has a bias of the state, in its last gate; it is filled up with zeros to all gates.
+    """
+    weight_ih = tensors["weight_ih"][direction] if layer == 0 else tensors["weight_ih_upper"][layer - 1, direction]
+    bias = tensors["bias"][layer, direction]
+    rows = cell.gates * shape.H
+    state_bias = F.pad(bias[rows:], (2 * rows - len(bias), 0)) if len(bias) > rows else None
+    return weight_ih, tensors["weight_hh"][layer, direction], bias[:rows], state_bias
+
+
+def spot(shape: Shape, tensors: Tensors, seed: int) -> list[Any]:
+    """Pick random rows and the last one: rows are independent, so theirs is a smaller problem.
+
+    Returns shape and inputs of the part, what to take out of the outputs of the whole problem, and out of the part's.
+    """
+    rows = torch.randperm(shape.B, generator=generator("cpu", seed))[: min(shape.B, 16)]
+    rows[-1:] = shape.B - 1
+
+    def of_state(state: Tensor) -> Tensor:
+        return state.unflatten(1, (shape.dilation, shape.B))[:, :, rows].flatten(1, 2)
+
+    take = {"x": lambda x: x[:, rows], "h_0": of_state, "c_0": of_state, "lengths": lambda lengths: lengths[rows]}
+    part = {name: take[name](tensor) if name in take else tensor for name, tensor in tensors.items()}
+    smaller = replace(shape, B=len(rows))
+    return [
+        (smaller, part, lambda outputs: (outputs[0][:, rows], *map(of_state, outputs[1:])), lambda outputs: outputs)
+    ]
