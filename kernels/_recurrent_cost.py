@@ -91,23 +91,23 @@ def _counts(cell: CellCost, shape: Shape) -> _Counts:
 
 
 def _per_unit(quantity: Quantity, lines: tuple[Line, ...], units: int) -> tuple[Term, ...]:
-    return terms(quantity, *((label, amount * units, reason) for label, amount, reason in lines))
+    return terms(quantity, *((label, amount * units, reason) for label, amount, reason in lines if amount))
 
 
-def _operations_forward(cell: CellCost, counts: _Counts) -> tuple[Term, ...]:
+def _operations_forward(cell: CellCost, n: _Counts) -> tuple[Term, ...]:
     return (
         *terms(
             "matmul_flops",
-            ("input product", 2 * counts.tokens * counts.input_weights, "W_ih times every layer's input, every token"),
-            ("recurrent product", 2 * counts.tokens * counts.recurrent_weights, "W_hh times the state, every token"),
+            ("input product", 2 * n.tokens * n.input_weights, "W_ih times every layer's input, every token"),
+            ("recurrent product", 2 * n.tokens * n.recurrent_weights, "W_hh times the state, every token"),
         ),
-        *_per_unit("pointwise_flops", cell.pointwise, counts.units),
-        *_per_unit("special_ops", cell.special, counts.units),
+        *_per_unit("pointwise_flops", cell.pointwise, n.units),
+        *_per_unit("special_ops", cell.special, n.units),
     )
 
 
-def _operations_backward(cell: CellCost, counts: _Counts) -> tuple[Term, ...]:
-    inputs, states = 2 * counts.tokens * counts.input_weights, 2 * counts.tokens * counts.recurrent_weights
+def _operations_backward(cell: CellCost, n: _Counts) -> tuple[Term, ...]:
+    inputs, states = 2 * n.tokens * n.input_weights, 2 * n.tokens * n.recurrent_weights
     return (
         *terms(
             "matmul_flops",
@@ -116,23 +116,31 @@ def _operations_backward(cell: CellCost, counts: _Counts) -> tuple[Term, ...]:
             ("dW_ih", inputs, "outer products of gate gradients and layer inputs, summed over all tokens"),
             ("dW_hh", states, "outer products of gate gradients and states, summed over all tokens"),
         ),
-        *terms("pointwise_flops", ("dy", counts.units, "gradient of the output added to that of the later step")),
-        *_per_unit("pointwise_flops", cell.backward_pointwise, counts.units),
-        *terms(
-            "pointwise_flops",
-            ("dbias", max(0, counts.tokens - 1) * counts.biases, "the gate gradients summed over all tokens"),
-        ),
-        *_per_unit("special_ops", cell.backward_special, counts.units),
+        *terms("pointwise_flops", ("dy", n.units, "gradient of the output added to that of the later step")),
+        *_per_unit("pointwise_flops", cell.backward_pointwise, n.units),
+        *terms("pointwise_flops", ("dbias", max(0, n.tokens - 1) * n.biases, "gate gradients summed over tokens")),
+        *_per_unit("special_ops", cell.backward_special, n.units),
     )
 
 
-def _gates_again(cell: CellCost, counts: _Counts) -> tuple[Term, ...]:
+def _operations_again(cell: CellCost, n: _Counts) -> tuple[Term, ...]:
     """Operations of a backward pass that computes the gates again, by products over all steps."""
-    if not cell.saved:
-        return ()
-    return tuple(
-        term.model_copy(update={"label": f"{term.label} again", "reason": f"{term.reason}, to have the gates back"})
-        for term in _operations_forward(cell, counts)
+    inside = cell.biases - cell.gates
+    return (
+        *terms(
+            "matmul_flops",
+            ("input product again", 2 * n.tokens * n.input_weights, "W_ih times the inputs of all steps"),
+            ("recurrent product again", 2 * n.tokens * n.recurrent_weights, "W_hh times the states of all steps"),
+        ),
+        *_per_unit(
+            "pointwise_flops",
+            (
+                ("bias again", cell.biases, "one addition per bias"),
+                ("product with a gate again", 2 * inside, "a state's product and bias times a gate, and added"),
+            ),
+            n.units,
+        ),
+        *_per_unit("special_ops", (("gates again", cell.gates, "the nonlinearity of every gate"),), n.units),
     )
 
 
@@ -163,24 +171,24 @@ _REASONS = {
 
 def _sizes(cell: CellCost, shape: Shape, element_bytes: int, recompute: bool) -> dict[str, int]:
     """Bytes of every tensor by name."""
-    counts = _counts(cell, shape)
+    n = _counts(cell, shape)
     rows = cell.gates * shape.H
     state = shape.L * shape.D * shape.folded_rows * shape.H
     elements = {
-        "x": counts.tokens * shape.I,
+        "x": n.tokens * shape.I,
         "h_0": state,
         "c_0": (cell.states - 1) * state,
         "weight_ih": shape.D * rows * shape.I,
-        "weight_ih_upper": counts.input_weights - shape.D * rows * shape.I,
-        "weight_hh": counts.recurrent_weights,
-        "bias": counts.biases,
+        "weight_ih_upper": n.input_weights - shape.D * rows * shape.I,
+        "weight_hh": n.recurrent_weights,
+        "bias": n.biases,
         "y": shape.T * shape.B * shape.D * shape.H,
         "h_n": state,
         "c_n": (cell.states - 1) * state,
-        "outputs": counts.tokens * shape.D * shape.H,
-        "gates": 0 if recompute else cell.saved * counts.units,
-        "cells": (cell.states - 1) * counts.units,
-        "hidden": counts.tokens * (shape.L - 1) * shape.D * shape.H,
+        "outputs": n.tokens * shape.D * shape.H,
+        "gates": 0 if recompute else cell.saved * n.units,
+        "cells": (cell.states - 1) * n.units,
+        "hidden": n.tokens * (shape.L - 1) * shape.D * shape.H,
     }
     gradients = {f"d{name}": count for name, count in elements.items()}
     gradients |= {"dx": shape.T * shape.B * shape.I, "dy": elements["outputs"]}
@@ -190,15 +198,10 @@ def _sizes(cell: CellCost, shape: Shape, element_bytes: int, recompute: bool) ->
 
 def _compulsory(sizes: Mapping[str, int], direction: str, recompute: bool) -> tuple[Term, ...]:
     reads, writes = _TRAFFIC[direction]
-    if recompute and direction == "backward":
-        reads = (*reads, "bias")
-    return (
-        *terms("read_bytes", *((name, sizes[name], _REASONS.get(name, "read once")) for name in reads if sizes[name])),
-        *terms(
-            "write_bytes",
-            *((name, sizes[name], _REASONS.get(name, "written once")) for name in writes if sizes[name]),
-        ),
-    )
+    reads = (*reads, "bias") if recompute and direction == "backward" else reads
+    read = [(name, sizes[name], _REASONS.get(name, "read once")) for name in reads if sizes[name]]
+    written = [(name, sizes[name], _REASONS.get(name, "written once")) for name in writes if sizes[name]]
+    return (*terms("read_bytes", *read), *terms("write_bytes", *written))
 
 
 def _moved_forward(cell: CellCost, shape: Shape, hoist: bool) -> list[Line]:
@@ -256,7 +259,7 @@ def _moved_backward(cell: CellCost, shape: Shape, hoist: bool) -> list[Line]:
 
 
 def _moved(cell: CellCost, shape: Shape, direction: str, hoist: bool, recompute: bool) -> list[Line]:
-    """Elements moved in a direction; with `recompute` the gates are computed again instead of being kept."""
+    """Elements moved by one pass or both; with `recompute` the gates are computed again instead of being kept."""
     n = _counts(cell, shape)
     forward = _moved_forward(cell, shape, hoist)
     if direction == "forward":
@@ -264,22 +267,25 @@ def _moved(cell: CellCost, shape: Shape, direction: str, hoist: bool, recompute:
     backward = _moved_backward(cell, shape, hoist)
     gates = cell.saved * n.units
     if recompute:
-        operands = (n.tokens * n.layer_inputs + n.units + n.weights + n.biases) * bool(cell.saved)
+        operands = n.tokens * n.layer_inputs + n.units + n.weights + n.biases
         backward.append(("gates again", gates + operands, "computed by products over all steps and written once"))
     if direction == "backward":
         return backward
     return [*forward, *backward, ("gates", 0 if recompute else gates, "written for the backward pass")]
 
 
-def _streamed(quantity: Quantity, lines: list[Line], shape: Shape, element_bytes: int) -> tuple[Term, ...]:
-    sizes = [(label, element_bytes * count, reason) for label, count, reason in lines if count]
-    if shape.ragged:
-        sizes.append(("lengths", _LENGTH_BYTES * shape.B, "read once"))
-    return terms(quantity, *sizes)
-
-
 def _passes(direction: str) -> int:
     return 2 if direction == "both" else 1
+
+
+def _streamed(
+    cell: CellCost, shape: Shape, element_bytes: int, direction: str, hoist: bool, recompute: bool
+) -> tuple[Term, ...]:
+    lines = _moved(cell, shape, direction, hoist, recompute)
+    sizes = [(label, element_bytes * count, reason) for label, count, reason in lines if count]
+    if shape.ragged:
+        sizes.append(("lengths", _passes(direction) * _LENGTH_BYTES * shape.B, "read by each pass"))
+    return terms("hoisted_bytes" if hoist else "streamed_bytes", *sizes)
 
 
 def depth(shape: Shape, direction: str = "forward") -> int:
@@ -310,17 +316,19 @@ def saved_bytes(cell: CellCost, shape: Shape, dtype: str, recompute: bool = Fals
 def work(cell: CellCost, shape: Shape, dtype: str, direction: str, recompute: bool = False) -> Work:
     """Cost of one call, of its gradients, or of both, with every tensor held in `dtype`. No sequences cost nothing.
 
-    recompute : the backward pass computes the gates again by products over all steps instead of reading them.
+    recompute : the backward pass computes the gates again by products over all steps instead of reading them; it
+        makes no difference to a cell that saves none.
     Raises ValueError for an unknown direction.
     """
     element_bytes = ELEMENT_BYTES[dtype]
     n = _counts(cell, shape)
-    again = _gates_again(cell, n) if recompute else ()
+    recompute = recompute and cell.saved > 0
+    again = _operations_again(cell, n) if recompute else ()
     done = operations(direction, _operations_forward(cell, n), (*_operations_backward(cell, n), *again))
     moved = (
         *_compulsory(_sizes(cell, shape, element_bytes, recompute), direction, recompute),
-        *_streamed("streamed_bytes", _moved(cell, shape, direction, False, recompute), shape, element_bytes),
-        *_streamed("hoisted_bytes", _moved(cell, shape, direction, True, recompute), shape, element_bytes),
+        *_streamed(cell, shape, element_bytes, direction, False, recompute),
+        *_streamed(cell, shape, element_bytes, direction, True, recompute),
         *terms(
             "exchange_bytes",
             ("hidden states", element_bytes * n.units // depth(shape), "each crosses once; average of the chain"),
