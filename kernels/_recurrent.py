@@ -72,6 +72,33 @@ class Shape:
         return self.dilation * self.B
 
 
+# B, T, I, H, L, D, dilation, ragged: every extreme of B 1 to 65, T 1 to 130, H 17 to 257, L 1 to 3 and D 1 to 2 once,
+# small enough for Triton's interpreter; rows that are shorter than the dilation, and sizes of whole tiles.
+ODD_SIZES = [
+    (1, 130, 17, 17),
+    (65, 5, 33, 24),
+    (3, 2, 64, 257),
+    (2, 1, 5, 32),
+    (4, 9, 20, 18, 3),
+    (3, 7, 19, 40, 1, 2),
+    (2, 6, 37, 21, 2, 2),
+    (5, 11, 13, 20, 1, 1, 3),
+    (4, 12, 16, 32, 1, 1, 1, 1),
+    (3, 10, 7, 19, 2, 2, 3, 1),
+    (2, 2, 9, 33, 1, 1, 3),
+    (16, 4, 128, 128),
+]
+# The full product of the extremes; few steps where batch and hidden size are both large.
+LONG_SIZES = [
+    (B, min(T, 9) if (B, H) == (65, 257) else T, 33, H, L, D)
+    for B in (1, 65)
+    for T in (1, 130)
+    for H in (17, 257)
+    for L in (1, 3)
+    for D in (1, 2)
+]
+
+
 @dataclass(frozen=True)
 class Cell:
     """What tells one recurrent cell from another.

@@ -1,0 +1,116 @@
+"""h_t = (1 - z) n + z h_(t-1), n = tanh(W_in x_t + b_in + r (W_hn h_(t-1) + b_hn))
+
+A stack of layers of gated recurrent units over whole sequences, in one or both directions; r and z are the sigmoids
+of W_ir x_t + W_hr h_(t-1) + b_r and of the same with z.
+
+B batch, T time steps, I input size, H hidden size, L layers, D directions, `dilation` d: h_t depends on h_(t-d).
+x (T, B, I), h_0 (L D, d B, H), weight_ih (D, 3H, I), weight_ih_upper (L-1, D, 3H, D H) if L > 1,
+weight_hh (L, D, 3H, H), bias (L, D, 4H), lengths (B) if ragged -> y (T, B, D H), h_n as h_0.
+The rows of the weights are the gates r, z, n in this order, H rows each, as in torch.nn.GRU. Its two biases are summed
+for r and z; n keeps both, that of the input and, behind it, that of the state. Row j B + b of the states is sequence b
+at the steps t with t mod d = j.
+
+Source: Cho et al., Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation,
+EMNLP 2014, in the variant of cuDNN and torch.nn.GRU, where r multiplies the product with the state and not the state;
+dilation is that of Chang et al., Dilated Recurrent Neural Networks, NIPS 2017.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..roofline.contract import CompileCase
+from ..roofline.work import Work
+from . import _recurrent, _recurrent_cost
+from ._recurrent import LONG_SIZES, ODD_SIZES, Cell, Shape
+from ._recurrent_cost import CellCost
+from ._recurrent_rows import rows
+
+GATES = 3
+
+SHAPES = {
+    "quick": [Shape(3, 17, 37, 50, ragged=1), Shape(1, 128, 256, 256)],
+    "standard": [
+        # Time grows with T, then time per step settles; the batch is free until its work exceeds that of one step.
+        *(Shape(1, T, 256, 256) for T in (16, 32, 64, 128, 256, 512, 1024)),
+        *(Shape(B, 64, 512, 512) for B in (1, 2, 4, 8, 16, 32, 64)),
+        Shape(16, 64, 256, 256, ragged=1),
+        Shape(4, 256, 128, 128, dilation=4),
+        Shape(4, 64, 256, 256, L=2),
+        Shape(4, 64, 256, 256, D=2),
+    ],
+    "full": [
+        *(Shape(B, 1024, H, H) for H in (256, 512, 768, 1024, 1536) for B in (1, 16, 64)),
+        # A dilated layer as in forecasting of monthly series, a stack, and one with both directions.
+        Shape(64, 72, 40, 50, dilation=12),
+        Shape(16, 256, 512, 512, L=4),
+        Shape(16, 256, 512, 512, D=2),
+        Shape(64, 256, 512, 512, ragged=1),
+    ],
+}
+# Each extreme of the sizes once, and all of their combinations.
+ODD = [Shape(*sizes) for sizes in ODD_SIZES]
+ODD_LONG = [Shape(*sizes) for sizes in LONG_SIZES]
+
+spot = _recurrent.spot
+padding_waste = _recurrent.padding_waste
+
+
+def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, torch.Tensor]:
+    """Draw random tensors of the sizes at the top of the file."""
+    return _recurrent.inputs(CELL, shape, dtype, device, seed)
+
+
+def _update(gx: torch.Tensor, gh: torch.Tensor, h: torch.Tensor, c: Any) -> tuple[torch.Tensor, None]:
+    """Turn the products of input and state, both (..., 3H), and the old state into (h, None)."""
+    r_input, z_input, n_input = gx.chunk(GATES, dim=-1)
+    r_state, z_state, n_state = gh.chunk(GATES, dim=-1)
+    z = torch.sigmoid(z_input + z_state)
+    n = torch.tanh(n_input + torch.sigmoid(r_input + r_state) * n_state)
+    return n + z * (h - n), None
+
+
+CELL = Cell("gru", gates=GATES, biases=GATES + 1, states=1, update=_update, module=nn.GRU)
+
+
+def reference(
+    shape: Shape, x, weight_ih, weight_hh, bias, h_0=None, weight_ih_upper=None, lengths=None
+) -> tuple[torch.Tensor, ...]:
+    """Compute the stack step by step in plain PyTorch; returns y and h_n. A state that is None begins at zero."""
+    given = {"x": x, "h_0": h_0, "weight_ih": weight_ih, "weight_ih_upper": weight_ih_upper}
+    return _recurrent.reference(CELL, shape, **given, weight_hh=weight_hh, bias=bias, lengths=lengths)
+
+
+COST = CellCost(
+    gates=GATES,
+    biases=GATES + 1,
+    states=1,
+    saved=GATES + 1,
+    revisited=1,
+    pointwise=(
+        ("bias", GATES + 1, "one addition per gate, and one to the state's part of n"),
+        ("reset", 2, "r times the state's part of n, added to the input's"),
+        ("hidden state", 3, "n + z (h - n)"),
+    ),
+    special=(("gates", GATES, "two sigmoids and a tanh"),),
+    backward_pointwise=(
+        ("dn", 2, "dh' (1 - z)"),
+        ("dz", 2, "dh' (h - n)"),
+        ("dh", 2, "dh' z, added to what comes through the product"),
+        ("tanh gradient", 3, "times 1 - n^2"),
+        ("dr and the state's part of n", 2, "the gradient of n times that part, and times r"),
+        ("sigmoid gradients", 6, "times s (1 - s) for the gates r and z: three operations each"),
+    ),
+)
+
+
+def work(shape: Shape, dtype: str, direction: str) -> Work:
+    """Cost of one call, of its gradients, or of both, with every tensor but `lengths` held in `dtype`."""
+    return _recurrent_cost.work(COST, shape, dtype, direction)
+
+
+# A step starts two products, three functions of the gates, two multiplications and five additions.
+IMPLEMENTATIONS = rows(lambda shape: CELL, reference, operators=12)
+
+COMPILE: list[CompileCase] = []

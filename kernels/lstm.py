@@ -1,0 +1,112 @@
+"""c_t = s(f) c_(t-1) + s(i) tanh(g), h_t = s(o) tanh(c_t), with (i, f, g, o) = W_ih x_t + W_hh h_(t-1) + bias
+
+A stack of long short-term memory layers over whole sequences, in one or both directions; s is the sigmoid.
+
+B batch, T time steps, I input size, H hidden size, L layers, D directions, `dilation` d: h_t depends on h_(t-d).
+x (T, B, I), h_0 and c_0 (L D, d B, H), weight_ih (D, 4H, I), weight_ih_upper (L-1, D, 4H, D H) if L > 1,
+weight_hh (L, D, 4H, H), bias (L, D, 4H), lengths (B) if ragged -> y (T, B, D H), h_n and c_n as h_0 and c_0.
+The rows of the weights are the gates i, f, g, o in this order, H rows each, as in torch.nn.LSTM; its two biases are
+summed into one. Row j B + b of the states is sequence b at the steps t with t mod d = j.
+
+Source: Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 9(8), 1997; the forget gate is that of
+Gers, Schmidhuber and Cummins, Learning to Forget, Neural Computation 12(10), 2000; dilation is that of Chang et al.,
+Dilated Recurrent Neural Networks, NIPS 2017.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..roofline.contract import CompileCase
+from ..roofline.work import Work
+from . import _recurrent, _recurrent_cost
+from ._recurrent import LONG_SIZES, ODD_SIZES, Cell, Shape
+from ._recurrent_cost import CellCost
+from ._recurrent_rows import rows
+
+GATES = 4
+
+SHAPES = {
+    "quick": [Shape(3, 17, 37, 50, L=2, D=2), Shape(1, 128, 256, 256), Shape(16, 64, 512, 512)],
+    "standard": [
+        # Time grows with T, then time per step settles; the batch is free until its work exceeds that of one step.
+        *(Shape(1, T, 256, 256) for T in (16, 32, 64, 128, 256, 512, 1024)),
+        *(Shape(B, 64, 512, 512) for B in (1, 2, 4, 8, 16, 32, 64)),
+        Shape(16, 64, 256, 256, ragged=1),
+        Shape(4, 256, 128, 128, dilation=4),
+        Shape(4, 64, 256, 256, L=2),
+        Shape(4, 64, 256, 256, D=2),
+    ],
+    "full": [
+        *(Shape(B, 1024, H, H) for H in (256, 512, 768, 1024, 1536) for B in (1, 16, 64)),
+        # A dilated layer as in forecasting of monthly series, a stack, and one with both directions.
+        Shape(64, 72, 40, 50, dilation=12),
+        Shape(16, 256, 512, 512, L=4),
+        Shape(16, 256, 512, 512, D=2),
+        Shape(64, 256, 512, 512, ragged=1),
+    ],
+}
+# Each extreme of the sizes once, and all of their combinations.
+ODD = [Shape(*sizes) for sizes in ODD_SIZES]
+ODD_LONG = [Shape(*sizes) for sizes in LONG_SIZES]
+
+spot = _recurrent.spot
+padding_waste = _recurrent.padding_waste
+
+
+def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, torch.Tensor]:
+    """Draw random tensors of the sizes at the top of the file."""
+    return _recurrent.inputs(CELL, shape, dtype, device, seed)
+
+
+def _update(gx: torch.Tensor, gh: torch.Tensor, h: torch.Tensor, c: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turn the products of input and state, both (..., 4H), and the old cell state into (h, c)."""
+    i, f, g, o = (gx + gh).chunk(GATES, dim=-1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+CELL = Cell("lstm", gates=GATES, biases=GATES, states=2, update=_update, module=nn.LSTM)
+
+
+def reference(
+    shape: Shape, x, weight_ih, weight_hh, bias, h_0=None, c_0=None, weight_ih_upper=None, lengths=None
+) -> tuple[torch.Tensor, ...]:
+    """Compute the stack step by step in plain PyTorch; returns y, h_n and c_n. States that are None begin at zero."""
+    given = {"x": x, "h_0": h_0, "c_0": c_0, "weight_ih": weight_ih, "weight_ih_upper": weight_ih_upper}
+    return _recurrent.reference(CELL, shape, **given, weight_hh=weight_hh, bias=bias, lengths=lengths)
+
+
+COST = CellCost(
+    gates=GATES,
+    biases=GATES,
+    states=2,
+    saved=GATES,
+    revisited=2,
+    pointwise=(
+        ("bias", GATES, "one addition per gate"),
+        ("cell state", 3, "f c + i g: two products and a sum"),
+        ("hidden state", 1, "o tanh(c')"),
+    ),
+    special=(("gates", GATES, "three sigmoids and a tanh"), ("cell output", 1, "tanh(c')")),
+    backward_pointwise=(
+        ("do", 1, "dh' tanh(c')"),
+        ("dc'", 5, "dc' + dh' o (1 - tanh(c')^2)"),
+        ("di, df, dg, dc", 4, "dc' times g, c, i and f"),
+        ("sigmoid gradients", 9, "times s (1 - s) for the gates i, f and o: three operations each"),
+        ("tanh gradient", 3, "times 1 - g^2"),
+    ),
+    backward_special=(("cell output", 1, "tanh(c') again: cheaper than keeping it"),),
+)
+
+
+def work(shape: Shape, dtype: str, direction: str) -> Work:
+    """Cost of one call, of its gradients, or of both, with every tensor but `lengths` held in `dtype`."""
+    return _recurrent_cost.work(COST, shape, dtype, direction)
+
+
+# A step starts two products, their sum, five functions of the gates and c, three multiplications and an addition.
+IMPLEMENTATIONS = rows(lambda shape: CELL, reference, operators=12)
+
+COMPILE: list[CompileCase] = []

@@ -1,0 +1,134 @@
+"""h_t = tanh(W_ih x_t + W_hh h_(t-1) + b), or max(0, ...) instead of tanh with relu=1
+
+A stack of plain recurrent layers over whole sequences, in one or both directions.
+
+B batch, T time steps, I input size, H hidden size, L layers, D directions, `dilation` d: h_t depends on h_(t-d).
+x (T, B, I), h_0 (L D, d B, H), weight_ih (D, H, I), weight_ih_upper (L-1, D, H, D H) if L > 1,
+weight_hh (L, D, H, H), bias (L, D, H), lengths (B) if ragged -> y (T, B, D H), h_n as h_0.
+The weights are those of torch.nn.RNN; its two biases are summed into one. Row j B + b of the states is sequence b at
+the steps t with t mod d = j.
+
+Source: Elman, Finding Structure in Time, Cognitive Science 14(2), 1990; dilation is that of Chang et al., Dilated
+Recurrent Neural Networks, NIPS 2017.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..roofline.contract import CompileCase
+from ..roofline.work import Work
+from . import _recurrent, _recurrent_cost
+from ._recurrent import LONG_SIZES, ODD_SIZES, Cell
+from ._recurrent_cost import CellCost
+from ._recurrent_rows import rows
+
+GATES = 1
+
+
+@dataclass(frozen=True)
+class Shape(_recurrent.Shape):
+    """The sizes that all recurrent kernels have; relu is 1 for max(0, x) in place of tanh."""
+
+    relu: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.relu not in (0, 1):
+            raise ValueError(f"relu must be 0 (tanh) or 1, not {self.relu}")
+
+
+SHAPES = {
+    "quick": [Shape(3, 17, 37, 50, dilation=3, relu=1), Shape(1, 128, 256, 256)],
+    "standard": [
+        # Time grows with T, then time per step settles; the batch is free until its work exceeds that of one step.
+        *(Shape(1, T, 256, 256) for T in (16, 32, 64, 128, 256, 512, 1024)),
+        *(Shape(B, 64, 512, 512) for B in (1, 2, 4, 8, 16, 32, 64)),
+        Shape(16, 64, 256, 256, ragged=1),
+        Shape(4, 256, 128, 128, dilation=4),
+        Shape(4, 64, 256, 256, L=2),
+        Shape(4, 64, 256, 256, D=2),
+    ],
+    "full": [
+        *(Shape(B, 1024, H, H) for H in (256, 512, 768, 1024, 1536) for B in (1, 16, 64)),
+        # A dilated layer as in forecasting of monthly series, a stack, and one with both directions.
+        Shape(64, 72, 40, 50, dilation=12),
+        Shape(16, 256, 512, 512, L=4),
+        Shape(16, 256, 512, 512, D=2),
+        Shape(64, 256, 512, 512, ragged=1),
+    ],
+}
+# Each extreme of the sizes once, and all of their combinations.
+ODD = [Shape(*sizes, relu=index % 2) for index, sizes in enumerate(ODD_SIZES)]
+ODD_LONG = [Shape(*sizes, relu=relu) for sizes in LONG_SIZES for relu in (0, 1)]
+
+spot = _recurrent.spot
+padding_waste = _recurrent.padding_waste
+
+
+def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, torch.Tensor]:
+    """Draw random tensors of the sizes at the top of the file."""
+    return _recurrent.inputs(cell_of(shape), shape, dtype, device, seed)
+
+
+def _update_tanh(gx: torch.Tensor, gh: torch.Tensor, h: torch.Tensor, c: Any) -> tuple[torch.Tensor, None]:
+    """Turn the products of input and state, both (..., H), into (h, None)."""
+    return torch.tanh(gx + gh), None
+
+
+def _update_relu(gx: torch.Tensor, gh: torch.Tensor, h: torch.Tensor, c: Any) -> tuple[torch.Tensor, None]:
+    """The same with max(0, x); torch.relu keeps NaN."""
+    return torch.relu(gx + gh), None
+
+
+TANH = Cell("rnn_tanh", gates=GATES, biases=GATES, states=1, update=_update_tanh, module=nn.RNN)
+RELU = Cell("rnn_relu", gates=GATES, biases=GATES, states=1, update=_update_relu, module=nn.RNN)
+
+
+def cell_of(shape: Shape) -> Cell:
+    """The cell with the nonlinearity of this shape."""
+    return RELU if shape.relu else TANH
+
+
+def reference(
+    shape: Shape, x, weight_ih, weight_hh, bias, h_0=None, weight_ih_upper=None, lengths=None
+) -> tuple[torch.Tensor, ...]:
+    """Compute the stack step by step in plain PyTorch; returns y and h_n. A state that is None begins at zero."""
+    given = {"x": x, "h_0": h_0, "weight_ih": weight_ih, "weight_ih_upper": weight_ih_upper}
+    return _recurrent.reference(cell_of(shape), shape, **given, weight_hh=weight_hh, bias=bias, lengths=lengths)
+
+
+_COST_TANH = CellCost(
+    gates=GATES,
+    biases=GATES,
+    states=1,
+    saved=0,
+    revisited=1,
+    pointwise=(("bias", 1, "one addition"),),
+    special=(("hidden state", 1, "tanh"),),
+    backward_pointwise=(("tanh gradient", 3, "times 1 - h'^2"),),
+)
+_COST_RELU = replace(
+    _COST_TANH,
+    pointwise=(("bias", 1, "one addition"), ("hidden state", 1, "one maximum")),
+    special=(),
+    backward_pointwise=(("relu gradient", 1, "kept where h' > 0"),),
+)
+
+
+def cost_of(shape: Shape) -> CellCost:
+    """The cost of the cell with the nonlinearity of this shape."""
+    return _COST_RELU if shape.relu else _COST_TANH
+
+
+def work(shape: Shape, dtype: str, direction: str) -> Work:
+    """Cost of one call, of its gradients, or of both, with every tensor but `lengths` held in `dtype`."""
+    return _recurrent_cost.work(cost_of(shape), shape, dtype, direction)
+
+
+# A step starts two products, their sum and the nonlinearity.
+IMPLEMENTATIONS = rows(cell_of, reference, operators=4)
+
+COMPILE: list[CompileCase] = []
