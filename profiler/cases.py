@@ -15,13 +15,13 @@ import torch
 
 from ..roofline.record import Correctness
 from . import check
+from .afterthoughts import observe_algorithms, time_parts
+from .calls import Group, call_of, grad_mode, subjects_of
 from .clock import Subject, measure
-from .copies import clone, rotating_copies
+from .copies import clone
 
 # What PyTorch says when a backend does not take a case: a refusal, no failure.
 REFUSALS = ("No available kernel", "No viable backend")
-# From here on a launch of a few microseconds is under 1 % of a call.
-LONG_CALL_S = 1e-3
 
 Emit = Callable[..., None]
 Select = Callable[[Any], Any]
@@ -31,66 +31,6 @@ INPUT_SETS = 3
 # Above this many operations the float64 reference of a whole shape takes seconds, and attention's scores gigabytes: a
 # part of it is checked instead, where the kernel file says how.
 SPOT_CHECK_FLOPS = {"cpu": 2e10, "cuda": 5e11}
-
-
-@dataclass
-class Group:
-    """A group of cases ready to run."""
-
-    device: Any
-    kernel: Any
-    shape: Any
-    dtype: str
-    direction: str
-    seed: int
-
-    @property
-    def module(self) -> Any:
-        """The kernel's module."""
-        return self.kernel.module
-
-    def inputs(self, index: int) -> dict[str, Any]:
-        """The input set number `index` of this group's seed."""
-        return self.module.inputs(self.shape, self.dtype, self.device.torch_device, self.seed + index)
-
-
-def derivative(run: Callable[..., Any], shape: Any, inputs: dict[str, Any], direction: str) -> Callable[[], Any]:
-    """A call that computes gradients: of a graph built beforehand (`backward`), or with its forward pass (`both`)."""
-    leaves = {
-        name: value.detach().clone().requires_grad_()
-        for name, value in inputs.items()
-        if isinstance(value, torch.Tensor) and value.is_floating_point()
-    }
-    arguments = {**inputs, **leaves}
-    outputs = run(shape, **arguments)
-    source = torch.Generator(device=outputs[0].device).manual_seed(0)
-    # Drawn in float32, so that every dtype sees the same gradients up to rounding.
-    gradients = [
-        torch.randn(o.shape, generator=source, device=o.device, dtype=torch.float32).to(
-            next(iter(inputs.values())).dtype
-        )
-        for o in outputs
-    ]
-    targets = list(leaves.values())
-
-    def backward() -> tuple[torch.Tensor, ...]:
-        grads = [g.to(o.dtype) for g, o in zip(gradients, outputs)]
-        return torch.autograd.grad(
-            outputs, targets, grads, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-
-    def both() -> tuple[torch.Tensor, ...]:
-        fresh = run(shape, **arguments)
-        return torch.autograd.grad(fresh, targets, gradients, allow_unused=True, materialize_grads=True)
-
-    return backward if direction == "backward" else both
-
-
-def call_of(run: Callable[..., Any], shape: Any, inputs: dict[str, Any], direction: str) -> Callable[[], Any]:
-    """The call that is checked and timed."""
-    if direction == "forward":
-        return lambda: run(shape, **inputs)
-    return derivative(run, shape, inputs, direction)
 
 
 @contextlib.contextmanager
@@ -154,48 +94,13 @@ def checked(group: Group, name: str, inputs: dict[str, Any], found: list[Problem
     own = clone(inputs)  # whoever overwrites its inputs spoils nobody else's
     # torch.compile would compile once with and once without the poison, and allocates past it anyway.
     memory = contextlib.nullcontext() if name == "compile" else poisoned_memory()
-    with memory, _grad_mode(group.direction):
+    with memory, grad_mode(group.direction):
         outputs = call_of(run, group.shape, own, group.direction)()
         group.device.finish()
     changed = check.changed_inputs(inputs, own)
     if changed:
         return Correctness(passed=False, detail=f"overwrites its input {', '.join(changed)}")
     return verdict_on(outputs, found) if not isinstance(found, str) else None
-
-
-def _grad_mode(direction: str) -> Any:
-    # no_grad and not inference_mode: tensors made here are used under autograd by other rows.
-    return torch.no_grad() if direction == "forward" else torch.enable_grad()
-
-
-def subjects_of(group: Group, names: list[str], sets: list[dict[str, Any]], clocks: list[tuple]) -> list[Subject]:
-    """All things to time: every implementation under every cache state and clock."""
-    copies = sets
-    if group.device.kind == "cpu" and any(cache == "cold" for cache, _ in clocks):  # a GPU's cache is flushed instead
-        copies = rotating_copies(sets, group.device.last_cache_bytes(), group.device.free_memory_bytes())
-    subjects = []
-    for name in names:
-        run = group.kernel.implementations[name].run
-        for cache, clock in clocks:
-            if clock == "graph" and not _worth_a_graph(group, run, sets[0]):
-                continue
-            chosen = copies if cache == "cold" and group.direction == "forward" else sets
-            calls = [call_of(run, group.shape, inputs, group.direction) for inputs in chosen]
-            subjects.append(Subject(name, cache, clock, calls, group.device.stopwatch(cache, clock)))
-    return subjects
-
-
-def _worth_a_graph(group: Group, run: Callable[..., Any], inputs: dict[str, Any]) -> bool:
-    """Whether replaying a graph tells more than events.
-
-    Not for long calls, where launching is a trifle and the graph's own memory is not; and not for gradients of a graph
-    built beforehand, which autograd computes on the stream of the forward pass.
-    """
-    if group.direction == "backward":
-        return False
-    call = call_of(run, group.shape, inputs, group.direction)
-    stopwatch = group.device.stopwatch("warm", "host")
-    return min(stopwatch.sample([call], 0, 1)[0] for _ in range(2)) < LONG_CALL_S
 
 
 def run_group(group: Group, names: list[str], flops: float, options: dict[str, Any], emit: Emit) -> None:
@@ -209,7 +114,7 @@ def run_group(group: Group, names: list[str], flops: float, options: dict[str, A
     try:
         sets = [group.inputs(index) for index in range(INPUT_SETS if options["time"] else 1)]
         step = "the float64 reference"
-        with _grad_mode(group.direction):
+        with grad_mode(group.direction):
             found = problems(group, sets[0], flops)
     except Exception as error:  # without inputs or truth nobody can be checked, and it is nobody's fault but theirs
         group.device.finish()
@@ -218,7 +123,7 @@ def run_group(group: Group, names: list[str], flops: float, options: dict[str, A
         return
     passed = [name for name in names if _check_one(group, name, sets[0], found, emit)]
     if options["time"] and passed:
-        with _grad_mode(group.direction):
+        with grad_mode(group.direction):
             _time_all(group, passed, sets, found, options, emit)
     group.device.release_memory()
 
@@ -287,6 +192,8 @@ def _time_all(
             peak_memory_bytes=group.device.peak_memory(subject.calls[0]),
             changed=again[subject.name],
         )
+    time_parts(group, names, sets[0], options, emit)
+    observe_algorithms(group, names, sets[0], emit)
 
 
 def _after_timing(group: Group, name: str, subjects: list[Subject], found: Any) -> str:

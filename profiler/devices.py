@@ -56,6 +56,10 @@ class CpuDevice:
         """Not measured on a CPU: torch keeps no peak of its CPU allocator."""
         return None
 
+    def kernel_names(self, call: Callable[[], object]) -> list[str]:
+        """A CPU starts no kernels that a library would choose by name."""
+        return []
+
     def describe(self) -> Environment:
         """What the numbers depend on."""
         return Environment(**software(), cpu=self.name, threads=torch.get_num_threads(), compiler=compiler_name())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -62,31 +63,39 @@ class EventStopwatch:
 class GraphStopwatch:
     """Replays a CUDA graph of many calls: device time without the cost of launching from the host."""
 
-    CALLS_PER_GRAPH = 20
+    MOST_CALLS = 20
+    # Starting a graph takes some 10 us, 1 % of this: enough calls are captured to last so long.
+    LEAST_GRAPH_S = 1e-3
 
     def __init__(self) -> None:
-        self.graphs: dict[int, Any] = {}
+        self.graphs: dict[int, tuple[Any, int]] = {}
 
-    def _capture(self, call: Callable[[], object]) -> Any:
+    def _capture(self, call: Callable[[], object]) -> tuple[Any, int]:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(2):
                 call()
         torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        call()
+        torch.cuda.synchronize()
+        once_s = time.perf_counter() - started
+        count = max(1, min(self.MOST_CALLS, math.ceil(self.LEAST_GRAPH_S / once_s)))
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            for _ in range(self.CALLS_PER_GRAPH):
+            for _ in range(count):
                 call()
-        return graph
+        return graph, count
 
     def sample(self, calls: list[Callable[[], object]], first: int, repeats: int) -> list[float]:
         """One replay, divided by the calls that it holds."""
         call = calls[0]
         if id(call) not in self.graphs:
             self.graphs[id(call)] = self._capture(call)
-        graph = self.graphs[id(call)]
-        replays = max(1, repeats // self.CALLS_PER_GRAPH)
+        graph, count = self.graphs[id(call)]
+        replays = max(1, repeats // count)
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         torch.cuda._sleep(SLEEP_CYCLES)  # else the start event would pass while the host still launches the graph
         start.record()
@@ -94,7 +103,7 @@ class GraphStopwatch:
             graph.replay()
         end.record()
         torch.cuda.synchronize()
-        return [start.elapsed_time(end) * 1e-3 / (replays * self.CALLS_PER_GRAPH)]
+        return [start.elapsed_time(end) * 1e-3 / (replays * count)]
 
 
 class CudaDevice:
@@ -164,6 +173,17 @@ class CudaDevice:
         self.finish()
         del result
         return torch.cuda.max_memory_allocated(self.index) - before
+
+    def kernel_names(self, call: Callable[[], object]) -> list[str]:
+        """Names of the kernels that one call starts, those that take longest first."""
+        from torch.autograd import DeviceType
+        from torch.profiler import ProfilerActivity, profile
+
+        with profile(activities=[ProfilerActivity.CUDA]) as watched:
+            call()
+            self.finish()
+        kernels = [event for event in watched.key_averages() if event.device_type == DeviceType.CUDA]
+        return [event.key for event in sorted(kernels, key=lambda event: -event.self_device_time_total)]
 
     def describe(self) -> Environment:
         """What the numbers depend on, from torch and, where it answers, from NVML (matched by UUID)."""

@@ -77,8 +77,10 @@ def groups_of(kernel: Any, shapes: list[Any], dtypes: list[str], directions: lis
                 "work": work.model_dump(mode="json"),
                 "memory_bytes": MEMORY_FACTOR * work.compulsory_bytes,
                 "sequence": work.depth > 1,
+                "padding_waste": _padding_waste(kernel, shape),
                 "classes": {
-                    name: _class_of(entry, shape, dtype, request) for name, entry in kernel.implementations.items()
+                    name: _class_of(entry, (shape, dtype, request["kind"]), direction)
+                    for name, entry in kernel.implementations.items()
                 },
             }
         )
@@ -97,12 +99,22 @@ def _work_of(kernel: Any, shape: Any, dtype: str, direction: str) -> Work:
     return work
 
 
-def _class_of(implementation: Any, shape: Any, dtype: str, request: dict) -> dict[str, Any]:
-    case = (shape, dtype, request["kind"])
+def _padding_waste(kernel: Any, shape: Any) -> float | None:
+    """The padded share of a ragged batch, where the kernel file can say it; None where nothing is padded."""
+    share = kernel.module.padding_waste(shape) if hasattr(kernel.module, "padding_waste") else 0.0
+    return float(share) or None
+
+
+def _class_of(implementation: Any, case: tuple[Any, str, str], direction: str) -> dict[str, Any]:
+    """What an implementation declares of itself in a case (shape, dtype, kind of device)."""
+    algorithm = implementation.algorithm(*case, direction)
     return {
         "weights": implementation.weights_for(*case),
         "chain": implementation.chain_for(*case),
         "launches": implementation.launches_for(*case),
+        "hoists": implementation.hoists_for(*case),
+        "depth": implementation.depth(*case, direction),
+        "compiler": {"algorithm_derived": algorithm} if algorithm else {},
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..roofline.diagnoses import warn
-from ..roofline.record import CacheState, Clock, Point
+from ..roofline.record import CacheState, Clock, Part, Point
 
 UNCHECKED = "not checked: the file has no reference"
 # A step is judged cold, as a model meets it between other layers; a sequence warm, because all of its steps but the
@@ -30,7 +30,10 @@ def _base(group: dict[str, Any], implementation: str) -> dict[str, Any]:
         "weights": declared["weights"],
         "chain": declared["chain"],
         "launches": declared["launches"],
-        "compiler": dict(declared.get("compiler", {})),
+        "hoists": declared["hoists"],
+        "depth": declared["depth"],
+        "padding_waste": group["padding_waste"],
+        "compiler": declared["compiler"],
     }
 
 
@@ -52,6 +55,27 @@ def measured_point(group: dict[str, Any], event: dict[str, Any], correctness: di
             "warnings": [warn("output-changed-after-timing", detail=changed)] if changed else [],
         }
     )
+
+
+def with_afterthoughts(points: list[Point], event: dict[str, Any]) -> list[Point]:
+    """Add to the points of an implementation what was learnt of it after its timing: its parts, its algorithm.
+
+    Parts belong to one cache state and clock, the algorithm to all.
+    """
+
+    def extended(point: Point) -> Point:
+        if point.implementation != event["implementation"]:
+            return point
+        if event["event"] == "algorithm":
+            return point.model_copy(update={"compiler": point.compiler | event["facts"]})
+        if (point.cache, point.clock) != (event["cache"], event["clock"]):
+            return point
+        if event["reason"]:
+            doubt = warn("parts-not-measured", reason=event["reason"])
+            return point.model_copy(update={"warnings": (*point.warnings, doubt)})
+        return point.model_copy(update={"parts": tuple(Part.model_validate(part) for part in event["parts"])})
+
+    return [extended(point) for point in points]
 
 
 def failed_point(

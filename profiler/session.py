@@ -15,15 +15,17 @@ from typing import Any, Protocol
 from ..roofline.machine import Machine
 from ..roofline.observe import observations
 from ..roofline.record import Environment, Point, Run
-from ..roofline.verdict import judge
+from ..roofline.verdict import judge, with_launch_tax
 from .journal import Journal
-from .points import failed_point, measured_point, refused_points
+from .points import HEADLINE_CLOCK, failed_point, measured_point, refused_points, with_afterthoughts
 from .roofs import Roofs
 from .supervisor import Supervisor, WorkerDied
 
 # Longest silence of a worker: a check, or a round of timing. torch.compile may think for minutes.
 SILENCE_S = 90.0
 COMPILE_SILENCE_S = 300.0
+# Stages, and events, that follow when every time of a group is known.
+AFTERTHOUGHTS = ("parts", "algorithm")
 # Roofs are re-timed after so many groups: often enough to see a drift, rarely enough to cost little.
 REMEASURE_EVERY = 8
 
@@ -209,6 +211,8 @@ class Session:
                     points.append(failed_point(group, name, event["status"], event["reason"], event["correctness"]))
                 elif event["event"] == "point":
                     points.append(measured_point(group, event, checks.get(name)))
+                elif event["event"] in AFTERTHOUGHTS:
+                    points = with_afterthoughts(points, event)
         except WorkerDied as death:
             self.supervisor.start()
             return self._blame(group, names, points, stage, current, death)
@@ -235,6 +239,10 @@ class Session:
     def _blame(
         self, group: dict[str, Any], names: list[str], points: list[Point], stage: str, current: str, death: WorkerDied
     ) -> tuple[list[Point], str | None]:
+        if stage in AFTERTHOUGHTS:  # everything was timed by then
+            lost = {"event": stage, "implementation": current, "cache": "warm", "clock": HEADLINE_CLOCK[group["kind"]]}
+            lost |= {"parts": [], "reason": str(death), "facts": {"algorithm_observed": f"not observed: {death}"}}
+            return with_afterthoughts(points, lost), None
         if stage.startswith("time") and len(names) > 1:
             return [point for point in points if point.time_s is None], "?"
         if current == "reference" and stage == "check" and "reference" not in names:
@@ -247,7 +255,7 @@ class Session:
         """The run so far, judged against the final roofs."""
         opened = self.supervisor.opened
         machine = self.roofs.machine()
-        points = tuple(judge(point, machine, advice) for point in self.points)
+        points = with_launch_tax(judge(point, machine, advice) for point in self.points)
         return Run(
             tool=tool,
             created=created,

@@ -62,6 +62,16 @@ CLOSED_LIST: dict[str, Diagnosis] = {
         "{time} is below {least}, the least that this clock resolves well",
         "use a larger shape, or read the warm row, which times many calls at once",
     ),
+    "parts-do-not-add-up": Diagnosis(
+        "warning",
+        "the parts take {sum} when run alone, the whole takes {time}",
+        "read the parts as a ranking: the whole overlaps them, or does what no part contains",
+    ),
+    "parts-not-measured": Diagnosis(
+        "warning",
+        "the parts could not be run alone: {reason}",
+        "the whole was timed before and stands; run the case again with one implementation to see the parts",
+    ),
     "compared-across-machines": Diagnosis(
         "warning",
         "{base} and {new} are different machines",

@@ -93,13 +93,18 @@ def _bytes_floor(
     return moved / roof.value, text, roof.spread
 
 
-def _serial(work: Work, levels: tuple[str, ...], machine: Machine) -> tuple[float | None, str, float]:
+def _serial(
+    work: Work, levels: tuple[str, ...], machine: Machine, depth: int | None = None
+) -> tuple[float | None, str, float]:
     known = [roof for level in levels if (roof := machine.best("latency", level)) is not None]
     if not known:
         return None, f"latency of {' or '.join(levels)} on {machine.id} not known", 0.0
     roof = min(known, key=lambda ceiling: ceiling.value)
-    steps = f"{work.depth} dependent step" + ("s" if work.depth > 1 else "")
-    return work.depth * roof.value, f"{steps} x {si(roof.value, 's')} ({roof.level}, {roof.provenance})", roof.spread
+    count = depth or work.depth
+    steps = f"{count} dependent step" + ("s" if count > 1 else "")
+    if count != work.depth:
+        steps += f" ({work.depth} would do)"
+    return count * roof.value, f"{steps} x {si(roof.value, 's')} ({roof.level}, {roof.provenance})", roof.spread
 
 
 def _assemble(entries: dict[Wall, tuple[float | None, str, float]], residency: Residency) -> FloorSet:
@@ -117,53 +122,74 @@ def _assemble(entries: dict[Wall, tuple[float | None, str, float]], residency: R
     return FloorSet(floors, residency, bound, contested, largest[1] if largest else None, spread, notes)
 
 
-def residency_of(work: Work, weights: Weights, machine: Machine) -> Residency:
+def residency_of(work: Work, weights: Weights, machine: Machine, hoists: bool = False) -> Residency:
     """Where the weights of a dependent step live, from the machine's capacities."""
     if weights == "kept":
         return "chip"
-    return "dram" if work.weight_bytes + work.state_bytes > capacity(machine, "cache") else "cache"
+    per_step = (work.recurrent_bytes if hoists else work.weight_bytes) + work.state_bytes
+    return "dram" if per_step > capacity(machine, "cache") else "cache"
 
 
-def own_floors(work: Work, dtype: str, weights: Weights, chain: Chain, machine: Machine, cache: CacheState) -> FloorSet:
-    """Floors of an implementation's own class: as it stores its weights and waits for its steps."""
-    residency = residency_of(work, weights, machine)
+def own_floors(
+    work: Work,
+    dtype: str,
+    weights: Weights,
+    chain: Chain,
+    machine: Machine,
+    cache: CacheState,
+    *,
+    hoists: bool = False,
+    depth: int | None = None,
+) -> FloorSet:
+    """Floors of an implementation's own class: as it stores its weights and waits for its steps.
+
+    hoists : the input product is done once for all steps. depth : dependent steps where they are not those of the work.
+    """
+    residency = residency_of(work, weights, machine, hoists)
     private, shared = capacity(machine, "private"), capacity(machine, "cache")
-    dram_total = work.streamed_bytes if residency == "dram" else work.compulsory_bytes
+    streamed = work.hoisted_bytes if hoists else work.streamed_bytes
+    dram_total = streamed if residency == "dram" else work.compulsory_bytes
     if residency == "chip":
         cache_total = work.compulsory_bytes + work.depth * work.exchange_bytes
     else:
-        cache_total = work.streamed_bytes
+        cache_total = streamed
     return _assemble(
         {
             "compute": _compute(work, dtype, machine),
             "dram": _bytes_floor("dram", dram_total, work, shared, cache, machine),
             "cache": _bytes_floor("cache", cache_total, work, private, cache, machine),
-            "serial": _serial(work, (chain,), machine),
+            "serial": _serial(work, (chain,), machine, depth),
         },
         residency,
     )
 
 
+def best_residency(work: Work, machine: Machine) -> Residency:
+    """The nearest place that holds what every step of a recurrence needs again: its recurrent weights."""
+    if work.depth == 1 or work.recurrent_bytes <= max(capacity(machine, "chip"), capacity(machine, "private")):
+        return "chip"
+    return "cache" if work.recurrent_bytes <= capacity(machine, "cache") else "dram"
+
+
 def best_floors(work: Work, dtype: str, machine: Machine, cache: CacheState) -> FloorSet:
     """Floors of the best possible implementation on this machine.
 
-    Weights stay on chip where its capacity allows, else in the shared cache, else they are streamed with the input
-    product hoisted; steps wait for the fastest mechanism known.
+    The weights that meet the state stay on chip where its capacity allows, else in the shared cache, else they are
+    streamed; the input product is done once for all steps where that moves less; steps wait for the fastest mechanism
+    known.
     """
     private, shared, chip = (capacity(machine, level) for level in ("private", "cache", "chip"))
-    per_step = work.weight_bytes + work.state_bytes
-    if work.depth == 1 or per_step <= max(chip, private):
-        residency: Residency = "chip"
-        dram_total = work.compulsory_bytes
+    residency = best_residency(work, machine)
+    streamed, again = min(work.hoisted_bytes, work.streamed_bytes), work.depth - 1
+    dram_total = work.compulsory_bytes
+    if residency == "chip":
         cache_total = work.compulsory_bytes + work.depth * work.exchange_bytes * (work.depth > 1)
-    elif per_step <= shared:
-        residency, dram_total, cache_total = "cache", work.compulsory_bytes, work.hoisted_bytes
     else:
-        # A cache that keeps part of the weights from step to step saves at most its capacity at each step.
-        saved = (work.depth - 1) * shared
-        residency = "dram"
-        dram_total = max(work.compulsory_bytes, work.hoisted_bytes - int(saved))
-        cache_total = work.hoisted_bytes
+        # A level that keeps part of the weights from step to step saves at most its capacity at each step.
+        held = max(chip, private)
+        cache_total = max(work.compulsory_bytes, streamed - again * int(held))
+        if residency == "dram":
+            dram_total = max(work.compulsory_bytes, streamed - again * int(held + shared))
     return _assemble(
         {
             "compute": _compute(work, dtype, machine),

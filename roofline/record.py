@@ -112,18 +112,26 @@ class Warning_(Frozen):
 
 
 class Part(Frozen):
-    """A phase of a kernel with walls of its own."""
+    """A phase of a kernel, run alone, with walls of its own. Names are those of `Point`."""
 
     name: str
     time_s: Timing | None = None
+    work: Work | None = None
     floors_s: Floors = Floors()
     bound: Wall | None = None
+    best_floors_s: Floors | None = None
+    best_bound: Wall | None = None
+    attainable_fraction: Fraction | None = None
+    best_fraction: Fraction | None = None
 
 
 class Point(Frozen):
     """One implementation of one kernel at one shape, dtype and direction, under one clock and cache state.
 
     floors_s, bound : of the implementation's own class (`residency` says where its weights live).
+    hoists : the input product is done once for all steps. depth : dependent steps of this implementation where they are
+        not those of its work. padding_waste : the share of all steps that is padding, in a ragged batch.
+    step_s : time per dependent step. launch_tax_s : what launching adds to each: host clock minus graph clock.
     best_floors_s, best_bound : of the best possible implementation of the same work.
     attainable_fraction : of this design; best_fraction : of the machine; roof_fraction : the classic roofline figure.
     gap : the way from the best floor to the measured time, in words.
@@ -147,6 +155,9 @@ class Point(Frozen):
     weights: Literal["reread", "kept"] | None = None
     chain: Literal["launch", "graph", "barrier", "inside"] | None = None
     launches: int | None = None
+    hoists: bool = False
+    depth: int | None = None
+    padding_waste: float | None = None
     residency: Literal["dram", "cache", "chip"] | None = None
     floors_s: Floors | None = None
     floor_notes: dict[str, str] = Field(default_factory=dict)
@@ -161,6 +172,8 @@ class Point(Frozen):
     intensity: Intensity | None = None
     achieved: Achieved | None = None
     gap: str = ""
+    step_s: float | None = None
+    launch_tax_s: float | None = None
     peak_memory_bytes: int | None = None
     energy_j: float | None = None
     parts: tuple[Part, ...] = ()
@@ -174,6 +187,11 @@ class Point(Frozen):
         return " ".join(
             (self.kernel, self.implementation, self.shape_text, self.dtype, self.direction, self.cache, self.clock)
         )
+
+    @property
+    def steps(self) -> int:
+        """Dependent steps of one call: those of the implementation where it declares them, else those of the work."""
+        return self.depth or (self.work.depth if self.work else 1)
 
     @property
     def shape_text(self) -> str:

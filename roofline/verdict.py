@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from .contract import Chain
 from .diagnoses import warn
 from .floors import FloorSet, best_floors, own_floors
 from .machine import Machine
-from .record import Achieved, Fraction, Intensity, Point, Timing, Wall, Warning_
+from .record import Achieved, Direction, Fraction, Intensity, Part, Point, Timing, Wall, Warning_
 from .stats import drift
 from .units import percent, seconds, si
+from .work import Work
 
 # A point may beat its floor by this much before it is called impossible: the roof is the best of a few rounds only.
 ROOF_SLACK = 0.05
@@ -19,6 +23,8 @@ DRIFT_SHARE = 0.05
 LAUNCH_BOUND_RATIO = 1.2
 # A design's floor this little above the best one is the same floor in words, and a time this near its floor is at it.
 SAME_FLOOR, AT_ITS_WALL = 1.02, 1.10
+# Parts that differ from the whole by more than two quiet medians can are worth a word.
+PARTS_SHARE = 0.10
 # A host clock call costs some 50 ns and a CUDA event resolves 0.5 us: a hundred, or four, of them keep it near 1 %.
 LEAST_TIME_S = {"host": 5e-6, "events": 2e-6, "graph": 0.0}
 
@@ -38,9 +44,10 @@ def judge(point: Point, machine: Machine, more_time: str = "--rounds 40") -> Poi
     """
     if point.work is None or point.weights is None or point.chain is None:
         return point
-    chain = "graph" if point.clock == "graph" and point.chain == "launch" else point.chain
-    own = own_floors(point.work, point.dtype, point.weights, chain, machine, point.cache)
-    best = best_floors(point.work, point.dtype, machine, point.cache)
+    own, best = (
+        _own(point, point.work, machine, point.depth),
+        best_floors(point.work, point.dtype, machine, point.cache),
+    )
     work = point.work
     filled = point.model_copy(
         update={
@@ -52,6 +59,8 @@ def judge(point: Point, machine: Machine, more_time: str = "--rounds 40") -> Poi
             "best_floors_s": best.floors,
             "best_bound": best.bound,
             "estimate_s": own.estimate_s,
+            "parts": tuple(judge_part(part, point, machine) for part in point.parts),
+            "step_s": point.time_s.median / point.steps if point.time_s and point.steps > 1 else None,
             "intensity": Intensity(
                 compulsory=_ratio(work.flops, work.compulsory_bytes), streamed=_ratio(work.flops, work.streamed_bytes)
             ),
@@ -60,6 +69,53 @@ def judge(point: Point, machine: Machine, more_time: str = "--rounds 40") -> Poi
     if point.time_s is None or point.status not in ("ok", "invalid"):
         return filled
     return _score(filled, own, best, machine, more_time)
+
+
+def _own(point: Point, work: Work, machine: Machine, depth: int | None) -> FloorSet:
+    """Floors of a work done as the point's implementation does it."""
+    assert point.weights is not None and point.chain is not None
+    chain: Chain = "graph" if point.clock == "graph" and point.chain == "launch" else point.chain
+    return own_floors(work, point.dtype, point.weights, chain, machine, point.cache, hoists=point.hoists, depth=depth)
+
+
+def judge_part(part: Part, point: Point, machine: Machine) -> Part:
+    """Give a part its own floors and fractions, in the class of the implementation that it belongs to.
+
+    A part of one step is a plain product: nothing is read again, and it starts with a launch.
+    """
+    if part.work is None:
+        return part
+    plain = part.work.depth == 1
+    like = point.model_copy(update={"weights": "reread", "chain": "launch"}) if plain else point
+    depth = point.depth if point.work and part.work.depth == point.work.depth and not plain else None
+    own, best = _own(like, part.work, machine, depth), best_floors(part.work, point.dtype, machine, point.cache)
+    time = part.time_s
+    return part.model_copy(
+        update={
+            "floors_s": own.floors,
+            "bound": own.bound,
+            "best_floors_s": best.floors,
+            "best_bound": best.bound,
+            "attainable_fraction": fraction(own.largest_s, time, own.spread) if time else None,
+            "best_fraction": fraction(best.largest_s, time, best.spread) if time else None,
+        }
+    )
+
+
+def with_launch_tax(points: Iterable[Point]) -> tuple[Point, ...]:
+    """Add what launching costs per dependent step, where one case was timed warm by the host's clock and as a graph."""
+    points = tuple(points)
+    warm = {(_case(point), point.clock): point.time_s for point in points if point.cache == "warm" and point.time_s}
+    taxed = []
+    for point in points:
+        host, graph = warm.get((_case(point), "host")), warm.get((_case(point), "graph"))
+        tax = (host.median - graph.median) / point.steps if host and graph and point.steps > 1 else None
+        taxed.append(point.model_copy(update={"launch_tax_s": tax}))
+    return tuple(taxed)
+
+
+def _case(point: Point) -> tuple[str, str, str, str, Direction]:
+    return point.kernel, point.implementation, point.shape_text, point.dtype, point.direction
 
 
 def _score(point: Point, own: FloorSet, best: FloorSet, machine: Machine, more_time: str) -> Point:
@@ -139,7 +195,15 @@ def detect(point: Point, best: FloorSet, machine: Machine, more_time: str) -> li
         found.append(warn("too-short-for-the-clock", time=seconds(time.median), least=seconds(least)))
     if point.host_s is not None and point.clock == "events" and point.host_s.median > LAUNCH_BOUND_RATIO * time.median:
         found.append(warn("launch-bound", host=seconds(point.host_s.median), device=seconds(time.median)))
-    return found
+    return found + _parts_beside(point, time)
+
+
+def _parts_beside(point: Point, time: Timing) -> list[Warning_]:
+    """A warning where the parts, run alone, together take another time than the whole."""
+    alone = [part.time_s.median for part in point.parts if part.time_s]
+    if not alone or len(alone) < len(point.parts) or abs(sum(alone) / time.median - 1) <= PARTS_SHARE:
+        return []
+    return [warn("parts-do-not-add-up", sum=seconds(sum(alone)), time=seconds(time.median))]
 
 
 _DERIVED_HERE = (
@@ -150,6 +214,7 @@ _DERIVED_HERE = (
     "drifting",
     "too-short-for-the-clock",
     "launch-bound",
+    "parts-do-not-add-up",
 )
 
 
@@ -160,7 +225,9 @@ def gap_in_words(point: Point, own: FloorSet, best: FloorSet) -> str:
         return ""
     text = f"best possible {seconds(best.largest_s)} ({WALL_WORDS[best.bound]})"
     if own.largest_s > SAME_FLOOR * best.largest_s:
-        text += f"; this design cannot be below {seconds(own.largest_s)} ({WALL_WORDS[own.bound]})"
+        more = f": {point.depth}, where {point.work.depth} would do" if point.depth and point.work else ""
+        wall = WALL_WORDS[own.bound] + (more if own.bound == "serial" else "")
+        text += f"; this design cannot be below {seconds(own.largest_s)} ({wall})"
     text += f"; measured {seconds(time.median)}"
     over = time.median / own.largest_s
     if over < AT_ITS_WALL:

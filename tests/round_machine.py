@@ -41,11 +41,12 @@ ROUND = Machine(
 )
 
 
-def work(read=10_000, write=0, depth=1, weights=0, **more):
+def work(read=10_000, write=0, depth=1, weights=0, recurrent=None, **more):
     """A work with one term per quantity."""
     made = terms("read_bytes", ("inputs", read, "")) + terms("write_bytes", ("outputs", write, ""))
     made += sum((terms(name, (name, amount, "")) for name, amount in more.items()), ())
-    return Work(terms=made, depth=depth, weight_bytes=weights)
+    kept = {} if recurrent is None else {"recurrent_bytes": recurrent}
+    return Work(terms=made, depth=depth, weight_bytes=weights, **kept)
 
 
 def timing(median, width=0.0, rounds=(), n=30):

@@ -1,0 +1,94 @@
+"""What is learnt of an implementation once it is timed: its parts run alone, and the algorithm its library chose.
+
+Nothing here can cost a case its time: whatever fails is told, and the time stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .calls import Group, call_of
+from .clock import Subject, measure
+from .points import HEADLINE_CLOCK
+
+# Parts are a look inside a time that is known already: a sixth of what the whole was given.
+BUDGET_SHARE = 1 / 6
+# The kernels that take longest tell the algorithm; the others reset memory and copy.
+MOST_KERNELS = 5
+# Names of kernels are templates written out; what tells them apart stands at the front.
+NAME_LENGTH = 80
+
+# Words in the names of matrix products.
+PRODUCTS = ("gemm", "cutlass", "nvjet")
+
+Emit = Callable[..., None]
+
+
+def time_parts(group: Group, names: Sequence[str], inputs: dict[str, Any], options: dict[str, Any], emit: Emit) -> None:
+    """Time the parts of every implementation that has some; emits `parts` for each.
+
+    Parts run warm, under the clock of the headline, and forward only.
+    """
+    clock = HEADLINE_CLOCK[group.device.kind]
+    if group.direction != "forward" or ("warm", clock) not in [tuple(pair) for pair in options["clocks"]]:
+        return
+    for name in names:
+        emit("begin", implementation=name, stage="parts")
+        found, reason = [], ""
+        try:
+            found = _timed(group, name, inputs, clock, BUDGET_SHARE * options["budget_s"] / len(names), emit)
+        except Exception as error:  # whatever a part raises, the whole was timed before
+            group.device.finish()
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0][:300]}"
+        if found or reason:
+            emit("parts", implementation=name, cache="warm", clock=clock, parts=found, reason=reason)
+
+
+def _timed(group: Group, name: str, inputs: dict[str, Any], clock: Any, budget_s: float, emit: Emit) -> list[dict]:
+    parts = group.kernel.implementations[name].parts(group.shape, inputs)
+    subjects = [Subject(part.name, "warm", clock, [part.run], group.device.stopwatch("warm", clock)) for part in parts]
+    timings = measure(
+        subjects,
+        budget_s,
+        None,
+        group.seed,
+        on_round=lambda done: emit("begin", implementation=name, stage="parts"),
+    )
+    return [
+        {"name": part.name, "work": part.work.model_dump(), "time_s": timings[index].model_dump()}
+        for index, part in enumerate(parts)
+    ]
+
+
+def observe_algorithms(group: Group, names: Sequence[str], inputs: dict[str, Any], emit: Emit) -> None:
+    """Watch one call of every implementation whose library chooses an algorithm; emits `algorithm` for each."""
+    for name in names:
+        implementation = group.kernel.implementations[name]
+        if implementation.algorithm(group.shape, group.dtype, group.device.kind, group.direction) is None:
+            continue
+        emit("begin", implementation=name, stage="algorithm")
+        try:
+            kernels = group.device.kernel_names(call_of(implementation.run, group.shape, inputs, group.direction))
+            facts = observed(kernels)
+        except Exception as error:  # a profiler that is not there or not allowed
+            facts = {"algorithm_observed": f"not observed: {type(error).__name__}"}
+        if facts:
+            emit("algorithm", implementation=name, facts=facts)
+
+
+def classify(kernels: Sequence[str]) -> str:
+    """The algorithm that kernel names give away: `persistent` keeps its weights for all steps, else `standard`.
+
+    A matrix product may call its grid persistent too; that says nothing about a recurrence.
+    """
+    recurrent = [name.lower() for name in kernels if not any(word in name.lower() for word in PRODUCTS)]
+    return "persistent" if any("persist" in name for name in recurrent) else "standard"
+
+
+def observed(kernels: Sequence[str]) -> dict[str, str]:
+    """What the record says of the kernels of a call, the longest first; nothing where none was seen."""
+    if not kernels:
+        return {}
+    names = "; ".join(name[:NAME_LENGTH] for name in kernels[:MOST_KERNELS])
+    return {"algorithm_observed": classify(kernels), "kernels_observed": names}
