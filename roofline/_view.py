@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from .record import Point, Run, Wall, Warning_
+from .record import Part, Point, Run, Wall, Warning_
 from .units import percent, seconds, si
 
 # Walls as readers see them. "serial" is the chain of steps that must wait for one another.
@@ -173,12 +173,12 @@ def wall_text(wall: Wall | None, contested_with: Wall | None = None) -> str:
     return WALL_NAMES[wall] + (f" ≈ {WALL_NAMES[contested_with]}" if contested_with else "")
 
 
-def time_text(point: Point) -> str:
+def time_text(point: Point | Part) -> str:
     """Write the median time: "4.31 ms"."""
     return seconds(point.time_s.median) if point.time_s else "-"
 
 
-def interval_text(point: Point) -> str:
+def interval_text(point: Point | Part) -> str:
     """Write the larger half of the interval of the median: "±0.9 %"."""
     if point.time_s is None:
         return ""
@@ -187,12 +187,12 @@ def interval_text(point: Point) -> str:
     return f"±{percent(half)}" if half < _WILD else f">{percent(_WILD)}"
 
 
-def machine_text(point: Point) -> str:
+def machine_text(point: Point | Part) -> str:
     """Write the share of the best possible implementation on this machine."""
     return percent(point.best_fraction.value if point.best_fraction else None)
 
 
-def design_text(point: Point) -> str:
+def design_text(point: Point | Part) -> str:
     """Write the share of what this implementation's design allows."""
     return percent(point.attainable_fraction.value if point.attainable_fraction else None)
 

@@ -6,7 +6,7 @@ import csv as _csv
 import io
 from collections.abc import Callable
 
-from . import _view
+from . import _steps, _view
 from ._view import clean
 from .record import WALLS, Point, Run
 from .table import ceiling_cells
@@ -15,8 +15,9 @@ _FORMULA = ("=", "+", "-", "@")  # spreadsheets run a text cell that begins with
 
 Value = str | float | int | None
 
-_MARKDOWN = ("#", "kernel", "implementation", "sizes", "dtype", "direction", "cache", "clock", "time", "±", "wall")
-_MARKDOWN += ("machine", "design", "rate", "status")
+_MARKDOWN = ("#", "kernel", "implementation", "sizes", "dtype", "direction", "cache", "clock", "time", "±", "per step")
+_MARKDOWN += ("launch tax", "wall", "machine", "design", "rate", "status")
+_OF_SEQUENCES = ("per step", "launch tax")
 
 
 def json(run: Run) -> str:
@@ -42,7 +43,8 @@ def markdown(run: Run) -> str:
     rows = _view.rows([run])
     measured = [row for row in rows if row.point.status in _view.MEASURED]
     lines = [f"# {_escape(run.machine.name)}", "", _view.NUMBERS_NOTE, ""]
-    lines += _table(_MARKDOWN, [_markdown_cells(row) for row in measured])
+    lines += _table(*_without_empty(_MARKDOWN, [_markdown_cells(row) for row in measured]))
+    lines += _parts(measured)
     for group in _view.unmeasured(run.points):
         lines += ["", f"**{group.status}**: {_escape(group.reason)}", ""]
         lines += [f"- {_escape(name)}: {_escape('; '.join(cases))}" for name, cases in group.lines]
@@ -55,6 +57,32 @@ def markdown(run: Run) -> str:
     ceilings = [ceiling_cells(ceiling) for ceiling in run.machine.ceilings]
     lines += ["", "## Ceilings", "", *_table(("ceiling", "value", "±", "provenance", "how"), ceilings)]
     return "\n".join(lines) + "\n"
+
+
+def _without_empty(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> tuple[tuple[str, ...], list]:
+    """Leave out the columns that no row of a sequence fills."""
+    kept = [i for i, title in enumerate(titles) if title not in _OF_SEQUENCES or any(row[i] for row in rows)]
+    return tuple(titles[i] for i in kept), [tuple(row[i] for i in kept) for row in rows]
+
+
+def _parts(measured: list[_view.Row]) -> list[str]:
+    """The phases that were run alone, as a table of their own."""
+    cells = [
+        (
+            row.number or f"{row.point.implementation} {_view.case_text(row.point)} {row.point.cache}",
+            clean(part.name),
+            _view.time_text(part),
+            _view.interval_text(part),
+            _view.wall_text(part.bound),
+            _view.machine_text(part),
+            _view.design_text(part),
+        )
+        for row in measured
+        for part in row.point.parts
+        if part.time_s
+    ]
+    titles = ("point", "part, measured alone", "time", "±", "wall", "machine", "design")
+    return ["", "## Parts", "", *_table(titles, cells)] if cells else []
 
 
 def _markdown_cells(row: _view.Row) -> tuple[str, ...]:
@@ -72,6 +100,8 @@ def _markdown_cells(row: _view.Row) -> tuple[str, ...]:
         point.clock,
         _view.time_text(point),
         _view.interval_text(point),
+        _steps.step_text(point),
+        _steps.tax_text(point),
         _view.wall_text(point.bound, point.contested_with),
         _view.machine_text(point),
         _view.design_text(point),
@@ -140,6 +170,11 @@ _FIELDS: dict[str, Callable[[Point], Value]] = {
         for name in ("matmul_flops", "flops", "special_ops", "compulsory_bytes", "streamed_bytes")
     },
     "depth": _of("work", "depth"),
+    "steps": lambda point: point.steps,
+    "step_s": lambda point: point.step_s,
+    "launch_tax_s": lambda point: point.launch_tax_s,
+    "hoists": lambda point: int(point.hoists),
+    "padding_waste": lambda point: point.padding_waste,
     "residency": lambda point: point.residency,
     **{f"floor_{wall}_s": _floor(wall, best=False) for wall in WALLS},
     "bound": lambda point: point.bound,
@@ -155,6 +190,7 @@ _FIELDS: dict[str, Callable[[Point], Value]] = {
     "intensity_compulsory": _of("intensity", "compulsory"),
     "intensity_streamed": _of("intensity", "streamed"),
     **{name: _of("achieved", name) for name in ("flops_per_s", "bytes_per_s", "streamed_bytes_per_s")},
+    "parts": lambda point: "; ".join(f"{p.name} {p.time_s.median} {p.bound}" for p in point.parts if p.time_s),
     "peak_memory_bytes": lambda point: point.peak_memory_bytes,
     "energy_j": lambda point: point.energy_j,
     "warnings": lambda point: " ".join(warning.id for warning in point.warnings),

@@ -1,4 +1,4 @@
-"""Findings across points: how time grows when the batch grows, beside what the model expects."""
+"""Findings across points: what a larger batch, more steps and padding cost, beside what the model expects."""
 
 from __future__ import annotations
 
@@ -9,28 +9,120 @@ from collections import defaultdict
 from .machine import Machine
 from .predict import crossing
 from .record import Observation, Point, Run
-from .units import percent
+from .units import percent, seconds
+from .verdict import WALL_WORDS
 
 # Fewer sizes than this say nothing about a curve.
 LEAST_SIZES = 3
 # Per doubling of the batch: below the first share time is flat (bytes rule), above the second it follows the FLOPs.
 FLAT, STEEP = 0.15, 0.50
+# Time per step has settled when all longer sequences stay this close to the longest: what starting costs is spread out.
+SETTLED = 0.10
 
 
-def batch_sweeps(points: tuple[Point, ...]) -> list[list[Point]]:
-    """Points that differ in the batch size B only, ordered by B; sweeps with fewer than three sizes are left out."""
-    sweeps: dict[tuple, list[Point]] = defaultdict(list)
+def sweeps(points: tuple[Point, ...], size: str) -> list[list[Point]]:
+    """Points that differ in one size only, ordered by it; sweeps with fewer than three sizes are left out."""
+    found: dict[tuple, list[Point]] = defaultdict(list)
     for point in points:
-        if point.status == "ok" and point.time_s is not None and point.headline and "B" in point.shape:
-            rest = tuple((name, value) for name, value in point.shape.items() if name != "B")
-            sweeps[(point.kernel, point.implementation, point.dtype, point.direction, rest)].append(point)
-    ordered = [sorted(sweep, key=lambda point: point.shape["B"]) for sweep in sweeps.values()]
+        if point.status == "ok" and point.time_s is not None and point.headline and size in point.shape:
+            found[(point.kernel, point.implementation, point.dtype, point.direction, _rest(point, size))].append(point)
+    ordered = [sorted(sweep, key=lambda point: point.shape[size]) for sweep in found.values()]
     return [sweep for sweep in ordered if len(sweep) >= LEAST_SIZES]
 
 
+def batch_sweeps(points: tuple[Point, ...]) -> list[list[Point]]:
+    """Points that differ in the batch size B only."""
+    return sweeps(points, "B")
+
+
+def step_sweeps(points: tuple[Point, ...]) -> list[list[Point]]:
+    """Points of recurrences that differ in the number of steps T only."""
+    return [sweep for sweep in sweeps(points, "T") if all(point.step_s is not None for point in sweep)]
+
+
 def observations(points: tuple[Point, ...], machine: Machine) -> list[Observation]:
-    """One observation for every batch sweep in a run."""
-    return [_walk(sweep, machine) for sweep in batch_sweeps(points)]
+    """One observation for every sweep of batch or steps in a run, and for every ragged batch beside a padded one."""
+    found = [_walk(sweep, machine) for sweep in batch_sweeps(points)]
+    found += [_settling(sweep) for sweep in step_sweeps(points)]
+    return found + padding(points)
+
+
+def _rest(point: Point, *left_out: str) -> str:
+    """The sizes of a point but for those left out, as typed."""
+    return ",".join(f"{name}={value}" for name, value in point.shape.items() if name not in left_out)
+
+
+def _name(point: Point, *left_out: str) -> str:
+    """What findings call a point: kernel, implementation, dtype, direction unless forward, sizes."""
+    direction = "" if point.direction == "forward" else f" {point.direction}"
+    return f"{point.kernel} {point.implementation} {point.dtype}{direction} ({_rest(point, *left_out)})"
+
+
+def _settling(sweep: list[Point]) -> Observation:
+    """Where time per step stops falling with T, and how much of it the chain of steps explains."""
+    first, last = sweep[0], sweep[-1]
+    assert first.step_s and last.step_s
+    apart = [index for index, point in enumerate(sweep) if abs((point.step_s or 0.0) / last.step_s - 1) > SETTLED]
+    start = apart[-1] + 1 if apart else 0
+    settled = sweep[start] if start < len(sweep) - 1 else None
+    serial = last.floors_s.serial if last.floors_s else None
+    share = serial / last.steps / last.step_s if serial is not None else None
+    if settled:
+        text = (
+            f"time per step settles at {seconds(last.step_s)} (within {percent(SETTLED)}) from T={settled.shape['T']}"
+            f" on, from {seconds(first.step_s)} at T={first.shape['T']}"
+        )
+    else:
+        text = (
+            f"time per step goes from {seconds(first.step_s)} at T={first.shape['T']} to {seconds(last.step_s)} at "
+            f"T={last.shape['T']} and has not settled within {percent(SETTLED)}"
+        )
+    text += f"; the serial floor is {percent(share)} of it" if share is not None else "; the serial floor is not known"
+    text += f"; bound: {WALL_WORDS[last.bound]}" if last.bound else ""
+    return Observation(
+        id=f"step-walk {_name(first, 'T')}",
+        text=f"{_name(first, 'T')}: {text}.",
+        numbers={
+            "step_s": last.step_s,
+            "settled_from_T": settled.shape["T"] if settled else None,
+            "serial_share": share,
+            "bound": last.bound,
+        },
+    )
+
+
+def padding(points: tuple[Point, ...]) -> list[Observation]:
+    """Ragged batches beside padded ones of the same run.
+
+    The padded counterpart is the row `NAME.padded` of the same case, else the same row with `ragged=0`.
+    """
+    measured = {
+        (p.kernel, p.implementation, p.dtype, p.direction, p.shape_text): p
+        for p in points
+        if p.status == "ok" and p.time_s is not None and p.headline
+    }
+    found = []
+    for (kernel, name, dtype, direction, sizes), point in measured.items():
+        if not point.padding_waste or name.endswith(".padded"):
+            continue
+        full = ",".join(f"{size}={0 if size == 'ragged' else value}" for size, value in point.shape.items())
+        rival = measured.get((kernel, f"{name}.padded", dtype, direction, sizes))
+        rival = rival or measured.get((kernel, name, dtype, direction, full))
+        if rival is not None:
+            found.append(_packed_against_padded(point, rival))
+    return found
+
+
+def _packed_against_padded(point: Point, padded: Point) -> Observation:
+    assert point.time_s and padded.time_s and point.padding_waste
+    ratio = point.time_s.median / padded.time_s.median
+    beside = padded.implementation if padded.implementation != point.implementation else "ragged=0"
+    return Observation(
+        id=f"padding {_name(point)}",
+        text=f"{_name(point)}: {percent(point.padding_waste)} of the padded steps are padding; packed takes "
+        f"{percent(ratio)} of the padded time ({beside}).",
+        numbers={"padding_waste": point.padding_waste, "packed_over_padded": ratio},
+    )
 
 
 def _growth(sweep: list[Point]) -> list[tuple[int, int, float]]:
@@ -86,6 +178,10 @@ def _walk(sweep: list[Point], machine: Machine) -> Observation:
 
 def next_command(run: Run) -> str:
     """The command that is worth typing after this run."""
-    if batch_sweeps(run.points):
+    chained = [point for point in run.points if point.step_s is not None and "T" in point.shape]
+    if chained and not step_sweeps(run.points) and ".py" not in run.command:
+        point = chained[0]
+        return f"seqroof profile {point.kernel} --shape T=16:1024:x2,{_rest(point, 'T')}"
+    if batch_sweeps(run.points) or step_sweeps(run.points):
         return "seqroof profile --suite standard"
     return "seqroof profile lstm_step --shape B=1:256:x2,I=2048,H=2048"

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import _numbers, _theme, _view, _walks, chart
+from . import _numbers, _steps, _theme, _view, _walks, chart
 from ._view import Row, clean
 from .observe import next_command
 from .record import WALLS, Run, Wall
@@ -111,6 +111,7 @@ def _content(runs: Sequence[Run]) -> Json:
     measured = [row for row in rows if row.point.status in _view.MEASURED]
     headline, others = ([row for row in measured if row.point.headline is flag] for flag in (True, False))
     facets = _Facets(runs, measured)
+    stepped = any(row.point.step_s is not None for row in measured)
     advices = _view.Advices(measured)
     return {
         "title": "; ".join(dict.fromkeys(clean(run.machine.name) for run in runs)),
@@ -118,7 +119,8 @@ def _content(runs: Sequence[Run]) -> Json:
         "findings": _findings(runs),
         "description": chart.describe(runs),
         "filters": facets.filters(),
-        "numbers_note": _view.NUMBERS_NOTE,
+        "numbers_note": _view.NUMBERS_NOTE + (f" {_steps.STEP_NOTE}" if stepped else ""),
+        "stepped": stepped,
         "method_note": _view.METHOD_NOTE,
         "bar": _BAR,
         "walls": [_view.WALL_NAMES[wall] for wall in WALLS],
@@ -228,6 +230,8 @@ def _row(row: Row, sizes: str, facets: _Facets, advices: _view.Advices) -> Json:
         "dtype": clean(point.dtype),
         "time": _view.time_text(point),
         "interval": _view.interval_text(point),
+        "step": _steps.step_text(point),
+        "detail": _steps.detail_text(point),
         "wall": wall if point.best_bound in (point.bound, None) else f"{wall} (best possible: {best})",
         "wall_class": point.bound or "",
         "share": None if share is None else round(_BAR * min(max(share, 0.0), 1.0), 1),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import _view
+from . import _steps, _view
 from ._view import Row, clean
 from .machine import Ceiling
 from .record import Point, Run
@@ -43,14 +43,16 @@ _COLUMNS = (
     Column("dtype", 0),
     Column("time", 0, right=True),
     Column("±", 1, right=True),
+    Column("per step", 2, right=True),
     Column("wall", 0),
-    Column("best wall", 4),
+    Column("best wall", 5),
     Column("machine", 0, right=True),
-    Column("design", 2, right=True),
-    Column("rate", 3, right=True),
+    Column("design", 3, right=True),
+    Column("rate", 4, right=True),
     Column("status", 0),
 )
-_WALL_COLUMNS = {6: "bound", 7: "best_bound"}
+_INTERVAL, _STEP = 5, 6  # columns that stand only where a row has something to say in them
+_WALL_COLUMNS = {7: "bound", 8: "best_bound"}
 
 
 def render(run: Run, console: Console, all_points: bool = False) -> None:
@@ -62,6 +64,8 @@ def render(run: Run, console: Console, all_points: bool = False) -> None:
     shown = [row for row in everything if row.point.status in _view.MEASURED and (all_points or row.point.headline)]
     advices = _view.Advices(shown)
     _heading(run, console)
+    if any(row.point.step_s for row in shown):
+        _say(console, _steps.STEP_NOTE, "dim")
     if shown:
         _points(shown, advices, console)
     hidden = sum(row.point.status in _view.MEASURED for row in everything) - len(shown)
@@ -120,7 +124,9 @@ def _points(shown: Sequence[Row], advices: _view.Advices, console: Console) -> N
     titles = _encodable([column.title for column in _COLUMNS], console)
     widths = [max(map(_width, column)) for column in zip(titles, *(line for lines in cells for line in lines))]
     if not any(row.point.time_s for row in shown):
-        widths[5] = 0
+        widths[_INTERVAL] = 0
+    if not any(row.point.step_s for row in shown):
+        widths[_STEP] = 0
     gap, dropped = _drop_columns(widths, console.width)
     aligned = [column.right for column in _COLUMNS]
     console.print()
@@ -137,6 +143,8 @@ def _points(shown: Sequence[Row], advices: _view.Advices, console: Console) -> N
                 index: WALL_STYLES.get(getattr(row.point, name) or "", "") for index, name in _WALL_COLUMNS.items()
             }
             _line(console, line, widths, aligned, gap, styles)
+            if detail := _steps.detail_text(row.point):
+                _say(console, detail, "dim", indent=widths[0] + gap)
     if dropped:
         _say(console, f"Left out for lack of width: {', '.join(dropped)}.", "dim")
 
@@ -165,6 +173,7 @@ def _cells(row: Row, sizes: str, advices: _view.Advices) -> list[str]:
         clean(point.dtype),
         _view.time_text(point),
         _view.interval_text(point),
+        _steps.step_text(point),
         _view.wall_text(point.bound, point.contested_with),
         _view.wall_text(point.best_bound),
         _view.machine_text(point),

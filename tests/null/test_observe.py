@@ -1,9 +1,11 @@
 """Findings across points: the batch sweep in words and numbers."""
 
 import pytest
+import samples
 from round_machine import ROUND, point, timing, work
 
-from seqroof.roofline.observe import batch_sweeps, observations
+from seqroof.roofline.observe import batch_sweeps, next_command, observations, step_sweeps
+from seqroof.roofline.verdict import judge
 
 BATCHES = (1, 2, 4, 8)
 
@@ -48,3 +50,70 @@ def test_two_sizes_or_other_dtypes_make_no_sweep():
     assert batch_sweeps(points[:2]) == []
     assert len(batch_sweeps(points + sweep([1.0, 1.0, 1.0, 1.0], dtype="bf16"))) == 2
     assert batch_sweeps(tuple(p.model_copy(update={"headline": False}) for p in points)) == []
+
+
+def steps(times, **changes):
+    """A sweep over T of a recurrence whose steps wait for a barrier (1 s on ROUND)."""
+    return tuple(
+        judge(
+            point(
+                timing(time),
+                shape={"B": 1, "T": count, "H": 7},
+                work=work(read=10, depth=count),
+                chain="barrier",
+                weights="kept",
+                **changes,
+            ),
+            ROUND,
+        )
+        for count, time in zip((16, 32, 64, 128), times)
+    )
+
+
+def test_time_per_step_settles():
+    (found,) = observations(steps([16 * 3.0, 32 * 2.0, 64 * 2.1, 128 * 2.0]), ROUND)
+    assert found.numbers == {"step_s": 2.0, "settled_from_T": 32, "serial_share": 0.5, "bound": "serial"}
+    assert "settles at 2.00 s (within 10 %) from T=32 on, from 3.00 s at T=16" in found.text
+    assert "the serial floor is 50 % of it; bound: the chain of dependent steps" in found.text
+
+
+def test_time_per_step_that_still_falls_says_so():
+    (found,) = observations(steps([16 * 8.0, 32 * 5.0, 64 * 3.0, 128 * 2.0]), ROUND)
+    assert "has not settled" in found.text and found.numbers["settled_from_T"] is None
+
+
+def test_a_sweep_over_steps_that_wait_for_nothing_is_no_recurrence():
+    points = tuple(p.model_copy(update={"step_s": None}) for p in steps([32.0, 64.0, 128.0, 256.0]))
+    assert step_sweeps(points) == []
+
+
+def ragged(implementation, time, waste=0.4, **more):
+    shape = {"B": 4, "T": 8, "ragged": 1} | more
+    return point(timing(time), implementation=implementation, shape=shape, padding_waste=waste or None)
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (ragged("torch.padded", 100.0), "torch.padded"),
+        (ragged("torch", 100.0, waste=0.0, ragged=0), "ragged=0"),
+    ],
+)
+def test_packed_is_put_beside_padded(other, says):
+    (found,) = observations((ragged("torch", 70.0), other), ROUND)
+    assert found.numbers == {"padding_waste": 0.4, "packed_over_padded": pytest.approx(0.7)}
+    assert "40 % of the padded steps are padding; packed takes 70 % of the padded time" in found.text
+    assert says in found.text
+
+
+def test_padding_needs_both_sides():
+    assert observations((ragged("torch", 70.0), ragged("triton.padded", 100.0)), ROUND) == []
+    assert observations((ragged("torch", 70.0), ragged("torch.padded", 100.0, T=9)), ROUND) == []
+
+
+def test_the_next_command_sweeps_the_steps_of_a_recurrence():
+    chain = steps([32.0, 64.0, 128.0, 256.0])
+    run = samples.run(points=chain[:1])
+    assert next_command(run) == "seqroof profile k --shape T=16:1024:x2,B=1,H=7"
+    assert "T=16" not in next_command(samples.run(points=chain))
+    assert "T=16" not in next_command(run.model_copy(update={"command": "seqroof profile ./k.py"}))

@@ -11,6 +11,7 @@ from pathlib import Path
 import browser as browsers
 import pytest
 import samples
+from sequence_samples import sequence_run
 
 pytest.importorskip("jinja2", reason="the page needs the report extra")
 pytest.importorskip("vl_convert", reason="the page needs the report extra")
@@ -23,6 +24,7 @@ RUNS = {
     "both": lambda: [samples.run("gpu"), samples.run("cpu")],
     "hostile": lambda: [samples.hostile_run()],
     "crowd": lambda: [samples.crowd(150)],
+    "sequences": lambda: [sequence_run()],
     "empty": lambda: [samples.run("gpu", points=())],
 }
 LIMIT_BYTES = 1_500_000
@@ -208,3 +210,12 @@ def test_importing_the_renderers_loads_nothing_heavy() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_sequences_show_time_per_step_and_parts(pages: dict[str, Path]) -> None:
+    text = pages["sequences"].read_text(encoding="utf-8")
+    assert ">per step</th>" in text and '<td class="number">2.79 µs</td>' in text
+    assert "of which input product 4.03 µs serial, recurrence 39.6 µs serial (each measured alone)" in text
+    rows = re.findall(r"<tr class=.point.*?</tr>", text, re.DOTALL)
+    assert {row.count("<td") for row in rows} == {16}, "every row has a cell for every column"
+    assert ">per step</th>" not in pages["gpu"].read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ import re
 import pytest
 import samples
 from rich.console import Console
+from sequence_samples import sequence_run
 
 from seqroof.roofline import export, table
 from seqroof.roofline.record import Run
@@ -154,3 +155,30 @@ def test_an_interval_without_meaning_is_not_printed_as_a_number() -> None:
     wild = point.model_copy(update={"time_s": point.time_s.model_copy(update={"high": 1000 * point.time_s.median})})  # type: ignore
     text = printed(samples.run("cpu", points=(wild,)), 120)
     assert ">1000 %" in text and "±" in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_sequences_show_time_per_step_parts_and_launch_tax(width: int) -> None:
+    text = printed(sequence_run(), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert re.search(r"triton_resident +bf16 +44.6 µs +±0.9 % +2.79 µs +serial", text)
+    flat = re.sub(r"\s+", " ", text)
+    assert "of which input product 4.03 µs serial, recurrence 39.6 µs serial (each measured alone)" in flat
+    assert "launching adds 3.19 µs per step (host clock minus graph)" in flat
+    assert "Per step: the measured time" in flat
+
+
+def test_runs_without_sequences_have_no_column_for_steps() -> None:
+    assert "per step" not in printed(samples.run("gpu"), 160)
+    assert "per step" not in export.markdown(samples.run("gpu"))
+
+
+def test_exports_hold_steps_and_parts() -> None:
+    run = sequence_run()
+    text = export.markdown(run)
+    assert "| per step | launch tax |" in text and "| 2 | recurrence | 39.6 µs |" in text
+    rows = {row["number"]: row for row in csv.DictReader(io.StringIO(export.csv(run)))}
+    assert float(rows["2"]["step_s"]) == pytest.approx(44.6e-6 / 16)
+    assert rows["2"]["steps"] == "16" and rows["2"]["hoists"] == "1"
+    assert rows["2"]["parts"].startswith("input product 4.03")
+    assert float(rows["3"]["launch_tax_s"]) == pytest.approx((108e-6 - 57e-6) / 16)

@@ -1,0 +1,28 @@
+"""The inside of a time, in words: per dependent step, by part, and what launching adds."""
+
+from __future__ import annotations
+
+from ._view import clean, wall_text
+from .record import Point
+from .units import seconds
+
+STEP_NOTE = "Per step: the measured time over the steps that must wait for one another in this design."
+
+
+def step_text(point: Point) -> str:
+    """Write the time per dependent step; nothing where there is one step only."""
+    return seconds(point.step_s) if point.step_s is not None else ""
+
+
+def tax_text(point: Point) -> str:
+    """Write what launching adds to every dependent step; nothing where it is not known."""
+    return seconds(point.launch_tax_s) if point.launch_tax_s is not None else ""
+
+
+def detail_text(point: Point) -> str:
+    """Write what is known of the inside of a time: its parts with their walls, and what launching adds per step."""
+    parts = [f"{clean(p.name)} {seconds(p.time_s.median)} {wall_text(p.bound)}" for p in point.parts if p.time_s]
+    texts = [f"of which {', '.join(parts)} (each measured alone)"] if parts else []
+    if tax := tax_text(point):
+        texts.append(f"launching adds {tax} per step (host clock minus graph)")
+    return "; ".join(texts)
