@@ -1,0 +1,26 @@
+"""The cells of the recurrent kernels and their references, for the tests of this family."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from seqroof.kernels import _recurrent, gru, lstm, rnn
+from seqroof.kernels._recurrent import Cell, Shape
+
+CELLS: list[tuple[Any, Cell]] = [(lstm, lstm.CELL), (gru, gru.CELL), (rnn, rnn.TANH), (rnn, rnn.RELU)]
+cells = pytest.mark.parametrize(("kernel", "cell"), CELLS, ids=[cell.name for _, cell in CELLS])
+
+
+def doubles(cell: Cell, shape: Shape, seed: int = 0) -> dict[str, torch.Tensor]:
+    tensors = _recurrent.inputs(cell, shape, "fp32", "cpu", seed)
+    return {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def run(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    return _recurrent.reference(cell, shape, **tensors)
+
+
+def close(got: Any, want: Any) -> None:
+    for mine, other in zip(got, want, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-11, atol=1e-12)
