@@ -113,6 +113,11 @@ def _capacities(part: Part) -> list[Ceiling]:
         value = part.cache_bytes
         found.append(Ceiling(quantity="capacity", level="cache", pattern="reported", value=value, unit="B", **mark))
     if part.units and part.shared_bytes:
+        mark = _mark(
+            part, f"{part.units} units x {part.shared_bytes // 1024} KB", "units", "shared_bytes", otherwise="derived"
+        )
+        value = part.units * part.shared_bytes
+        found.append(Ceiling(quantity="capacity", level="shared", pattern="reported", value=value, unit="B", **mark))
         registers = part.register_bytes or 0
         source = f"{part.units} units x ({part.shared_bytes // 1024} KB shared + {registers // 1024} KB registers)"
         mark = _mark(part, source, "units", "shared_bytes", "register_bytes", otherwise="derived")

@@ -25,7 +25,8 @@ class Ceiling(Frozen):
     quantity, level : "bandwidth" of "dram", "cache" or, for information, "private"; "rate" of "tensor", "simt" or
         "special"; "latency" of "launch" (back to back), "launch_waited" (seen by a waiting host), "graph", "barrier",
         "inside"; "capacity" of "cache" (the last shared cache), "private" (caches of single cores that keep their
-        content between calls) or "chip" (registers and shared memory for the length of one launch).
+        content between calls) or "chip" (registers and shared memory for the length of one launch) or "shared" (the
+        shared memory of it).
     dtype : "fp32", "tf32", "fp16", "bf16", or empty where it does not matter.
     pattern : the access pattern of a bandwidth ("read", "copy", "write", "triad", "gemv"), what a rate or latency was
         taken with, or for capacities "knee" (measured) and "reported".

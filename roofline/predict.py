@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from .contract import Chain, Weights
-from .floors import best_floors, matmul_rate, own_floors
+from .floors import best_floors, capacity, matmul_rate, own_floors
 from .machine import Machine
 from .record import CacheState
 from .work import Work
@@ -36,6 +38,40 @@ def prediction(
         "best_bound": best.bound,
         "machine": machine.model_dump(mode="json"),
     }
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Where in a sweep the recurrent weights outgrow a place.
+
+    level : the place in words. last, first_without : the neighbouring sizes. size : interpolated on log scales.
+    """
+
+    level: str
+    capacity_bytes: float
+    last: int
+    first_without: int
+    size: float
+
+
+# Places that can hold weights from step to step, by their capacity's level.
+PLACES = {
+    "shared": "shared memory alone",
+    "chip": "shared memory and registers together",
+    "cache": "the last shared cache",
+}
+
+
+def fits(sizes_and_works: list[tuple[int, Work]], machine: Machine) -> list[Fit]:
+    """Where recurrent weights stop fitting within a sweep that is ordered by size, the smallest place first."""
+    found = []
+    for level, words in PLACES.items():
+        held = capacity(machine, level)
+        for (low, small), (high, large) in itertools.pairwise(sizes_and_works):
+            if 0 < small.recurrent_bytes <= held < large.recurrent_bytes:
+                share = math.log(held / small.recurrent_bytes) / math.log(large.recurrent_bytes / small.recurrent_bytes)
+                found.append(Fit(words, held, low, high, low * (high / low) ** share))
+    return sorted(found, key=lambda fit: fit.size)
 
 
 def ridge(machine: Machine, dtype: str) -> float | None:

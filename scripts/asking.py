@@ -1,4 +1,4 @@
-"""The verbs that answer without measuring: predict, list, doctor."""
+"""The verbs that answer without measuring: list, doctor; and how they load kernel files."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
-
-from seqroof.roofline.record import WALLS
-from seqroof.roofline.units import seconds, si
 
 from .exits import Exit, Stop
-from .sweep import parse_directions, parse_dtypes, parse_shape
 
 
-def _catalog() -> Any:
+def catalog_of_kernels() -> Any:
+    """The module that loads kernel files; needs torch, and says so where there is none."""
     try:
         from seqroof.kernels import _catalog
     except ImportError as error:
@@ -27,8 +23,9 @@ def _catalog() -> Any:
     return _catalog
 
 
-def _kernel(source: str) -> Any:
-    catalog = _catalog()
+def kernel_named(source: str) -> Any:
+    """Load a kernel by name or path; what is wrong with it ends the command with a sentence."""
+    catalog = catalog_of_kernels()
     try:
         return catalog.load(source)
     except ImportError as error:
@@ -39,96 +36,12 @@ def _kernel(source: str) -> Any:
         raise Stop(str(error), Exit.USAGE) from error
 
 
-def _choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:
-    if value not in allowed:
-        raise Stop(f"{option} {value!r} is not known; it is one of {', '.join(allowed)}.", Exit.USAGE)
-    return value
-
-
-def predict(
-    source: str,
-    on: str,
-    shape: list[str] | None,
-    dtype: str,
-    direction: str,
-    weights: str,
-    chain: str,
-    cache: str,
-    as_json: bool,
-) -> None:
-    """Print the floors of one case on a machine of the catalogue."""
-    from seqroof.roofline import catalogue
-    from seqroof.roofline.predict import prediction
-
-    kernel = _kernel(source)
-    axes = parse_shape(shape or [])
-    swept = [name for name, values in axes.items() if len(values) > 1]
-    if swept:
-        raise Stop(f"predict takes one shape; {', '.join(swept)} has several values.", Exit.USAGE)
-    try:
-        sizes = kernel.shape(**{name: values[0] for name, values in axes.items()})
-        machine = catalogue.machine(on)
-    except _catalog().ContractError as error:
-        raise Stop(str(error), Exit.USAGE) from error
-    except KeyError as error:
-        raise Stop(str(error.args[0]), Exit.USAGE) from error
-    (dtype,), (direction,) = parse_dtypes([dtype])[:1], parse_directions([direction])[:1]
-    made = prediction(
-        kernel.module.work(sizes, dtype, direction),
-        dtype,
-        _choice("--weights", weights, ("reread", "kept")),
-        _choice("--chain", chain, ("launch", "graph", "barrier", "inside")),
-        machine,
-        _choice("--cache", cache, ("cold", "warm")),
-    )
-    made = {"kernel": kernel.name, "shape": dataclasses.asdict(sizes), "direction": direction, **made}
-    if as_json:
-        print(json.dumps(made))
-    else:
-        _print_prediction(made)
-
-
-def _print_prediction(made: dict[str, Any]) -> None:
-    console = Console(highlight=False)
-    work = made["work"]
-    sizes = ",".join(f"{name}={value}" for name, value in made["shape"].items())
-    console.print(
-        f"[bold]{escape(made['kernel'])}[/bold] {sizes} {made['dtype']} {made['direction']} "
-        f"on {made['machine']['name']}"
-    )
-    console.print(
-        f"{si(work['matmul_flops'], 'FLOP')} in products, {si(work['pointwise_flops'], 'FLOP')} pointwise, "
-        f"{si(work['special_ops'], 'op')} special; {si(work['compulsory_bytes'], 'B')} compulsory, "
-        f"{si(work['streamed_bytes'], 'B')} streamed; {work['depth']} dependent step(s)  (modelled)\n"
-    )
-    table = Table(box=None, pad_edge=False)
-    table.add_column("wall")
-    table.add_column(f"{made['weights']}, {made['chain']}", justify="right")
-    table.add_column("because", overflow="fold")
-    table.add_column("best possible", justify="right")
-    for wall in WALLS:
-        mark = "  <- bound" if wall == made["bound"] else ""
-        best = "  <- bound" if wall == made["best_bound"] else ""
-        own, ideal = made["floors_s"][wall], made["best_floors_s"][wall]
-        table.add_row(
-            wall,
-            (seconds(own) if own is not None else "not known") + mark,
-            made["floor_notes"][wall],
-            (seconds(ideal) if ideal is not None else "not known") + best,
-        )
-    console.print(table)
-    console.print(
-        "\nFloors are least possible times, derived from the catalogue; an estimate for this design: "
-        f"{seconds(made['estimate_s'])} (modelled, never scored)."
-    )
-
-
 def list_all(as_json: bool) -> None:
     """Print kernels and machines."""
     from seqroof.roofline import catalogue
 
-    catalog = _catalog()
-    kernels = [_described(_kernel(name)) for name in catalog.kernel_names()]
+    catalog = catalog_of_kernels()
+    kernels = [_described(kernel_named(name)) for name in catalog.kernel_names()]
     machines = [
         {"id": m.id, "name": m.name, "class": m.machine_class, "year": m.year} for m in catalogue.machines().values()
     ]

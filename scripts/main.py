@@ -185,10 +185,10 @@ def predict(
     cache: Annotated[str, typer.Option(help="cold or warm.")] = "cold",
     json: Json = False,
 ) -> None:
-    """Compute the floors of a kernel on any machine of the catalogue. Needs no GPU."""
-    from . import asking
+    """Compute the floors of a kernel, or of a sweep, on any machine of the catalogue. Needs no GPU."""
+    from . import predicting
 
-    asking.predict(kernel, on, shape, dtype, direction, weights, chain, cache, json)
+    predicting.predict(kernel, on, shape, dtype, direction, weights, chain, cache, json)
 
 
 @app.command("list")
