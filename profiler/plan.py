@@ -14,6 +14,14 @@ from ..roofline.work import Work
 
 # Inputs in three sets, their float64 copies, and intermediate results of the reference.
 MEMORY_FACTOR = 12
+# What is checked without being timed: shapes as they are profiled, and small ones around the edges of tiles. Triton's
+# interpreter takes seconds for what a processor does in microseconds, so there it is the small ones alone.
+CHECKED = {
+    "checked": ("quick", "odd"),
+    "checked-long": ("quick", "standard", "odd", "odd-long"),
+    "interpreted": ("odd",),
+    "interpreted-long": ("odd", "odd-long"),
+}
 
 
 class PlanError(Exception):
@@ -33,7 +41,7 @@ def shapes_of(kernel: Any, suite: str, axes: dict[str, list[int]]) -> list[Any]:
     """
     if axes:
         return [kernel.shape(**sizes) for sizes in expand(axes)]
-    shapes = kernel.suite(suite)
+    shapes = list(dict.fromkeys(shape for part in CHECKED.get(suite, (suite,)) for shape in _part(kernel, part)))
     if not shapes and not any(size is None for size in kernel.sizes().values()):
         shapes = [kernel.shape()]
     if not shapes:
@@ -42,6 +50,10 @@ def shapes_of(kernel: Any, suite: str, axes: dict[str, list[int]]) -> list[Any]:
             f"{kernel.source} has no shapes for the suite {suite!r}; give its sizes with --shape ({names})."
         )
     return shapes
+
+
+def _part(kernel: Any, part: str) -> list[Any]:
+    return list(getattr(kernel.module, "ODD_LONG", ())) if part == "odd-long" else kernel.suite(part)
 
 
 def check_names(kernels: list[Any], wanted: list[str]) -> None:

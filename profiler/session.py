@@ -24,6 +24,8 @@ from .supervisor import Supervisor, WorkerDied
 # Longest silence of a worker: a check, or a round of timing. torch.compile may think for minutes.
 SILENCE_S = 90.0
 COMPILE_SILENCE_S = 300.0
+# Triton's interpreter works a sequence off in Python, a program and a step at a time: minutes for one case.
+INTERPRETED_SILENCE_S = 300.0
 # Stages, and events, that follow when every time of a group is known.
 AFTERTHOUGHTS = ("parts", "algorithm")
 # Roofs are re-timed after so many groups: often enough to see a drift, rarely enough to cost little.
@@ -222,10 +224,9 @@ class Session:
         self, index: int, group: dict[str, Any], names: list[str], options: dict[str, Any]
     ) -> Iterator[dict[str, Any]]:
         """Send one group to the worker and yield its events, showing what it is at; raises `WorkerDied`."""
-        silence_s = COMPILE_SILENCE_S if "compile" in names else SILENCE_S
         for event in self.supervisor.ask(
             "group",
-            silence_s,
+            self._silence_s(names),
             **{name: group[name] for name in ("source", "shape", "dtype", "direction")},
             implementations=names,
             flops=group["work"]["matmul_flops"],
@@ -235,6 +236,12 @@ class Session:
             if event["event"] == "begin":
                 self.watcher.group(index, group, f"{event['stage']} {event['implementation']}".strip())
             yield event
+
+    def _silence_s(self, names: list[str]) -> float:
+        """How long the worker may say nothing about these implementations."""
+        if self.supervisor.interpret:
+            return INTERPRETED_SILENCE_S
+        return COMPILE_SILENCE_S if "compile" in names else SILENCE_S
 
     def _blame(
         self, group: dict[str, Any], names: list[str], points: list[Point], stage: str, current: str, death: WorkerDied

@@ -105,8 +105,8 @@ def profile(
 @app.command()
 def verify(
     kernels: Kernels = None,
-    quick: Annotated[bool, typer.Option("--quick", help="The shapes of the quick suite (the default).")] = False,
-    long: Annotated[bool, typer.Option("--long", help="The shapes of the standard suite too.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="The quick suite and odd shapes (the default).")] = False,
+    long: Annotated[bool, typer.Option("--long", help="The standard suite and all odd shapes too.")] = False,
     shape: Shape = None,
     dtype: Dtype = None,
     direction: Direction = None,
@@ -114,14 +114,15 @@ def verify(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Check results only, against float64. On a CPU the Triton kernels run interpreted."""
+    """Check results only, forward and backward, against float64. On a CPU the Triton kernels run interpreted."""
     from . import profile_verb
 
     if quick and long:
         raise Stop("--quick and --long exclude each other.", Exit.USAGE)
     suite = "standard" if long else "quick"
-    request = profile_verb.request_of(kernels, suite, shape, dtype, direction, device, None, None, None, seed)
-    profile_verb.run_verify(request, as_json=json)
+    both = direction or ["forward", "backward"]
+    request = profile_verb.request_of(kernels, suite, shape, dtype, both, device, None, None, None, seed)
+    profile_verb.run_verify(request, long, as_json=json)
 
 
 @app.command()

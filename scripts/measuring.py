@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -193,19 +194,20 @@ def measure_ceilings(device: str, effort: str) -> Path:
     return write_atomically(CEILINGS / f"{machine.id}.json", machine.model_dump_json(indent=1).encode())
 
 
-def verify(request: Request) -> list[Point]:
+def verify(request: Request, long: bool) -> list[Point]:
     """Check every implementation without timing it; Triton on a CPU runs interpreted, on small odd shapes."""
     from seqroof.profiler.verification import verify_all
 
     started = time.monotonic()
+    more = "-long" if long else ""
     with Reporter() as reporter:
         with open_worker(request.device) as supervisor:
-            session = Session(request, supervisor, reporter)
+            session = Session(replace(request, suite=f"checked{more}"), supervisor, reporter)
             groups = planned(session)
             points = verify_all(session, groups)
             cpu = supervisor.opened["kind"] == "cpu"
         if cpu:
-            odd = Request(**{**vars(request), "suite": request.suite if request.axes else "odd", "device": "cpu"})
+            odd = replace(request, suite=f"interpreted{more}", device="cpu")
             with open_worker("cpu", interpret=True) as supervisor:
                 session = Session(odd, supervisor, reporter)
                 points = [point for point in points if not point.implementation.startswith("triton")]

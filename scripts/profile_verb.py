@@ -120,10 +120,10 @@ def _print_plan(groups: list[dict[str, Any]], as_json: bool) -> None:
     Console().print(table)
 
 
-def run_verify(request: Request, as_json: bool) -> None:
+def run_verify(request: Request, long: bool, as_json: bool) -> None:
     """Verify, print a line for every case, and leave with the documented exit code."""
     request.dtypes = request.dtypes or ["fp32", "tf32", "fp16", "bf16"]
-    points = measuring.verify(request)
+    points = measuring.verify(request, long)
     if as_json:
         print(json.dumps({"points": [_verified(point) for point in points]}, allow_nan=False))
     else:

@@ -56,9 +56,9 @@ class Reporter:
         self.last_stage = text
 
     def planned(self, groups: list[dict[str, Any]]) -> None:
-        """Set the length of the bar."""
-        self.total = len(groups)
-        self.progress.update(self.task, total=len(groups))
+        """Set the length of the bar, and begin it anew where another plan came before."""
+        self.total, self.done, self.started = len(groups), 0, time.monotonic()
+        self.progress.update(self.task, total=len(groups), completed=0)
 
     def group(self, index: int, group: dict[str, Any], detail: str) -> None:
         """Show the group and what is done with it."""

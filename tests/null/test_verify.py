@@ -1,0 +1,74 @@
+"""What `seqroof verify` covers: shapes, directions, patience with the interpreter, and how it says what it left out."""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from user_kernels import GOOD, kernel_file
+
+from seqroof.kernels import _catalog
+from seqroof.profiler.plan import shapes_of
+from seqroof.profiler.session import COMPILE_SILENCE_S, INTERPRETED_SILENCE_S, SILENCE_S, Request, Session
+
+ODD = "\nODD = [Shape(2), Shape(5, 7)]\nODD_LONG = [Shape(6, 11)]\nSHAPES['standard'] = [Shape(9, 9)]\n"
+
+
+@pytest.mark.parametrize(
+    ("suite", "expected"),
+    [
+        ("checked", [(2, 64), (3, 50), (5, 7)]),
+        ("checked-long", [(2, 64), (3, 50), (9, 9), (5, 7), (6, 11)]),
+        ("interpreted", [(2, 64), (5, 7)]),
+        ("interpreted-long", [(2, 64), (5, 7), (6, 11)]),
+        ("standard", [(9, 9)]),
+    ],
+)
+def test_every_shape_is_checked_once(tmp_path, suite, expected):
+    kernel = _catalog.load(str(kernel_file(tmp_path, text=GOOD + ODD)))
+    assert [(shape.B, shape.N) for shape in shapes_of(kernel, suite, {})] == expected
+
+
+def test_a_file_without_odd_shapes_is_interpreted_on_its_quick_ones(tmp_path):
+    kernel = _catalog.load(str(kernel_file(tmp_path)))
+    assert [shape.B for shape in shapes_of(kernel, "interpreted", {})] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("interpret", "names", "patience_s"),
+    [
+        (True, ["triton"], INTERPRETED_SILENCE_S),
+        (False, ["torch", "compile"], COMPILE_SILENCE_S),
+        (False, ["torch"], SILENCE_S),
+    ],
+)
+def test_the_interpreter_may_be_silent_for_longer(interpret, names, patience_s):
+    asked = []
+
+    def ask(operation, silence_s, **request):
+        asked.append((operation, silence_s, request["implementations"]))
+        return iter(())
+
+    supervisor = SimpleNamespace(interpret=interpret, ask=ask)
+    session = Session(Request(), supervisor, SimpleNamespace())  # type: ignore[arg-type]
+    group = {"source": "k", "shape": {}, "dtype": "fp32", "direction": "forward", "work": {"matmul_flops": 0}}
+    assert list(session.ask_group(0, group, names, {})) == []
+    assert asked == [("group", patience_s, names)] and INTERPRETED_SILENCE_S > SILENCE_S
+
+
+def verify(folder, *arguments):
+    command = [sys.executable, "-m", "seqroof.scripts.main", "verify", "./mine.py", "--dtype", "fp32", *arguments]
+    done = subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_both_directions_are_checked_and_what_has_no_gradient_is_one_line(tmp_path):
+    kernel_file(tmp_path)
+    text = verify(tmp_path, "--device", "cpu")
+    assert "B=2,N=64 forward" in text and "B=2,N=64 backward" in text
+    assert text.count("no backward pass") == 1
+    points = json.loads(verify(tmp_path, "--device", "cpu", "--direction", "forward", "--json"))["points"]
+    assert {point["direction"] for point in points} == {"forward"}
