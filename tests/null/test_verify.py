@@ -12,6 +12,7 @@ from user_kernels import GOOD, kernel_file
 from seqroof.kernels import _catalog
 from seqroof.profiler.plan import shapes_of
 from seqroof.profiler.session import COMPILE_SILENCE_S, INTERPRETED_SILENCE_S, SILENCE_S, Request, Session
+from seqroof.scripts.progress import Reporter
 
 ODD = "\nODD = [Shape(2), Shape(5, 7)]\nODD_LONG = [Shape(6, 11)]\nSHAPES['standard'] = [Shape(9, 9)]\n"
 
@@ -72,3 +73,11 @@ def test_both_directions_are_checked_and_what_has_no_gradient_is_one_line(tmp_pa
     assert text.count("no backward pass") == 1
     points = json.loads(verify(tmp_path, "--device", "cpu", "--direction", "forward", "--json"))["points"]
     assert {point["direction"] for point in points} == {"forward"}
+
+
+def test_progress_begins_anew_with_a_second_plan():
+    reporter = Reporter(quiet=True)
+    for groups in ([{}, {}], [{}]):
+        reporter.planned(groups)
+        reporter.finished(0, [])
+    assert (reporter.done, reporter.total) == (1, 1)
