@@ -10,9 +10,12 @@ import torch
 
 from ..roofline.contract import Implementation, Weights
 from ._recurrent import Cell, Shape, lengths_of
-from ._recurrent_cost import depth_by_layer
+from ._recurrent_cost import CellCost, depth_by_layer
+from ._recurrent_launch import recurrence
+from ._recurrent_plan import DeviceCell, device_limits, plan_depth, plan_for
 from ._recurrent_vendor import run_onednn, run_padded, run_torch
 from ._torch import run_compiled, tf32_on_cpu, why_no_compiler
+from ._triton import interpreted, why_no_triton
 
 CellOf = Callable[[Any], Cell]
 
@@ -150,10 +153,63 @@ def _vendor_weights(cell_of: CellOf, shape: Shape, dtype: str, device: str) -> W
     return "kept" if derived and derived.startswith("persistent") else "reread"
 
 
-def rows(cell_of: CellOf, reference: Callable[..., Any], operators: int) -> dict[str, Implementation]:
+def _triton_rows(device_of: Callable[[Any], DeviceCell]) -> dict[str, Implementation]:
+    """The Triton rows: one launch per step, and one launch for the whole sequence."""
+
+    def run(kept: bool) -> Callable[..., Any]:
+        return lambda shape, **tensors: recurrence(device_of(shape), shape, kept, **tensors)
+
+    def why_not(shape: Shape, dtype: str, device: str, kept: bool) -> str | None:
+        if dtype == "fp64" and not interpreted():
+            return "the Triton kernels add up in float32; float64 is for the reference"
+        refused = why_no_triton(device) or tf32_on_cpu(dtype, device)
+        if refused or not shape.B:
+            return refused
+        plan = plan_for(device_of(shape), shape, dtype, kept, *device_limits(device))
+        return plan if isinstance(plan, str) else None
+
+    def launches(shape: Shape, dtype: str, device: str) -> int:
+        # The input product of every layer, and every step of it.
+        return shape.L * (1 + shape.folded_steps)
+
+    def resident_depth(shape: Shape, dtype: str, device: str, direction: str) -> int | None:
+        plan = plan_for(device_of(shape), shape, dtype, True, *device_limits(device))
+        return None if isinstance(plan, str) else plan_depth(plan, shape, direction)
+
+    return {
+        "triton_step": Implementation(
+            run(kept=False),
+            weights="reread",
+            chain="launch",
+            launches=launches,
+            supports=partial(why_not, kept=False),
+            depth=lambda shape, dtype, device, direction: depth_by_layer(shape, direction),
+            hoists=True,
+            grad=True,
+        ),
+        "triton_resident": Implementation(
+            run(kept=True),
+            weights="kept",
+            chain="barrier",
+            launches=lambda shape, dtype, device: 2 * shape.L,
+            supports=partial(why_not, kept=True),
+            depth=resident_depth,
+            hoists=True,
+            grad=True,
+        ),
+    }
+
+
+def rows(
+    cell_of: CellOf,
+    reference: Callable[..., Any],
+    operators: int,
+    device_of: Callable[[Any], DeviceCell],
+    cost_of: Callable[[Any], CellCost],
+) -> dict[str, Implementation]:
     """Make the rows of a kernel.
 
-    cell_of : maps a shape to its `Cell`.
+    cell_of, device_of, cost_of : map a shape to its cell in PyTorch and in Triton, and to its costs.
     operators : PyTorch operators that one step of the reference starts on the device.
     """
 
@@ -193,4 +249,5 @@ def rows(cell_of: CellOf, reference: Callable[..., Any], operators: int) -> dict
             **vendor,
         ),
         "torch.onednn": Implementation(by(run_onednn), supports=why_not_onednn, **vendor),
+        **_triton_rows(device_of),
     }

@@ -24,8 +24,11 @@ from ..roofline.contract import CompileCase
 from ..roofline.work import Work
 from . import _recurrent, _recurrent_cost
 from ._recurrent import LONG_SIZES, ODD_SIZES, Cell, Shape
+from ._device import sigmoid, tanh
 from ._recurrent_cost import CellCost
+from ._recurrent_plan import DeviceCell
 from ._recurrent_rows import rows
+from ._triton import tl, triton  # noqa: F401 - the interpreter looks for `tl` beside every device function
 
 GATES = 3
 
@@ -110,7 +113,37 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
     return _recurrent_cost.work(COST, shape, dtype, direction)
 
 
+@triton.jit
+def _forward(r, z, n_input, n_state, h, carry):
+    """Values before the nonlinearities, the input's and the state's part of n apart, and the old state, each
+    (units, sequences) -> h, nothing else that is carried, and what is saved."""
+    r = sigmoid(r)
+    z = sigmoid(z)
+    n = tanh(n_input + r * n_state)
+    return n + z * (h - n), carry, r, z, n, n_state
+
+
+@triton.jit
+def _backward(dh, dcarry, r, z, n, n_state, h, h_before):
+    """Gradient of h, the saved values, h and the one before -> gradients of the four values before the nonlinearities,
+    and of the h before beyond what comes through the weights."""
+    dn = dh * (1.0 - z) * (1.0 - n * n)
+    dz = dh * (h_before - n) * z * (1.0 - z)
+    dr = dn * n_state * r * (1.0 - r)
+    return dr, dz, dn, dn * r, dh * z, dcarry
+
+
+def _activate(gx: torch.Tensor, gh: torch.Tensor) -> torch.Tensor:
+    """What `_forward` saves, (..., 4H), from the products of all steps."""
+    r_input, z_input, n_input = gx.chunk(GATES, dim=-1)
+    r_state, z_state, n_state = gh.chunk(GATES, dim=-1)
+    r, z = torch.sigmoid(r_input + r_state), torch.sigmoid(z_input + z_state)
+    return torch.cat((r, z, torch.tanh(n_input + r * n_state), n_state), dim=-1)
+
+
+DEVICE = DeviceCell(CELL, _forward, _backward, _activate)
+
 # A step starts two products, three functions of the gates, two multiplications and five additions.
-IMPLEMENTATIONS = rows(lambda shape: CELL, reference, operators=12)
+IMPLEMENTATIONS = rows(lambda shape: CELL, reference, 12, lambda shape: DEVICE, lambda shape: COST)
 
 COMPILE: list[CompileCase] = []

@@ -22,8 +22,11 @@ from ..roofline.contract import CompileCase
 from ..roofline.work import Work
 from . import _recurrent, _recurrent_cost
 from ._recurrent import LONG_SIZES, ODD_SIZES, Cell, Shape
+from ._device import sigmoid, tanh
 from ._recurrent_cost import CellCost
+from ._recurrent_plan import DeviceCell
 from ._recurrent_rows import rows
+from ._triton import tl, triton
 
 GATES = 4
 
@@ -106,7 +109,39 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
     return _recurrent_cost.work(COST, shape, dtype, direction)
 
 
+@triton.jit
+def _forward(i, f, g, o, h, c):
+    """Gates before their nonlinearities and the old state, each (units, sequences) -> h, c, and what is saved."""
+    i = sigmoid(i)
+    f = sigmoid(f)
+    g = tanh(g)
+    o = sigmoid(o)
+    c = f * c + i * g
+    return o * tanh(c), c, i, f, g, o
+
+
+@triton.jit
+def _backward(dh, dc, i, f, g, o, c, c_before):
+    """Gradients of h and c, the saved gates, c and the one before -> those of the gates before their nonlinearities, of
+    the h before beyond what comes through the weights, and of the c before."""
+    output = tanh(c)
+    dc += dh * o * (1.0 - output * output)
+    di = dc * g * i * (1.0 - i)
+    df = dc * c_before * f * (1.0 - f)
+    dg = dc * i * (1.0 - g * g)
+    do = dh * output * o * (1.0 - o)
+    return di, df, dg, do, tl.zeros_like(dh), dc * f
+
+
+def _activate(gx: torch.Tensor, gh: torch.Tensor) -> torch.Tensor:
+    """The gates that `_forward` saves, (..., 4H), from the products of all steps."""
+    i, f, g, o = (gx + gh).chunk(GATES, dim=-1)
+    return torch.cat((torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)), dim=-1)
+
+
+DEVICE = DeviceCell(CELL, _forward, _backward, _activate)
+
 # A step starts two products, their sum, five functions of the gates and c, three multiplications and an addition.
-IMPLEMENTATIONS = rows(lambda shape: CELL, reference, operators=12)
+IMPLEMENTATIONS = rows(lambda shape: CELL, reference, 12, lambda shape: DEVICE, lambda shape: COST)
 
 COMPILE: list[CompileCase] = []

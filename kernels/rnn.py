@@ -22,8 +22,11 @@ from ..roofline.contract import CompileCase
 from ..roofline.work import Work
 from . import _recurrent, _recurrent_cost
 from ._recurrent import LONG_SIZES, ODD_SIZES, Cell
+from ._device import tanh
 from ._recurrent_cost import CellCost
+from ._recurrent_plan import DeviceCell
 from ._recurrent_rows import rows
+from ._triton import tl, triton
 
 GATES = 1
 
@@ -128,7 +131,43 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
     return _recurrent_cost.work(cost_of(shape), shape, dtype, direction)
 
 
+@triton.jit
+def _forward_tanh(total, _1, _2, _3, h, carry):
+    """The sum of the products, (units, sequences) -> h; nothing else is carried or saved."""
+    h = tanh(total)
+    return h, carry, h, h, h, h
+
+
+@triton.jit
+def _forward_relu(total, _1, _2, _3, h, carry):
+    """The same with max(0, x), which keeps NaN."""
+    h = tl.maximum(total, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    return h, carry, h, h, h, h
+
+
+@triton.jit
+def _backward_tanh(dh, dcarry, _0, _1, _2, _3, h, h_before):
+    """Gradient of h, and h -> the gradient of the sum; nothing reaches the h before but through the weights."""
+    d = dh * (1.0 - h * h)
+    return d, d, d, d, tl.zeros_like(dh), dcarry
+
+
+@triton.jit
+def _backward_relu(dh, dcarry, _0, _1, _2, _3, h, h_before):
+    """The same for max(0, x); where h is NaN the gradient passes, as in PyTorch."""
+    d = tl.where(h <= 0.0, 0.0, dh)
+    return d, d, d, d, tl.zeros_like(dh), dcarry
+
+
+_DEVICES = (DeviceCell(TANH, _forward_tanh, _backward_tanh), DeviceCell(RELU, _forward_relu, _backward_relu))
+
+
+def device_of(shape: Shape) -> DeviceCell:
+    """The device functions with the nonlinearity of this shape."""
+    return _DEVICES[shape.relu]
+
+
 # A step starts two products, their sum and the nonlinearity.
-IMPLEMENTATIONS = rows(cell_of, reference, operators=4)
+IMPLEMENTATIONS = rows(cell_of, reference, 4, device_of, cost_of)
 
 COMPILE: list[CompileCase] = []

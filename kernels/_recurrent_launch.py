@@ -1,0 +1,313 @@
+"""Runs the recurrent Triton kernels: the input products, the launches of every layer, and the gradients.
+
+`triton_step` starts one kernel per time step, which reads the recurrent weights anew: a recurrence that streams its
+weights. `triton_resident` starts one kernel for the whole sequence; its programs keep the weights on chip. Both do the
+input product of a layer beforehand, for all steps. Letters as in `_recurrent`; after folding, T steps of B sequences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from . import _recurrent_plan as planning
+from ._recurrent import Shape, check, fold, folded_lengths, unfold
+from ._recurrent_plan import DeviceCell, Plan, Tile
+from ._recurrent_triton import backward as backward_kernel
+from ._recurrent_triton import forward as forward_kernel
+
+# int32 counters of two groups must not share a line of the cache: 128 bytes.
+_COUNTER_STRIDE = 32
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One call: cell, sizes after folding, launch plan, whether gradients are wanted and gates computed again for them."""
+
+    cell: DeviceCell
+    dtype: str
+    T: int
+    B: int
+    H: int
+    L: int
+    D: int
+    plan: Plan
+    save: bool
+    recompute: bool
+
+    @property
+    def aligned(self) -> bool:
+        return self.H % 16 == 0
+
+
+@dataclass
+class _Layers:
+    """Layers `first` and on, after one launch: their input, y (layers, T, B, D, H), and what the cell saves."""
+
+    first: int
+    source: Tensor
+    y: Tensor
+    saved: Tensor | None
+    carries: Tensor | None
+
+    def input_of(self, index: int) -> Tensor:
+        """The input (T, B, ...) of one of these layers: the source, or the outputs of the layer below."""
+        return self.source if index == 0 else self.y[index - 1].flatten(2)
+
+
+def recurrence(
+    cell: DeviceCell, shape: Shape, kept: bool, recompute: bool = False, **tensors: Any
+) -> tuple[Tensor, ...]:
+    """Compute a stack as the reference does, differentiably; returns y, h_n and perhaps c_n.
+
+    kept : keep the weights on chip. recompute : keep no gates for the gradients, compute them again by one product.
+    Raises ValueError with a sentence for tensors that do not fit the shape, or weights that do not fit on chip.
+    """
+    check(cell.cell, shape, tensors)
+    if not shape.B:
+        return _nothing(cell, shape, tensors)
+    x = fold(shape, tensors["x"])
+    dtype = planning.dtype_of(x)
+    plan = planning.plan_for(cell, shape, dtype, kept, *planning.device_limits(x.device))
+    if isinstance(plan, str):
+        raise ValueError(plan + ".")
+    names = ("weight_ih", "weight_ih_upper", "weight_hh", "bias", "h_0", "c_0")
+    given = [tensors.get(name) for name in names]
+    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *given))
+    sizes = (shape.folded_steps, shape.folded_rows, shape.H, shape.L, shape.D)
+    run = _Run(cell, dtype, *sizes, plan, save, recompute)
+    lengths = folded_lengths(shape, tensors.get("lengths"), x.device)
+    y, *states = _Recurrence.apply(run, lengths, x, *given)  # pyright: ignore[reportGeneralTypeIssues]
+    return unfold(shape, y), *states
+
+
+def _nothing(cell: DeviceCell, shape: Shape, tensors: dict[str, Any]) -> tuple[Tensor, ...]:
+    """Give the results for no sequences: empty tensors that still depend on the input."""
+    x = tensors["x"]
+    y = x.new_zeros(shape.T, 0, shape.D * shape.H) + x.sum()
+    state = x.new_zeros(shape.L * shape.D, 0, shape.H) + x.sum()
+    return (y,) + (state,) * cell.cell.states
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Dense rows at an address that wide loads can take."""
+    dense = tensor.contiguous()
+    return dense if dense.data_ptr() % 16 == 0 else dense.clone()
+
+
+def _state(run: _Run, start: Tensor | None, like: Tensor) -> Tensor:
+    """A state (L D, B, H) in the type of the sums, zeros where none is given; a kernel overwrites it."""
+    kind = planning.acc_of(run.dtype)[1]
+    if start is None:
+        return torch.zeros(run.L * run.D, run.B, run.H, dtype=kind, device=like.device)
+    return torch.empty_like(start, dtype=kind, memory_format=torch.contiguous_format).copy_(start)
+
+
+class _Recurrence(torch.autograd.Function):
+    """A stack over folded sequences: x (T, B, I) -> y (T, B, D H) and the last states (L D, B, H)."""
+
+    @staticmethod
+    def forward(ctx: Any, run: _Run, lengths: Tensor | None, x: Tensor, *given: Tensor | None) -> tuple[Tensor, ...]:
+        weight_ih, upper, weight_hh, bias, h_0, c_0 = (None if tensor is None else _plain(tensor) for tensor in given)
+        assert weight_ih is not None and weight_hh is not None and bias is not None
+        ends = lengths
+        if ends is None:
+            ends = torch.full((run.B,), run.T, dtype=torch.int64, device=x.device)
+        else:  # what lies after the end of a row must not reach a gradient as 0 times infinity
+            x = torch.where((torch.arange(run.T, device=x.device)[:, None] < ends)[..., None], x, 0)
+        state = _state(run, h_0, x)
+        carry = _state(run, c_0, x) if run.cell.carries else state
+        layers: list[_Layers] = []
+        source = x
+        for first in range(0, run.L, run.plan.layers):
+            weight = weight_ih if first == 0 or upper is None else upper[first - 1]
+            done = _run_layers(run, first, source, weight, upper, weight_hh, bias, ends, state, carry)
+            source = done.y[-1].flatten(2)
+            layers.append(done)
+        if run.save:
+            ctx.run, ctx.layers, ctx.ends = run, layers, ends
+            ctx.given = (weight_ih, upper, weight_hh, bias, h_0, c_0)
+        states = (state, carry) if run.cell.carries else (state,)
+        return source, *(final.to(x.dtype) for final in states)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return (None, None, *_gradients(ctx.run, ctx.layers, ctx.ends, ctx.given, *gradients))
+
+
+def _run_layers(
+    run: _Run, first: int, source: Tensor, weight: Tensor, upper: Any, weight_hh: Tensor, bias: Tensor,
+    ends: Tensor, state: Tensor, carry: Tensor,
+) -> _Layers:  # fmt: skip
+    """Do the input product of layer `first` and launch it, with as many layers above it as the plan says."""
+    cell, plan, slots = run.cell, run.plan, run.cell.slots
+    count = min(plan.layers, run.L - first)
+    chains = slice(first * run.D, (first + count) * run.D)
+    product = source.reshape(run.T * run.B, -1) @ weight.flatten(0, 1).t()
+    y = source.new_empty(count if run.save else 1, run.T, run.B, run.D, run.H)
+    saved = carries = None
+    save_slots = run.save and slots > 1 and not run.recompute
+    if save_slots:
+        # One layer's values take the place of its input product, which is read just before they are written.
+        in_place = count == 1 and slots == cell.cell.gates
+        size = (count, run.T, run.B, run.D, slots, run.H)
+        saved = product.view(size) if in_place else source.new_empty(size)
+    if run.save and cell.carries:
+        carries = torch.empty_like(y)
+    tile = plan.forward
+    exchange = _exchange(run, tile, plan.groups, count * run.D, 1, source)
+    exchange[1, :, : run.B, 0, : run.H] = state[chains]
+    below = weight_hh if upper is None or count == 1 else upper[first:]
+    tensors = (
+        product, weight_hh[first:], below, bias[first:], ends, state[chains], carry[chains], y,
+        y if saved is None else saved, y if carries is None else carries, exchange,
+    )  # fmt: skip
+    sizes = (run.T, run.B, run.H, run.D, count, count - len(y))
+    chosen = planning.forward_constants(cell, tile, count > 1, run.save, save_slots)
+    _launch(run, forward_kernel, tile, plan.groups, count, run.T + count - 1, tensors, sizes, chosen)
+    return _Layers(first, source, y, saved, carries)
+
+
+def _exchange(run: _Run, tile: Tile, groups: int, chains: int, slots: int, like: Tensor) -> Tensor:
+    """The buffer through which programs tell one another the state: two halves of zeros (2, chains, rows, slots, columns)."""
+    rows = -(-run.B // tile.batch) * tile.batch
+    return like.new_zeros(2, chains, rows, slots, planning.columns_of(tile, run.H))
+
+
+def _launch(
+    run: _Run, kernel: Any, tile: Tile, groups: int, layers: int, steps: int,
+    tensors: tuple[Tensor, ...], sizes: tuple[int, ...], chosen: dict[str, Any],
+) -> None:  # fmt: skip
+    """Start the kernel once for all steps, or once per step; directions that do not fit together one after the other."""
+    exchange, plan = tensors[-1], run.plan
+    per_launch = layers * min(plan.directions, run.D)
+    programs = -(-run.H // tile.units)
+    multi = -(-run.B // tile.batch) > groups
+    constants = planning.constants(run.cell, tile, run.dtype, run.aligned, multi) | chosen
+    options = planning.options(tile, plan.stepwise)
+    for first_chain in range(0, layers * run.D, per_launch):
+        grid = (programs, per_launch, groups)
+        counters = torch.zeros(groups * run.D * _COUNTER_STRIDE, dtype=torch.int32, device=exchange.device)
+        ranges = [(step, step + 1) for step in range(steps)] if plan.stepwise else [(0, steps)]
+        for first, last in ranges:
+            kernel[grid](
+                *tensors, counters, first, last, *sizes, first_chain, exchange.shape[2], **constants, **options
+            )
+
+
+def _gradients(
+    run: _Run, layers: list[_Layers], ends: Tensor, given: tuple[Any, ...], dy: Tensor, *dstates: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, weight_ih, weight_ih_upper, weight_hh, bias, h_0 and c_0, layer by layer from the top."""
+    weight_ih, upper, weight_hh, bias, h_0, c_0 = given
+    dweight_hh, dbias = torch.empty_like(weight_hh), torch.empty_like(bias)
+    dweight_ih = torch.empty_like(weight_ih)
+    dupper = None if upper is None else torch.empty_like(upper)
+    dstate = _state(run, dstates[0], dy)
+    dcarry = _state(run, dstates[1], dy) if run.cell.carries else dstate
+    dsource = dy
+    for done in reversed(layers):
+        for index in reversed(range(len(done.y))):
+            layer = done.first + index
+            one = slice(layer * run.D, (layer + 1) * run.D)
+            source = done.input_of(index)
+            weight, dweight = (weight_ih, dweight_ih) if layer == 0 else (upper[layer - 1], dupper[layer - 1])
+            start = torch.zeros_like(done.y[0, 0]).transpose(0, 1) if h_0 is None else h_0[one]
+            carry_0 = None if not run.cell.carries else torch.zeros_like(start) if c_0 is None else c_0[one]
+            saved = _saved(run, done, index, weight, weight_hh[layer], bias[layer], start, ends)
+            track, track_0 = (done.y[index], start) if carry_0 is None else (done.carries[index], carry_0)
+            dslots = _layer_gradients(
+                run, dsource, weight_hh[layer], ends, dstate[one], dcarry[one], track, track_0, saved
+            )
+            dsource = _weight_gradients(
+                run, dslots, source, done.y[index], start, ends, weight, weight_hh[layer],
+                dweight, dweight_hh[layer], dbias[layer], dstate[one],
+            )  # fmt: skip
+    dh_0 = None if h_0 is None else dstate.to(dy.dtype)
+    dc_0 = None if c_0 is None else dcarry.to(dy.dtype)
+    return dsource, dweight_ih, dupper, dweight_hh, dbias, dh_0, dc_0
+
+
+def _saved(
+    run: _Run, done: _Layers, index: int, weight: Tensor, weight_hh: Tensor, bias: Tensor, start: Tensor, ends: Tensor
+) -> Tensor | None:
+    """What the cell saved in the forward pass (T, B, D, slots, H), or the same computed again for all steps at once."""
+    if done.saved is not None:
+        return done.saved[index]
+    if run.cell.activate is None:
+        return None
+    source, y = done.input_of(index), done.y[index]
+    saved = y.new_empty(run.T, run.B, run.D, run.cell.slots * run.H)
+    columns = run.cell.cell.gates * run.H
+    for d in range(run.D):
+        earlier = torch.cat((start[None, d], y[:-1, :, d]) if d == 0 else (y[1:, :, d], start[None, d]))
+        if d == 1:  # a row that ends early begins with its initial state
+            earlier[(ends - 1).clamp(min=0), torch.arange(run.B, device=ends.device)] = start[d]
+        of_state = F.pad(bias[d, columns:], (2 * columns - bias.shape[1], 0)) if bias.shape[1] > columns else None
+        gx, gh = F.linear(source, weight[d], bias[d, :columns]), F.linear(earlier, weight_hh[d], of_state)
+        saved[:, :, d] = run.cell.activate(gx, gh)
+    return saved.view(run.T, run.B, run.D, run.cell.slots, run.H)
+
+
+def _layer_gradients(
+    run: _Run, dy: Tensor, weight_hh: Tensor, ends: Tensor, dstate: Tensor, dcarry: Tensor,
+    track: Tensor, track_0: Tensor, saved: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """Gradients before the nonlinearities, (T, B, D, slots, H); dstate and dcarry (D, B, H) become those before step 0."""
+    tile = run.plan.backward
+    dslots = dy.new_empty(run.T, run.B, run.D, run.cell.slots, run.H) if saved is None else saved
+    exchange = _exchange(run, tile, run.plan.backward_groups, run.D, run.cell.slots, dy)
+    tensors = (
+        dy.contiguous(), weight_hh, ends, dstate, dcarry, track, track_0,
+        dslots, dslots, exchange,
+    )  # fmt: skip
+    chosen = {"CELL": run.cell.backward}
+    sizes = (run.T, run.B, run.H, run.D)
+    _launch(run, backward_kernel, tile, run.plan.backward_groups, 1, run.T, tensors, sizes, chosen)
+    return dslots
+
+
+def _state_slots(run: _Run) -> list[tuple[slice, slice]]:
+    """Which columns of the slots' gradients belong to which rows of the recurrent weights."""
+    H, gates, slots = run.H, run.cell.cell.gates, run.cell.slots
+    if gates == slots:
+        return [(slice(0, gates * H), slice(0, gates * H))]
+    cut = (gates - 1) * H  # the last gate's rows belong to the slot after the input's part of that gate
+    return [(slice(0, cut), slice(0, cut)), (slice(gates * H, slots * H), slice(cut, gates * H))]
+
+
+def _weight_gradients(
+    run: _Run, dslots: Tensor, source: Tensor, y: Tensor, start: Tensor, ends: Tensor, weight: Tensor,
+    weight_hh: Tensor, dweight: Tensor, dweight_hh: Tensor, dbias: Tensor, dstate: Tensor,
+) -> Tensor:  # fmt: skip
+    """Fill in the gradients of one layer's weights, one product over all steps each; returns that of its input.
+
+    dstate (D, B, H) lacks what comes through the recurrent weights in the last step of the backward pass; that is added
+    here. A row whose reverse direction begins earlier was inactive then, and has no gradients there.
+    """
+    tokens = run.T * run.B
+    columns = run.cell.cell.gates * run.H
+    values = source.reshape(tokens, -1)
+    dsource: Tensor | None = None
+    dbias.copy_(dslots.sum((0, 1)).flatten(1))
+    for d in range(run.D):
+        slots = dslots[:, :, d].flatten(2)  # (T, B, slots H)
+        of_input = slots.reshape(tokens, -1)[:, :columns]
+        torch.mm(of_input.t(), values, out=dweight[d])
+        through = of_input @ weight[d]
+        dsource = through if dsource is None else dsource + through
+        # The state before a step is the output of the one before; before a row's first step it is the initial one.
+        later, earlier = (slots[1:], y[:-1, :, d]) if d == 0 else (slots[:-1], y[1:, :, d])
+        begins = slots[0] if d == 0 else slots[(ends - 1).clamp(min=0), torch.arange(run.B, device=ends.device)]
+        final = slots[0] if d == 0 else slots[-1]
+        for part, rows in _state_slots(run):
+            torch.mm(begins[:, part].t(), start[d], out=dweight_hh[d, rows])
+            if run.T > 1:
+                dweight_hh[d, rows] += later[..., part].flatten(0, 1).t() @ earlier.flatten(0, 1)
+            dstate[d] += (final[:, part] @ weight_hh[d, rows]).to(dstate.dtype)
+    assert dsource is not None  # there is at least one direction
+    return dsource.view(run.T, run.B, -1)

@@ -1,0 +1,273 @@
+"""Chooses how a recurrence is cut into programs: tiles, groups of sequences, layers per launch; refuses what cannot run.
+
+A launch that keeps its weights on chip needs all its programs on the device at once, one per multiprocessor, so what
+fits is a matter of arithmetic, done here before anything is launched. Letters as in `_recurrent_triton`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..roofline.contract import CompileCase
+from . import _recurrent_triton
+from ._recurrent import Cell, Shape
+from ._torch import ELEMENT_BYTES, tf32_allowed
+from ._triton import checked_options, interpreted, tl, triton
+
+# Multiprocessors and bytes of shared memory per program of an H200, for what is planned or interpreted without a GPU.
+H200 = (132, 227 * 1024)
+# Columns that a program keeps; sizes between two of these are filled up with zeros. Few, because each is a program of
+# its own for the compiler.
+COLUMNS = (64, 128, 256, 512, 768, 1024, 1536)
+# Narrowest and widest batch of a program: tensor cores take 8 columns or more, and 16 fill a load of the state; beyond
+# 32 the sums no longer fit into the registers beside the state that is under way. The gradients' sums are twice as many.
+FORWARD_BATCHES = (16, 32)
+BACKWARD_BATCHES = (16,)
+# Shared memory for turning a sum into its slots: four slots of 16 units and 32 sequences in float32.
+EXCHANGE_BYTES = 8 * 1024
+_PRECISION = {"bf16": "ieee", "fp16": "ieee", "fp32": "ieee", "fp64": "ieee", "tf32": "tf32"}
+_ELEMENT = {"bf16": "*bf16", "fp16": "*fp16", "fp32": "*fp32", "tf32": "*fp32"}
+
+
+@dataclass(frozen=True)
+class DeviceCell:
+    """A cell as the Triton kernels need it.
+
+    cell : its sizes in PyTorch. forward, backward : the device functions of the cell's own file.
+    activate : `activate(gx, gh)` gives what `forward` saves, (..., slots H), from the products of input and state of all
+        steps, both (..., G H) with their biases; None for a cell that saves nothing.
+    """
+
+    cell: Cell
+    forward: Any
+    backward: Any
+    activate: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    @property
+    def slots(self) -> int:
+        """Values per unit and sequence before the nonlinearity: as many as there are biases."""
+        return self.cell.biases
+
+    @property
+    def carries(self) -> bool:
+        """Whether the cell has a state besides h."""
+        return self.cell.states == 2
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What one program does: `units` hidden units for `batch` sequences at a time, `depth` columns of the state at once.
+
+    chunks : how many times `depth` columns the kept weights have, 0 where weights are streamed. flight : chunks of the
+    state that are under way together.
+    """
+
+    units: int
+    batch: int
+    depth: int
+    chunks: int
+    flight: int
+    stages: int = 1
+    warps: int = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a stack is launched.
+
+    layers : layers of one launch; more than one run as a wavefront. directions : directions of one launch.
+    groups, backward_groups : groups of sequences that do not wait for one another.
+    stepwise : one launch per step. forward, backward : the tiles.
+    """
+
+    forward: Tile
+    backward: Tile
+    layers: int
+    directions: int
+    groups: int
+    backward_groups: int
+    stepwise: bool
+
+
+def dtype_of(tensor: Tensor) -> str:
+    """Name the dtype of a tensor as rows do; float32 is tf32 where the switch is on."""
+    names = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
+    return names.get(tensor.dtype, "tf32" if tf32_allowed() else "fp32")
+
+
+@cache
+def device_limits(device: torch.device | str) -> tuple[int, int]:
+    """Multiprocessors, and shared memory that one program may have in bytes; those of an H200 where there is no GPU."""
+    if torch.device(device).type != "cuda" or not torch.cuda.is_available():
+        return H200
+    properties = torch.cuda.get_device_properties(device)
+    return properties.multi_processor_count, properties.shared_memory_per_block_optin
+
+
+def _units(slots: int, dtype: str) -> int:
+    """Hidden units per program: 64 rows of weights give 16-bit types the products of a warp group; 32-bit types half."""
+    rows = 64 if dtype in ("bf16", "fp16") else 32
+    return rows // slots
+
+
+def _depth(dtype: str) -> int:
+    # 128 bytes of a row: one line of the cache.
+    return 128 // ELEMENT_BYTES[dtype]
+
+
+def _columns(H: int) -> int | None:
+    return next((columns for columns in COLUMNS if columns >= H), None)
+
+
+def _shared_bytes(slots: int, tile: Tile, dtype: str, wave: bool) -> int:
+    """Shared memory of a program: the kept weights, the state that is under way, and room to regroup the sums."""
+    weights = slots * tile.units * tile.chunks * tile.depth * (2 if wave else 1)
+    state = tile.flight * tile.depth * tile.batch
+    return ELEMENT_BYTES[dtype] * (weights + state) + EXCHANGE_BYTES
+
+
+def _kept_tile(cell: DeviceCell, H: int, dtype: str, batch: int) -> Tile | None:
+    columns = _columns(H)
+    if columns is None:
+        return None
+    depth = _depth(dtype)
+    chunks = columns // depth
+    return Tile(_units(cell.slots, dtype), batch, depth, chunks, flight=min(chunks, 4 if batch == 16 else 2))
+
+
+def _streaming_tile(cell: DeviceCell, dtype: str, batch: int) -> Tile:
+    # Four stages of 16 KiB of weights are under way per processor: 4.8 TB/s times 0.6 us of latency asks for 22 KiB.
+    return Tile(_units(cell.slots, dtype), batch, 2 * _depth(dtype), 0, 0, stages=4)
+
+
+def _batch_for(rows: int, programs: int, sms: int, batches: tuple[int, ...]) -> tuple[int, int]:
+    """The narrowest batch whose groups all fit beside one another, else the widest; and the number of groups."""
+    for batch in batches:
+        groups = -(-rows // batch)
+        if groups * programs <= sms:
+            return batch, groups
+    return batches[-1], max(1, sms // programs)
+
+
+def plan_for(cell: DeviceCell, shape: Shape, dtype: str, kept: bool, sms: int, shared_bytes: int) -> Plan | str:
+    """Plan the launches of a stack; a string is the reason why its weights cannot be kept on chip."""
+    if interpreted():
+        return _interpreted_plan(cell, shape, dtype, kept)
+    if not kept:
+        return _streaming_plan(cell, shape, dtype)
+    tile = _kept_tile(cell, shape.H, dtype, FORWARD_BATCHES[0])
+    programs = -(-shape.H // _units(cell.slots, dtype))
+    if tile is None or programs > sms or _shared_bytes(cell.slots, tile, dtype, wave=False) > shared_bytes:
+        return _refusal(cell, shape, dtype, sms, shared_bytes)
+    layers, directions = 1, min(shape.D, sms // programs)
+    if shape.D == 1 and shape.L > 1 and _shared_bytes(cell.slots, tile, dtype, wave=True) <= shared_bytes:
+        layers = min(shape.L, sms // programs)
+    chains = layers * directions
+    # Both layers' states are under way in a wavefront, which leaves registers for the narrow batch only.
+    batches = FORWARD_BATCHES if layers == 1 else FORWARD_BATCHES[:1]
+    batch, groups = _batch_for(shape.folded_rows, programs * chains, sms, batches)
+    forward = _kept_tile(cell, shape.H, dtype, batch)
+    if layers > 1:
+        forward = replace(tile, flight=min(tile.chunks, 2))
+    batch, backward_groups = _batch_for(shape.folded_rows, programs * directions, sms, BACKWARD_BATCHES)
+    backward = _kept_tile(cell, shape.H, dtype, batch)
+    assert forward is not None and backward is not None
+    return Plan(forward, backward, layers, directions, groups, backward_groups, stepwise=False)
+
+
+def plan_depth(plan: Plan, shape: Shape, direction: str) -> int:
+    """Dependent steps of a stack by this plan; the gradients go layer by layer."""
+    launches = -(-shape.L // plan.layers) * (shape.D // plan.directions)
+    forward = launches * shape.folded_steps + shape.L - -(-shape.L // plan.layers)
+    backward = shape.L * (shape.D // plan.directions) * shape.folded_steps
+    return {"forward": forward, "backward": backward}.get(direction, forward + backward)
+
+
+def _streaming_plan(cell: DeviceCell, shape: Shape, dtype: str) -> Plan:
+    batch = FORWARD_BATCHES[-1] if shape.folded_rows > FORWARD_BATCHES[0] else FORWARD_BATCHES[0]
+    forward = _streaming_tile(cell, dtype, batch)
+    backward = _streaming_tile(cell, dtype, BACKWARD_BATCHES[0])
+    groups, backward_groups = (-(-shape.folded_rows // tile.batch) for tile in (forward, backward))
+    return Plan(forward, backward, 1, shape.D, groups, backward_groups, stepwise=True)
+
+
+def _interpreted_plan(cell: DeviceCell, shape: Shape, dtype: str, kept: bool) -> Plan:
+    """The interpreter runs one program after the other, so only a launch of one program per chain can wait for itself.
+
+    One program then takes all units. A wavefront, whose layers wait for one another, is launched step by step, which
+    is also how the streaming kernel runs; both have several programs.
+    """
+    if not kept:
+        return _streaming_plan(cell, shape, dtype)
+    columns = triton.next_power_of_2(max(shape.H, 16))
+    wave = shape.D == 1 and shape.L > 1
+    units = max(16, columns // 2) if wave else columns
+    depth = min(columns, 64)
+    tile = Tile(units, 16, depth, columns // depth, flight=min(columns // depth, 2))
+    # One group takes two tiles of sequences where there are several, so that states go through memory.
+    groups = -(-shape.folded_rows // 32)
+    backward = replace(tile, units=columns)
+    return Plan(tile, backward, min(shape.L, 2) if wave else 1, shape.D, groups, groups, stepwise=wave)
+
+
+def _refusal(cell: DeviceCell, shape: Shape, dtype: str, sms: int, shared_bytes: int) -> str:
+    """Say why the weights do not fit on chip, and name the nearest size that does."""
+
+    def fits(H: int) -> bool:
+        tile = _kept_tile(cell, H, dtype, FORWARD_BATCHES[0])
+        programs = -(-H // _units(cell.slots, dtype))
+        return tile is not None and programs <= sms and _shared_bytes(cell.slots, tile, dtype, False) <= shared_bytes
+
+    largest = next((H for H in range(COLUMNS[-1], 0, -1) if fits(H)), None)
+    advice = f"H={largest} is the largest that does" if largest else "no size does"
+    needed = cell.slots * shape.H * shape.H * ELEMENT_BYTES[dtype]
+    return (
+        f"the recurrent weights of H={shape.H} in {dtype} ({needed / 2**20:.1f} MiB) do not fit on {sms} multiprocessors"
+        f" with {shared_bytes // 1024} KiB of shared memory each, one program on each; {advice}"
+    )
+
+
+def acc_of(dtype: str) -> tuple[Any, torch.dtype]:
+    """The type of sums and of states inside a launch, for Triton and for PyTorch."""
+    return (tl.float64, torch.float64) if dtype == "fp64" else (tl.float32, torch.float32)
+
+
+def columns_of(tile: Tile, H: int) -> int:
+    """Columns of a row of the exchange buffer: as many as a program reads."""
+    return tile.chunks * tile.depth if tile.chunks else -(-H // tile.depth) * tile.depth
+
+
+def constants(cell: DeviceCell, tile: Tile, dtype: str, aligned: bool, multi: bool) -> dict[str, Any]:
+    """The compile-time values that both kernels take."""
+    return {
+        "GATES": cell.cell.gates,
+        "SLOTS": cell.slots,
+        "CARRIES": cell.carries,
+        "ALIGNED": aligned,
+        "UNITS": tile.units,
+        "BATCH": tile.batch,
+        "DEPTH": tile.depth,
+        "CHUNKS": tile.chunks,
+        "KEEP": tile.chunks > 0,
+        "MULTI": multi,
+        "STAGES": tile.stages,
+        "PRECISION": _PRECISION[dtype],
+        "ACC": acc_of(dtype)[0],
+        "INTERPRET": interpreted(),
+    }
+
+
+def forward_constants(cell: DeviceCell, tile: Tile, wave: bool, save: bool, save_slots: bool) -> dict[str, Any]:
+    """The compile-time values of the forward kernel alone."""
+    return {"CELL": cell.forward, "FLIGHT": tile.flight, "WAVE": wave, "SAVE": save, "SAVE_SLOTS": save_slots}
+
+
+def options(tile: Tile, stepwise: bool) -> dict[str, Any]:
+    """Launch options. One stage for the loop over time: its loads must not be moved ahead of the wait for others."""
+    return checked_options(num_warps=tile.warps, num_stages=1, launch_cooperative_grid=not stepwise)

@@ -1,0 +1,410 @@
+"""The Triton kernels that all recurrent layers share: many time steps, forward or backward, in one launch.
+
+A program owns UNITS hidden units and all of their gates, so one exchange per step is enough: it publishes what its units
+became, waits until every program has, and reads the whole state. The hidden state travels through L2; the weights are
+loaded once, before the loop over time (KEEP), or streamed at every step; the input product is hoisted out beforehand.
+What a cell does with its gates is a device function of the cell's own file, given as CELL.
+
+Letters: a *slot* is a value per unit and sequence before the nonlinearity. LSTM has 4 slots, its gates; an RNN 1; a GRU
+has 4 slots for its 3 gates, because the state's part of its last gate is multiplied before the input's part is added:
+slot 2 holds the input's part, slot 3 the state's. A *chain* is one direction of one layer. A launch runs both
+directions of a layer, or several layers of one direction as a wavefront in which layer l is l steps behind layer 0.
+"""
+
+from __future__ import annotations
+
+from ._device import dot
+from ._triton import tl, triton
+
+
+@triton.jit
+def _arrive(counter):
+    """Say that this program has published its part; every write before is visible to whoever sees the count."""
+    tl.debug_barrier()
+    tl.atomic_add(counter, 1, sem="release", scope="gpu")
+
+
+@triton.jit
+def _wait(counter, goal, INTERPRET: tl.constexpr):
+    """Spin until `goal` programs have arrived. The count only grows, so no program can miss it."""
+    if INTERPRET:
+        while tl.atomic_add(counter, 0, sem="acquire", scope="gpu") < goal:
+            pass
+    else:
+        seen = goal - 1
+        while seen < goal:
+            seen = tl.inline_asm_elementwise(
+                "ld.acquire.gpu.global.s32 $0, [$1];", "=r,l", [counter], dtype=tl.int32, is_pure=False, pack=1
+            )
+    tl.debug_barrier()
+
+
+@triton.jit
+def _slot_rows(first_unit, H, GATES: tl.constexpr, SLOTS: tl.constexpr, UNITS: tl.constexpr):
+    """Lines of a (SLOTS UNITS, ...) tile: the weight rows of the input, of the state, and which of them exist."""
+    line = tl.arange(0, SLOTS * UNITS)
+    slot = line // UNITS
+    unit = first_unit + line % UNITS
+    inside = unit < H
+    input_row = slot * H + unit
+    if GATES == SLOTS:
+        return input_row, inside, input_row, inside
+    state_row = tl.minimum(slot, GATES - 1) * H + unit
+    return input_row, inside & (slot < GATES), state_row, inside & (slot != GATES - 1)
+
+
+@triton.jit
+def _four(tile, SLOTS: tl.constexpr, UNITS: tl.constexpr, BATCH: tl.constexpr):
+    """Take a (SLOTS UNITS, BATCH) tile apart into its slots, each (UNITS, BATCH); a single slot stands for all four."""
+    if SLOTS == 1:
+        return tile, tile, tile, tile
+    # The slot as two binary digits in front; each split takes the last digit off.
+    even, odd = tl.split(tile.reshape(2, 2, UNITS, BATCH).permute(2, 3, 0, 1))
+    first, third = tl.split(even)
+    second, fourth = tl.split(odd)
+    return first, second, third, fourth
+
+
+@triton.jit
+def _weights(weight, rows, mask, H, DEPTH: tl.constexpr, CHUNKS: tl.constexpr):
+    """Load the (rows, H) weights as CHUNKS tiles of DEPTH columns, zeros beyond H: they stay on chip for all steps."""
+    tiles = ()
+    for chunk in tl.static_range(CHUNKS):
+        column = chunk * DEPTH + tl.arange(0, DEPTH)[None, :]
+        tiles = tiles + (tl.load(weight + rows[:, None] * H + column, mask=mask[:, None] & (column < H), other=0.0),)
+    return tiles
+
+
+@triton.jit
+def _product(
+    total, weights, states,
+    DEPTH: tl.constexpr, CHUNKS: tl.constexpr, FLIGHT: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """Add the product of kept weights and of the state, whose first DEPTH columns `states` (BATCH, DEPTH) points at.
+
+    Loads bypass the first-level cache, for other programs have just written what is there. FLIGHT chunks are under way
+    at a time. Each chunk sums on its own, which shortens the chain of dependent sums.
+    """
+    tiles = ()
+    for chunk in tl.static_range(FLIGHT):
+        tiles = tiles + (tl.load(states + chunk * DEPTH, cache_modifier=".cg"),)
+    for chunk in tl.static_range(CHUNKS):
+        zero = tl.zeros(total.shape, total.dtype)
+        total += dot(weights[chunk], tl.trans(tiles[chunk]), zero, PRECISION, INTERPRET)
+        if chunk + FLIGHT < CHUNKS:
+            tiles = tiles + (tl.load(states + (chunk + FLIGHT) * DEPTH, cache_modifier=".cg"),)
+    return total
+
+
+@triton.jit
+def _streamed(
+    total, weight, rows, mask, H, exchange, batch, stride,
+    DEPTH: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """Add the product of the state and of weights that are read anew, DEPTH columns at a time."""
+    for start in tl.range(0, H, DEPTH, num_stages=STAGES):
+        column = start + tl.arange(0, DEPTH)[None, :]
+        tile = tl.load(weight + rows[:, None] * H + column, mask=mask[:, None] & (column < H), other=0.0)
+        state = tl.load(exchange + batch[:, None] * stride + column, cache_modifier=".cg")
+        total = dot(tile, tl.trans(state), total, PRECISION, INTERPRET)
+    return total
+
+
+@triton.jit
+def _time(position, direction, T):
+    """The time step at a place of the chain: the second direction runs backwards. Clamped, so that it can be loaded."""
+    t = tl.where(direction == 0, position, T - 1 - position)
+    return tl.minimum(tl.maximum(t, 0), T - 1).to(tl.int64)
+
+
+@triton.jit
+def forward(
+    gx, weight_hh, weight_below, bias, lengths, state, carry, y, saved, carries, exchange, counters,
+    first, last, T, B, H, D, layers, lowest, first_chain, exchange_rows,
+    CELL: tl.constexpr, GATES: tl.constexpr, SLOTS: tl.constexpr, CARRIES: tl.constexpr, WAVE: tl.constexpr,
+    SAVE: tl.constexpr, SAVE_SLOTS: tl.constexpr, ALIGNED: tl.constexpr,
+    UNITS: tl.constexpr, BATCH: tl.constexpr, DEPTH: tl.constexpr, CHUNKS: tl.constexpr, FLIGHT: tl.constexpr,
+    KEEP: tl.constexpr, MULTI: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr, INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """Steps `first` to `last` of the D directions of a layer, or (WAVE) of several layers of one direction.
+
+    gx (T, B, D, GATES, H): the input product of the first layer. weight_hh (chains, GATES H, H); weight_below
+    (layers - 1, GATES H, H) of the layers above the first; bias (chains, SLOTS, H); lengths (B), at most T.
+    state, carry (chains, B, H) in ACC: the state before the first step, overwritten by that after the last; `carry` is
+    what a cell has besides, the LSTM's c, where CARRIES.
+    y (layers - lowest, T, B, D, H): the outputs of the layers from `lowest` on. For the gradients, where SAVE: carries
+    (layers, T, B, D, H), and where SAVE_SLOTS: saved (layers, T, B, D, SLOTS, H), which may be `gx` itself.
+    exchange (2, chains, exchange_rows, columns): the state of the step before, in the half that its parity names; zeros
+    beyond H. counters: one int32 per direction and group of sequences, 32 apart, zero before the first launch.
+    Grid: (programs of UNITS units, chains from `first_chain` on, groups of sequences); for more than one step all of
+    them must be on the device at once.
+    """
+    if ALIGNED:
+        H = H // 16 * 16
+    first_unit = tl.program_id(0) * UNITS
+    chain = tl.program_id(1) + first_chain
+    chains = layers * D
+    group = tl.program_id(2)
+    groups = tl.num_programs(2)
+    lowest = tl.cast(lowest, tl.int64)
+    layer = chain // D
+    direction = chain % D
+    counter = counters + (group * D + direction) * 32
+    arrivals = tl.num_programs(0) * layers
+    input_row, input_mask, state_row, state_mask = _slot_rows(first_unit, H, GATES, SLOTS, UNITS)
+    unit = first_unit + tl.arange(0, UNITS)[:, None]
+    unit_mask = unit < H
+    line = tl.arange(0, SLOTS * UNITS)
+    start = tl.load(bias + chain * SLOTS * H + line // UNITS * H + first_unit + line % UNITS,
+                    mask=first_unit + line % UNITS < H, other=0.0).to(ACC)[:, None]  # fmt: skip
+    weight_hh += chain.to(tl.int64) * GATES * H * H
+    weight_below += tl.maximum(layer - 1, 0).to(tl.int64) * GATES * H * H
+    below_mask = input_mask & (line < tl.where(layer > 0, SLOTS * UNITS, 0))
+    stride = CHUNKS * DEPTH if KEEP else tl.cdiv(H, DEPTH) * DEPTH
+    if KEEP:
+        kept = _weights(weight_hh, state_row, state_mask, H, DEPTH, CHUNKS)
+        if WAVE:
+            kept_below = _weights(weight_below, input_row, below_mask, H, DEPTH, CHUNKS)
+    tiles = tl.cdiv(B, BATCH)
+    per_step = tl.cdiv(tiles - group, groups)
+    lane = tl.arange(0, BATCH)
+    place = (chain * B + group * BATCH + lane[None, :]) * H + unit
+    here = unit_mask & (group * BATCH + lane[None, :] < B)
+    hidden = tl.load(state + place, mask=here, other=0.0)
+    extra = tl.load(carry + place, mask=here, other=0.0) if CARRIES else hidden
+    t = _time(first - layer, direction, T)
+    batch = group * BATCH + lane
+    inside = input_mask[:, None] & (batch < tl.where((layer == 0) & (first < T), B, 0))[None, :]
+    ahead = tl.load(gx + ((t * B + batch[None, :]) * D + direction) * GATES * H + input_row[:, None],
+                    mask=inside, other=0.0)  # fmt: skip
+    for item in range((last - first) * per_step):
+        step = first + item // per_step
+        turn = item % per_step
+        batch = (group + turn * groups) * BATCH + lane
+        batch_mask = batch < B
+        position = step - layer
+        t = _time(position, direction, T)
+        rows = tl.where((position >= 0) & (position < T), B, 0)  # before and after its steps a layer has none
+        active = (batch < rows) & (t < tl.load(lengths + batch, mask=batch_mask, other=0))
+        here = unit_mask & batch_mask[None, :]
+        place = (chain * B + batch[None, :]) * H + unit
+        if MULTI:
+            hidden = tl.load(state + place, mask=here, other=0.0)
+            if CARRIES:
+                extra = tl.load(carry + place, mask=here, other=0.0)
+        if (step > first) & (turn == 0):
+            _wait(counter, (step - first) * arrivals, INTERPRET)
+        source = exchange + ((step + 1) % 2 * chains + chain).to(tl.int64) * exchange_rows * stride
+        total = tl.zeros((SLOTS * UNITS, BATCH), ACC)
+        if KEEP:
+            states = source + batch[:, None] * stride + tl.arange(0, DEPTH)[None, :]
+            total = _product(total, kept, states, DEPTH, CHUNKS, FLIGHT, PRECISION, INTERPRET)
+            if GATES != SLOTS:
+                total = tl.where(state_mask[:, None], total, 0.0)  # a missing row times an infinite state is NaN
+            if WAVE:
+                states -= tl.minimum(layer, 1).to(tl.int64) * exchange_rows * stride
+                fresh = tl.zeros((SLOTS * UNITS, BATCH), ACC)
+                fresh = _product(fresh, kept_below, states, DEPTH, CHUNKS, FLIGHT, PRECISION, INTERPRET)
+                total += tl.where(below_mask[:, None], fresh, 0.0)
+        else:
+            total = _streamed(total, weight_hh, state_row, state_mask, H, source, batch, stride,
+                              DEPTH, STAGES, PRECISION, INTERPRET)  # fmt: skip
+            if GATES != SLOTS:
+                total = tl.where(state_mask[:, None], total, 0.0)
+        total += start + ahead.to(ACC)
+        slot0, slot1, slot2, slot3 = _four(total, SLOTS, UNITS, BATCH)
+        after, extra_after, kept0, kept1, kept2, kept3 = CELL(slot0, slot1, slot2, slot3, hidden, extra)
+        after = after.to(y.dtype.element_ty).to(ACC)  # what the next step sees
+        hidden = tl.where(active[None, :], after, hidden)
+        extra = tl.where(active[None, :], extra_after, extra)
+        target = exchange + (step % 2 * chains + chain).to(tl.int64) * exchange_rows * stride
+        tl.store(target + batch[None, :] * stride + unit, hidden.to(exchange.dtype.element_ty), mask=here)
+        if MULTI:
+            tl.store(state + place, hidden, mask=here)
+            if CARRIES:
+                tl.store(carry + place, extra, mask=here)
+        # The next input is under way while this program waits for the others.
+        following = item + 1
+        next_position = first + following // per_step - layer
+        next_t = _time(next_position, direction, T)
+        next_batch = (group + following % per_step * groups) * BATCH + lane
+        next_rows = tl.where((layer == 0) & (next_position < T), B, 0)
+        inside = input_mask[:, None] & (next_batch < next_rows)[None, :]
+        ahead = tl.load(gx + ((next_t * B + next_batch[None, :]) * D + direction) * GATES * H + input_row[:, None],
+                        mask=inside, other=0.0)  # fmt: skip
+        if turn == per_step - 1:
+            _arrive(counter)
+        token = ((layer * T + t) * B + batch[None, :]) * D + direction
+        here = unit_mask & (batch < rows)[None, :]
+        output = tl.where(active[None, :], hidden, 0.0).to(y.dtype.element_ty)
+        stored = unit_mask & (batch < tl.where(layer >= lowest, rows, 0))[None, :]
+        tl.store(y + (token - lowest * T * B * D) * H + unit, output, mask=stored)
+        if SAVE_SLOTS:
+            spot = token * SLOTS * H + unit
+            tl.store(saved + spot, kept0.to(saved.dtype.element_ty), mask=here)
+            tl.store(saved + spot + H, kept1.to(saved.dtype.element_ty), mask=here)
+            tl.store(saved + spot + 2 * H, kept2.to(saved.dtype.element_ty), mask=here)
+            tl.store(saved + spot + 3 * H, kept3.to(saved.dtype.element_ty), mask=here)
+        if SAVE and CARRIES:
+            tl.store(carries + token * H + unit, extra.to(carries.dtype.element_ty), mask=here)
+    if not MULTI:
+        place = (chain * B + group * BATCH + lane[None, :]) * H + unit
+        here = unit_mask & (group * BATCH + lane[None, :] < B)
+        tl.store(state + place, hidden, mask=here)
+        if CARRIES:
+            tl.store(carry + place, extra, mask=here)
+
+
+@triton.jit
+def _columns(weight, column, H, first_row, GATES: tl.constexpr, SLOTS: tl.constexpr, DEPTH: tl.constexpr):
+    """Load (SLOTS, UNITS, DEPTH) of the weights transposed: of every slot DEPTH rows from `first_row` on, the columns
+    of this program's units; zeros beyond H and in the slot that has no weights."""
+    slot = tl.arange(0, SLOTS)[:, None, None]
+    row = first_row + tl.arange(0, DEPTH)[None, None, :]
+    mask = (column[None, :, None] < H) & (row < H)
+    if GATES == SLOTS:
+        gate = slot
+    else:
+        gate = tl.minimum(slot, GATES - 1)
+        mask = mask & (slot != GATES - 1)
+    return tl.load(weight + (gate * H + row) * H + column[None, :, None], mask=mask, other=0.0)
+
+
+@triton.jit
+def _gradients(exchange, batch, first_column, stride, SLOTS: tl.constexpr, DEPTH: tl.constexpr):
+    """Load DEPTH columns of all slots' gradients of some sequences from L2, as (SLOTS, DEPTH, BATCH)."""
+    slot = tl.arange(0, SLOTS)[:, None, None]
+    column = first_column + tl.arange(0, DEPTH)[None, None, :]
+    tile = tl.load(exchange + (batch[None, :, None] * SLOTS + slot) * stride + column, cache_modifier=".cg")
+    return tl.permute(tile, 0, 2, 1)
+
+
+@triton.jit
+def _by_slot(weights, gradients, total, SLOTS: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr):
+    """Add (SLOTS, UNITS, DEPTH) times (SLOTS, DEPTH, BATCH), slot by slot; a single slot is a plain product."""
+    if SLOTS == 1:
+        flat_weights = weights.reshape(weights.shape[1], weights.shape[2])
+        flat_gradients = gradients.reshape(gradients.shape[1], gradients.shape[2])
+        flat = total.reshape(total.shape[1], total.shape[2])
+        return dot(flat_weights, flat_gradients, flat, PRECISION, INTERPRET).reshape(total.shape)
+    return dot(weights, gradients, total, PRECISION, INTERPRET)
+
+
+@triton.jit
+def backward(
+    dy, weight_hh, lengths, dstate, dcarry, track, track_0, saved, dslots, exchange, counters,
+    first, last, T, B, H, D, first_chain, exchange_rows,
+    CELL: tl.constexpr, GATES: tl.constexpr, SLOTS: tl.constexpr, CARRIES: tl.constexpr, ALIGNED: tl.constexpr, UNITS: tl.constexpr, BATCH: tl.constexpr, DEPTH: tl.constexpr,
+    CHUNKS: tl.constexpr, KEEP: tl.constexpr, MULTI: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr,
+    ACC: tl.constexpr, INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """Gradients before the nonlinearities, from the last step to the first, of both directions of one layer.
+
+    dy (T, B, D, H): gradients of the outputs. saved (T, B, D, SLOTS, H) from `forward`. track (T, B, D, H): the state
+    that the cell's gradient needs, the LSTM's c or the others' h; track_0 (D, B, H): the same before the first step.
+    dstate, dcarry (D, B, H) in ACC: gradients of the last state; overwritten by those of the first, dstate without what
+    comes through the weights, which the caller adds as one product.
+    dslots (T, B, D, SLOTS, H): the result; it may be `saved` itself. exchange (2, D, exchange_rows, SLOTS, columns),
+    zeros at first; counters and grid as in `forward`.
+    """
+    if ALIGNED:
+        H = H // 16 * 16
+    direction = tl.program_id(1) + first_chain
+    group = tl.program_id(2)
+    groups = tl.num_programs(2)
+    counter = counters + (group * D + direction) * 32
+    arrivals = tl.num_programs(0)
+    column = tl.program_id(0) * UNITS + tl.arange(0, UNITS)
+    unit = column[:, None]
+    unit_mask = unit < H
+    weight_hh += direction.to(tl.int64) * GATES * H * H
+    stride = CHUNKS * DEPTH if KEEP else tl.cdiv(H, DEPTH) * DEPTH
+    if KEEP:
+        kept = ()
+        for chunk in tl.static_range(CHUNKS):
+            kept = kept + (_columns(weight_hh, column, H, chunk * DEPTH, GATES, SLOTS, DEPTH),)
+    tiles = tl.cdiv(B, BATCH)
+    per_step = tl.cdiv(tiles - group, groups)
+    lane = tl.arange(0, BATCH)
+    batch = group * BATCH + lane
+    place = (direction * B + batch[None, :]) * H + unit
+    here = unit_mask & (batch < B)[None, :]
+    direct = tl.load(dstate + place, mask=here, other=0.0)
+    dextra = tl.load(dcarry + place, mask=here, other=0.0) if CARRIES else direct
+    for item in range((last - first) * per_step):
+        step = first + item // per_step
+        turn = item % per_step
+        batch = (group + turn * groups) * BATCH + lane
+        batch_mask = batch < B
+        t = _time(T - 1 - step, direction, T)
+        steps = tl.load(lengths + batch, mask=batch_mask, other=0)
+        active = batch_mask & (t < steps)
+        here = unit_mask & batch_mask[None, :]
+        place = (direction * B + batch[None, :]) * H + unit
+        token = (t * B + batch[None, :]) * D + direction
+        # Nothing of this depends on other programs, so it is under way while this one waits for them.
+        fresh = tl.load(dy + token * H + unit, mask=here & active[None, :], other=0.0).to(ACC)
+        now = tl.load(track + token * H + unit, mask=here, other=0.0).to(ACC)
+        begins = t == tl.where(direction == 0, 0, steps - 1)
+        earlier = token + tl.where(direction == 0, -1, 1) * B * D
+        inner = here & active[None, :] & (begins == 0)[None, :]
+        before = tl.load(track + earlier * H + unit, mask=inner, other=0.0).to(ACC)
+        outer = here & begins[None, :]
+        before += tl.load(track_0 + place, mask=outer, other=0.0).to(ACC)
+        kept0, kept1, kept2, kept3 = now, now, now, now
+        spot = token * SLOTS * H + unit
+        if SLOTS > 1:
+            kept0 = tl.load(saved + spot, mask=here, other=0.0).to(ACC)
+            kept1 = tl.load(saved + spot + H, mask=here, other=0.0).to(ACC)
+            kept2 = tl.load(saved + spot + 2 * H, mask=here, other=0.0).to(ACC)
+            kept3 = tl.load(saved + spot + 3 * H, mask=here, other=0.0).to(ACC)
+        if MULTI:
+            direct = tl.load(dstate + place, mask=here, other=0.0)
+            if CARRIES:
+                dextra = tl.load(dcarry + place, mask=here, other=0.0)
+        if (step > first) & (turn == 0):
+            _wait(counter, (step - first) * arrivals, INTERPRET)
+        size = exchange_rows * SLOTS * stride
+        source = exchange + ((step + 1) % 2 * D + direction).to(tl.int64) * size
+        total = tl.zeros((SLOTS, UNITS, BATCH), ACC)
+        if KEEP:
+            for chunk in tl.static_range(CHUNKS):
+                tile = _gradients(source, batch, chunk * DEPTH, stride, SLOTS, DEPTH)
+                total = _by_slot(kept[chunk], tile, total, SLOTS, PRECISION, INTERPRET)
+        else:
+            for start in tl.range(0, H, DEPTH, num_stages=STAGES):
+                weights = _columns(weight_hh, column, H, start, GATES, SLOTS, DEPTH)
+                tile = _gradients(source, batch, start, stride, SLOTS, DEPTH)
+                total = _by_slot(weights, tile, total, SLOTS, PRECISION, INTERPRET)
+        dh = direct + tl.sum(total, 0) + fresh
+        d0, d1, d2, d3, onward, dextra_before = CELL(dh, dextra, kept0, kept1, kept2, kept3, now, before)
+        direct = tl.where(active[None, :], onward, dh)
+        dextra = tl.where(active[None, :], dextra_before, dextra)
+        d0 = tl.where(active[None, :], d0, 0.0).to(dslots.dtype.element_ty)
+        d1 = tl.where(active[None, :], d1, 0.0).to(dslots.dtype.element_ty)
+        d2 = tl.where(active[None, :], d2, 0.0).to(dslots.dtype.element_ty)
+        d3 = tl.where(active[None, :], d3, 0.0).to(dslots.dtype.element_ty)
+        target = exchange + (step % 2 * D + direction).to(tl.int64) * size + batch[None, :] * SLOTS * stride + unit
+        tl.store(target, d0, mask=here)
+        if SLOTS > 1:
+            tl.store(target + stride, d1, mask=here)
+            if GATES == SLOTS:
+                tl.store(target + 2 * stride, d2, mask=here)
+            tl.store(target + 3 * stride, d3, mask=here)
+        if MULTI:
+            tl.store(dstate + place, direct, mask=here)
+            if CARRIES:
+                tl.store(dcarry + place, dextra, mask=here)
+        if turn == per_step - 1:
+            _arrive(counter)
+        tl.store(dslots + spot, d0, mask=here)
+        if SLOTS > 1:
+            tl.store(dslots + spot + H, d1, mask=here)
+            tl.store(dslots + spot + 2 * H, d2, mask=here)
+            tl.store(dslots + spot + 3 * H, d3, mask=here)
+    if not MULTI:
+        place = (direction * B + group * BATCH + lane[None, :]) * H + unit
+        here = unit_mask & (group * BATCH + lane[None, :] < B)
+        tl.store(dstate + place, direct, mask=here)
+        if CARRIES:
+            tl.store(dcarry + place, dextra, mask=here)

@@ -1,0 +1,248 @@
+"""y_s = tanh(W_c [sum_t softmax_t(h_s . e_t) e_t; h_s]), h = LSTM decoder of the target, e = LSTM encoder of the source
+
+Translation by recurrent networks: an encoder reads the source, first in both directions, then by a stack of layers in
+one; a decoder reads the target, which is given at every step (teacher forcing), and attends to the encoder's outputs.
+
+B batch, T source steps, S target steps, I embedding size of both, H hidden size, L layers of the encoder and of the
+decoder, E = H (2H for L = 1) size of an encoder output e.
+score 0 (Luong), the equation above: the decoder runs over all steps, and attention is one call for all of them.
+score 1 (Bahdanau): y_s = h_s, and the decoder's first layer reads [x_s; sum_t softmax_t(v . tanh(W_q h_(s-1) + W_k e_t))
+e_t], so that attention is inside the chain of steps; h is the output of the decoder's highest layer.
+The encoder begins with zeros. Layer l of the decoder begins with the last states of layer l of the encoder; of its
+first layer those are the states of the forward direction. There are no residual connections.
+
+source (T, B, I), target (S, B, I), and the weights of three stacks in the form of the kernel lstm:
+first_weight_ih (2, 4H, I), first_weight_hh (1, 2, 4H, H), first_bias (1, 2, 4H);
+if L > 1: stack_weight_ih (1, 4H, 2H), stack_weight_ih_upper (L-2, 1, 4H, H) if L > 2, stack_weight_hh (L-1, 1, 4H, H),
+stack_bias (L-1, 1, 4H); decoder_weight_ih (1, 4H, I), with score 1 (1, 4H, I + E), decoder_weight_ih_upper
+(L-1, 1, 4H, H) if L > 1, decoder_weight_hh (L, 1, 4H, H), decoder_bias (L, 1, 4H);
+score 0: output_weight W_c (H, 2H); score 1: query_weight W_q (H, H), key_weight W_k (H, E), score_weight v (H).
+-> y (S, B, H).
+
+Source: Wu et al., Google's Neural Machine Translation System, arXiv 1609.08144, 2016; Luong, Pham and Manning,
+Effective Approaches to Attention-based Neural Machine Translation, EMNLP 2015, with the score "dot" and without input
+feeding; Bahdanau, Cho and Bengio, Neural Machine Translation by Jointly Learning to Align and Translate, ICLR 2015.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..roofline.contract import CompileCase, Implementation, PartCall
+from ..roofline.work import Quantity, Term, Work, terms
+from . import _recurrent, _recurrent_cost, attention, lstm
+from ._cost import operations, traffic
+from ._torch import DTYPES, ELEMENT_BYTES, generator, normal, run_compiled, why_no_compiler
+
+Stack = _recurrent.Shape
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of one translation: B pairs of T source and S target steps of I values, L layers of H units.
+
+    score : 0 for Luong's dot product after the decoder, 1 for Bahdanau's additive score before every step of it.
+    """
+
+    B: int
+    T: int
+    S: int
+    I: int
+    H: int
+    L: int = 2
+    score: int = 0
+
+    def __post_init__(self) -> None:
+        for name, sequence in (("T", "source"), ("S", "target")):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}: the {sequence} needs a step")
+        if self.B < 0:
+            raise ValueError(f"B must be at least 0, not {self.B}")
+        for name in ("I", "H", "L"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.score not in (0, 1):
+            raise ValueError(f"score must be 0 (Luong, dot product) or 1 (Bahdanau, additive), not {self.score}")
+        if self.score == 0 and self.L == 1:
+            raise ValueError(
+                "L must be at least 2 with score=0: the one layer's outputs hold both directions, 2H values, and have "
+                "no dot product with the decoder's H; take score=1 or L=2"
+            )
+
+    @property
+    def E(self) -> int:
+        """Size of an encoder output: both directions of the only layer, or the highest layer's units."""
+        return self.H if self.L > 1 else 2 * self.H
+
+    @property
+    def stacks(self) -> dict[str, Stack]:
+        """The recurrent stacks as shapes of the kernel lstm, by the prefix of their weights."""
+        found = {"first": Stack(self.B, self.T, self.I, self.H, D=2)}
+        if self.L > 1:
+            found["stack"] = Stack(self.B, self.T, 2 * self.H, self.H, L=self.L - 1)
+        return found | {"decoder": Stack(self.B, self.S, self.I + self.E * self.score, self.H, L=self.L)}
+
+
+SHAPES = {
+    "quick": [Shape(3, 7, 5, 19, 21, score=1), Shape(8, 20, 20, 128, 128)],
+    "standard": [
+        # A small system of Wu et al.: batch, then length, each with both scores.
+        *(Shape(B, 30, 30, 256, 256, L=4, score=score) for B in (1, 16, 64) for score in (0, 1)),
+        *(Shape(16, T, T, 256, 256, score=score) for T in (15, 60) for score in (0, 1)),
+    ],
+    "full": [
+        *(Shape(B, 50, 50, 1024, 1024, L=4, score=score) for B in (16, 128) for score in (0, 1)),
+        Shape(16, 50, 50, 1024, 1024, L=8),
+    ],
+}
+# One layer, a layer below the stack's upper weights, sequences of one step, and sizes beside those of tiles.
+ODD = [
+    Shape(2, 5, 3, 7, 17, L=3),
+    Shape(3, 1, 4, 16, 32),
+    Shape(1, 4, 2, 5, 18, L=1, score=1),
+    Shape(3, 3, 1, 9, 16, L=3, score=1),
+]
+
+# What a user reads for the prefix of a stack.
+PARTS = {"first": "encoder, both directions", "stack": "encoder stack", "decoder": "decoder"}
+
+
+def sizes_of(shape: Shape) -> dict[str, tuple[int, ...]]:
+    """Size of every input tensor by name, in the order of the docstring."""
+    sizes: dict[str, tuple[int, ...]] = {
+        "source": (shape.T, shape.B, shape.I),
+        "target": (shape.S, shape.B, shape.I),
+    }
+    for prefix, stack in shape.stacks.items():
+        for name, size in _recurrent.sizes_of(lstm.CELL, stack).items():
+            if name.startswith(("weight", "bias")):
+                sizes[f"{prefix}_{name}"] = size
+    if shape.score == 0:
+        return sizes | {"output_weight": (shape.H, 2 * shape.H)}
+    additive = {"query_weight": (shape.H, shape.H), "key_weight": (shape.H, shape.E), "score_weight": (shape.H,)}
+    return sizes | additive
+
+
+def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, Tensor]:
+    """Draw random tensors. Weights are scaled by 1/sqrt(fan-in), which keeps gates and tanh away from saturation."""
+    source = generator(device, seed)
+    drawn = {}
+    for name, size in sizes_of(shape).items():
+        scale = 1.0
+        if name.endswith("_bias"):
+            scale = 0.5
+        elif "_weight" in name:
+            # What is added to the product of a recurrent stack comes from H further values.
+            recurrent = "_ih" in name or "_hh" in name
+            scale = (size[-1] + shape.H * recurrent) ** -0.5
+        drawn[name] = normal(size, dtype, device, source, scale)
+    return drawn
+
+
+def check(shape: Shape, tensors: dict[str, Any]) -> None:
+    """Refuse tensors that do not fit the shape; raises ValueError."""
+    sizes = sizes_of(shape)
+    for name, size in sizes.items():
+        if tensors.get(name) is None:
+            raise ValueError(f"{name} is missing; {shape} needs it with the size {size}")
+        if tuple(tensors[name].shape) != size:
+            raise ValueError(f"{name} has the size {tuple(tensors[name].shape)}; {size} was expected for {shape}")
+    unexpected = [name for name in tensors if name not in sizes]
+    if unexpected:
+        raise ValueError(f"{', '.join(unexpected)} was given, but {shape} has no use for it; leave it out")
+
+
+def spot(shape: Shape, tensors: dict[str, Tensor], seed: int) -> list[Any]:
+    """Pick random sequences and the last one: sequences are independent, so theirs is a smaller problem.
+
+    Returns shape and inputs of the part, what to take out of the outputs of the whole problem, and out of the part's.
+    """
+    rows = torch.randperm(shape.B, generator=generator("cpu", seed))[: min(shape.B, 16)]
+    rows[-1:] = shape.B - 1
+    part = {name: tensor[:, rows] if name in ("source", "target") else tensor for name, tensor in tensors.items()}
+    smaller = replace(shape, B=len(rows))
+    return [(smaller, part, lambda outputs: (outputs[0][:, rows],), lambda outputs: outputs)]
+
+
+# Runs a stack by the contract of the kernel lstm, and attends by the dot product: q (S, B, H), e (T, B, H) -> (S, B, H).
+RunStack = Callable[..., tuple[Tensor, ...]]
+Attend = Callable[[Tensor, Tensor], Tensor]
+
+
+def _weights(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Weights of one stack under the names of the kernel lstm."""
+    return {name[len(prefix) + 1 :]: value for name, value in tensors.items() if name.startswith(f"{prefix}_")}
+
+
+def _encode(shape: Shape, run: RunStack, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what the stack reads (T, B, 2H), the encoder's outputs (T, B, E), and its last h and c (L, B, H)."""
+    first, h, c = run(shape.stacks["first"], x=tensors["source"], **_weights(tensors, "first"))
+    h, c = h[:1], c[:1]
+    if shape.L == 1:
+        return first, first, h, c
+    outputs, upper_h, upper_c = run(shape.stacks["stack"], x=first, **_weights(tensors, "stack"))
+    return first, outputs, torch.cat((h, upper_h)), torch.cat((c, upper_c))
+
+
+def _combine(attend: Attend, states: Tensor, outputs: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+    """Luong's attention of all decoder states (S, B, H) over the encoder's outputs (T, B, H); returns y (S, B, H)."""
+    context = attend(states, outputs)
+    return torch.tanh(F.linear(torch.cat((context, states), dim=-1), tensors["output_weight"]))
+
+
+def _align(state: Tensor, keys: Tensor, outputs: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+    """Bahdanau's attention of one state (B, H) over keys (T, B, H) and outputs (T, B, E); returns the context (B, E)."""
+    hidden = torch.tanh(F.linear(state, tensors["query_weight"]) + keys)
+    weights = F.linear(hidden, tensors["score_weight"][None]).softmax(0)  # (T, B, 1)
+    return (weights.permute(1, 2, 0) @ outputs.transpose(0, 1))[:, 0]
+
+
+def _advance(
+    shape: Shape, run: RunStack, s: int, context: Tensor, h: Tensor, c: Tensor, tensors: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Take all layers of Bahdanau's decoder one step on; returns h and c (L, B, H)."""
+    x = torch.cat((tensors["target"][s], context), dim=-1)[None]
+    _, h, c = run(_step_of(shape), x=x, h_0=h, c_0=c, **_weights(tensors, "decoder"))
+    return h, c
+
+
+def _step_of(shape: Shape) -> Stack:
+    """One step of all layers of the decoder."""
+    return replace(shape.stacks["decoder"], T=1)
+
+
+def _decode(
+    shape: Shape, run: RunStack, outputs: Tensor, h: Tensor, c: Tensor, tensors: dict[str, Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Run Bahdanau's decoder; gives the context (B, E) and the new state of the highest layer (B, H) of every step."""
+    keys = F.linear(outputs, tensors["key_weight"])
+    for s in range(shape.S):
+        context = _align(h[-1], keys, outputs, tensors)
+        h, c = _advance(shape, run, s, context, h, c, tensors)
+        yield context, h[-1]
+
+
+def _translate(shape: Shape, run: RunStack, attend: Attend, tensors: dict[str, Tensor]) -> tuple[Tensor]:
+    check(shape, tensors)
+    _, outputs, h, c = _encode(shape, run, tensors)
+    if shape.score:
+        return (torch.stack([state for _, state in _decode(shape, run, outputs, h, c, tensors)]),)
+    decoder = shape.stacks["decoder"]
+    states, _, _ = run(decoder, x=tensors["target"], h_0=h, c_0=c, **_weights(tensors, "decoder"))
+    return (_combine(attend, states, outputs, tensors),)
+
+
+def _attend_plain(q: Tensor, e: Tensor) -> Tensor:
+    q, e = q.transpose(0, 1), e.transpose(0, 1)
+    return ((q @ e.transpose(1, 2)).softmax(-1) @ e).transpose(0, 1)
+
+
+def reference(shape: Shape, **tensors: Tensor) -> tuple[Tensor]:
+    """Compute all stacks step by step and attention with all scores in memory, in plain PyTorch; returns y."""
+    return _translate(shape, lstm.reference, _attend_plain, tensors)
