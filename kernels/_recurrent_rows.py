@@ -206,11 +206,13 @@ def rows(
     operators: int,
     device_of: Callable[[Any], DeviceCell],
     cost_of: Callable[[Any], CellCost],
+    onednn: bool = False,
 ) -> dict[str, Implementation]:
     """Make the rows of a kernel.
 
     cell_of, device_of, cost_of : map a shape to its cell in PyTorch and in Triton, and to its costs.
     operators : PyTorch operators that one step of the reference starts on the device.
+    onednn : PyTorch has a layer of oneDNN for this cell.
     """
 
     def by(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -248,6 +250,6 @@ def rows(
             grad=True,
             **vendor,
         ),
-        "torch.onednn": Implementation(by(run_onednn), supports=why_not_onednn, **vendor),
+        **({"torch.onednn": Implementation(by(run_onednn), supports=why_not_onednn, **vendor)} if onednn else {}),
         **_triton_rows(device_of),
     }

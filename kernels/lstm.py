@@ -142,6 +142,6 @@ def _activate(gx: torch.Tensor, gh: torch.Tensor) -> torch.Tensor:
 DEVICE = DeviceCell(CELL, _forward, _backward, _activate)
 
 # A step starts two products, their sum, five functions of the gates and c, three multiplications and an addition.
-IMPLEMENTATIONS = rows(lambda shape: CELL, reference, 12, lambda shape: DEVICE, lambda shape: COST)
+IMPLEMENTATIONS = rows(lambda shape: CELL, reference, 12, lambda shape: DEVICE, lambda shape: COST, onednn=True)
 
 COMPILE: list[CompileCase] = []

@@ -60,6 +60,7 @@ def test_the_odd_shapes_reach_every_row(kernel: Any) -> None:
     refused = [shape for shape in kernel.ODD if kernel.IMPLEMENTATIONS["torch"].supports(shape, "fp32", "cpu")]
     assert len(kernel.ODD) == 12 and refused == [shape for shape in kernel.ODD if shape.dilation > shape.T]
     assert cases(("torch.onednn" if kernel is lstm else "torch.padded",), ("fp32",))
+    assert ("torch.onednn" in kernel.IMPLEMENTATIONS) == (kernel is lstm)
     for name, extremes in {"B": (1, 65), "T": (1, 130), "H": (17, 257), "L": (1, 3), "D": (1, 2)}.items():
         values = [getattr(shape, name) for shape in kernel.ODD]
         assert (min(values), max(values)) == extremes
