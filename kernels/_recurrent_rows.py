@@ -19,7 +19,7 @@ from ._triton import interpreted, why_no_triton
 
 CellOf = Callable[[Any], Cell]
 
-# An unrolled loop of 64 steps compiles for about a minute on two cores, and in proportion to its length.
+# An unrolled loop compiles in proportion to its length: on two cores 64 steps took 9 to 19 s and 256 steps 68 s.
 _UNROLLED_STEPS = 64
 # float16 products of a CPU run at about 1 GFLOP/s: beyond this a call takes longer than a second.
 _SLOW_FLOPS = 1e9
@@ -84,8 +84,8 @@ def why_no_unrolling(shape: Shape, dtype: str, device: str) -> str | None:
     """Say why torch.compile is not asked to unroll the reference, or None when it is."""
     if _steps(shape) > _UNROLLED_STEPS:
         return (
-            f"torch.compile unrolls the loop: {_steps(shape)} steps would compile for minutes; "
-            f"T L D / dilation of at most {_UNROLLED_STEPS} is compiled"
+            f"torch.compile unrolls the loop and takes about 0.25 s for each of {_steps(shape)} steps; "
+            f"shapes with T L D / dilation of at most {_UNROLLED_STEPS} are compiled"
         )
     return why_no_compiler(shape, dtype, device)
 

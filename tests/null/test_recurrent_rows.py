@@ -157,8 +157,8 @@ def test_cudnn_keeps_weights_only_where_it_is_persistent() -> None:
         (gru, "torch.padded", Shape(2, 3, 4, 5), "fp32", "cpu", "same length"),
         (gru, "torch.padded", Shape(2, 3, 4, 5, D=2, ragged=1), "fp32", "cpu", "reverse direction"),
         (rnn, "torch.padded", rnn.Shape(2, 3, 4, 5, L=2, ragged=1), "fp32", "cpu", "last layer only"),
-        (rnn, "compile", rnn.Shape(2, 65, 4, 5), "fp32", "cpu", "65 steps would compile for minutes"),
-        (rnn, "compile", rnn.Shape(2, 17, 4, 5, L=2, D=2), "fp32", "cpu", "68 steps"),
+        (rnn, "compile", rnn.Shape(2, 65, 4, 5), "fp32", "cpu", "for each of 65 steps"),
+        (rnn, "compile", rnn.Shape(2, 17, 4, 5, L=2, D=2), "fp32", "cpu", "for each of 68 steps"),
     ],
 )
 def test_refusals_give_their_reason(kernel: Any, row: str, shape: Any, dtype: str, device: str, word: str) -> None:
