@@ -6,8 +6,8 @@ one; a decoder reads the target, which is given at every step (teacher forcing),
 B batch, T source steps, S target steps, I embedding size of both, H hidden size, L layers of the encoder and of the
 decoder, E = H (2H for L = 1) size of an encoder output e.
 score 0 (Luong), the equation above: the decoder runs over all steps, and attention is one call for all of them.
-score 1 (Bahdanau): y_s = h_s, and the decoder's first layer reads [x_s; sum_t softmax_t(v . tanh(W_q h_(s-1) + W_k e_t))
-e_t], so that attention is inside the chain of steps; h is the output of the decoder's highest layer.
+score 1 (Bahdanau): y_s = h_s, and the decoder's first layer reads [x_s; sum_t softmax_t(v . tanh(W_q h_(s-1) +
+W_k e_t)) e_t], so that attention is inside the chain of steps; h is the output of the decoder's highest layer.
 The encoder begins with zeros. Layer l of the decoder begins with the last states of layer l of the encoder; of its
 first layer those are the states of the forward direction. There are no residual connections.
 
@@ -35,10 +35,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..roofline.contract import CompileCase, Implementation, PartCall
-from ..roofline.work import Quantity, Term, Work, terms
-from . import _recurrent, _recurrent_cost, attention, lstm
-from ._cost import operations, traffic
-from ._torch import DTYPES, ELEMENT_BYTES, generator, normal, run_compiled, why_no_compiler
+from ..roofline.work import Work
+from . import _encoder_decoder_cost, _recurrent, _recurrent_cost, attention, lstm
+from ._encoder_decoder_cost import PARTS, costs_of, passes_of
+from ._torch import DTYPES, generator, normal, run_compiled, why_no_compiler
 
 Stack = _recurrent.Shape
 
@@ -109,9 +109,6 @@ ODD = [
     Shape(3, 3, 1, 9, 16, L=3, score=1),
 ]
 
-# What a user reads for the prefix of a stack.
-PARTS = {"first": "encoder, both directions", "stack": "encoder stack", "decoder": "decoder"}
-
 
 def sizes_of(shape: Shape) -> dict[str, tuple[int, ...]]:
     """Size of every input tensor by name, in the order of the docstring."""
@@ -170,7 +167,7 @@ def spot(shape: Shape, tensors: dict[str, Tensor], seed: int) -> list[Any]:
     return [(smaller, part, lambda outputs: (outputs[0][:, rows],), lambda outputs: outputs)]
 
 
-# Runs a stack by the contract of the kernel lstm, and attends by the dot product: q (S, B, H), e (T, B, H) -> (S, B, H).
+# Runs a stack by the contract of the kernel lstm; attends by the dot product, q (S, B, H), e (T, B, H) -> (S, B, H).
 RunStack = Callable[..., tuple[Tensor, ...]]
 Attend = Callable[[Tensor, Tensor], Tensor]
 
@@ -197,7 +194,7 @@ def _combine(attend: Attend, states: Tensor, outputs: Tensor, tensors: dict[str,
 
 
 def _align(state: Tensor, keys: Tensor, outputs: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-    """Bahdanau's attention of one state (B, H) over keys (T, B, H) and outputs (T, B, E); returns the context (B, E)."""
+    """Bahdanau's attention of one state (B, H): keys (T, B, H) and outputs (T, B, E) give the context (B, E)."""
     hidden = torch.tanh(F.linear(state, tensors["query_weight"]) + keys)
     weights = F.linear(hidden, tensors["score_weight"][None]).softmax(0)  # (T, B, 1)
     return (weights.permute(1, 2, 0) @ outputs.transpose(0, 1))[:, 0]
@@ -246,3 +243,171 @@ def _attend_plain(q: Tensor, e: Tensor) -> Tensor:
 def reference(shape: Shape, **tensors: Tensor) -> tuple[Tensor]:
     """Compute all stacks step by step and attention with all scores in memory, in plain PyTorch; returns y."""
     return _translate(shape, lstm.reference, _attend_plain, tensors)
+
+
+def work(shape: Shape, dtype: str, direction: str) -> Work:
+    """Cost of one call, of its gradients, or of both: the sum of its parts, with every tensor held in `dtype`."""
+    return _encoder_decoder_cost.work(shape, dtype, direction)
+
+
+def _attend_sdpa(q: Tensor, e: Tensor) -> Tensor:
+    if not q.numel():
+        return _attend_plain(q, e)
+    q, e = (tensor.transpose(0, 1)[:, None] for tensor in (q, e))
+    return F.scaled_dot_product_attention(q, e, e, scale=1.0)[:, 0].transpose(0, 1)
+
+
+def _attend_triton(q: Tensor, e: Tensor) -> Tensor:
+    """Attend by the kernel attention's Triton row, or by PyTorch where that refuses or has no gradients."""
+    row = attention.IMPLEMENTATIONS["triton"]
+    needs_gradients = torch.is_grad_enabled() and (q.requires_grad or e.requires_grad)
+    if not q.numel() or (needs_gradients and not row.grad):
+        return _attend_sdpa(q, e)
+    shape = attention.Shape(q.shape[1], 1, len(q), q.shape[2], K=len(e), causal=0)
+    if row.supports(shape, _dtype_of(q), q.device.type):
+        return _attend_sdpa(q, e)
+    # The kernel divides scores by the root of their length, and Luong's score does not.
+    scaled, keys = ((tensor.transpose(0, 1)[:, None]) for tensor in (q * math.sqrt(q.shape[2]), e))
+    return row.run(shape, q=scaled, k=keys, v=keys)[0][:, 0].transpose(0, 1)
+
+
+def _dtype_of(tensor: Tensor) -> str:
+    """Name of a tensor's dtype; float32 counts as fp32 whether or not its products may use TF32."""
+    return next(name for name, dtype in DTYPES.items() if dtype == tensor.dtype)
+
+
+def _calls(shape: Shape) -> list[tuple[Stack, int]]:
+    """Calls of the kernel lstm: what is run, and how often."""
+    *encoder, decoder = shape.stacks.values()
+    last = (_step_of(shape), shape.S) if shape.score else (decoder, 1)
+    return [*((stack, 1) for stack in encoder), last]
+
+
+def _parts(row: str, attend: Attend, shape: Shape, tensors: dict[str, Tensor]) -> list[PartCall]:
+    """Every stack and the attention alone, each on what the others have computed beforehand."""
+    check(shape, tensors)
+    if not shape.B:
+        return []
+    run, stacks = lstm.IMPLEMENTATIONS[row].run, shape.stacks
+    read, outputs, h, c = _encode(shape, run, tensors)
+    calls: dict[str, Callable[[], object]] = {
+        PARTS["first"]: partial(run, stacks["first"], x=tensors["source"], **_weights(tensors, "first"))
+    }
+    if shape.L > 1:
+        calls[PARTS["stack"]] = partial(run, stacks["stack"], x=read, **_weights(tensors, "stack"))
+    if shape.score:
+        contexts, states = zip(*_decode(shape, run, outputs, h, c, tensors))
+
+        def decode() -> None:
+            state, cell = h, c
+            for s, context in enumerate(contexts):
+                state, cell = _advance(shape, run, s, context, state, cell, tensors)
+
+        def align() -> None:
+            keys = F.linear(outputs, tensors["key_weight"])
+            for state in (h[-1], *states[:-1]):
+                _align(state, keys, outputs, tensors)
+
+        calls |= {PARTS["decoder"]: decode, "attention": align}
+    else:
+        given = {"x": tensors["target"], "h_0": h, "c_0": c, **_weights(tensors, "decoder")}
+        states, _, _ = run(stacks["decoder"], **given)
+        calls[PARTS["decoder"]] = partial(run, stacks["decoder"], **given)
+        calls["attention"] = partial(_combine, attend, states, outputs, tensors)
+    costs = costs_of(shape, _dtype_of(tensors["source"]), "forward")
+    return [PartCall(name, call, costs[name]) for name, call in calls.items()]
+
+
+def _why_not(row: str, shape: Shape, dtype: str, device: str) -> str | None:
+    """The first refusal of the kernel lstm for a stack, with the stack's name."""
+    for prefix, (stack, _) in zip(shape.stacks, _calls(shape)):
+        refused = lstm.IMPLEMENTATIONS[row].supports(stack, dtype, device)
+        if refused:
+            return f"{PARTS[prefix]}: {refused}"
+    return None
+
+
+# An unrolled loop of 64 steps compiles for about a minute on two cores, and in proportion to its length.
+_UNROLLED_STEPS = 64
+
+
+def _why_no_unrolling(shape: Shape, dtype: str, device: str) -> str | None:
+    steps = sum(times * stack.L * stack.D * stack.T for stack, times in _calls(shape))
+    if steps > _UNROLLED_STEPS:
+        return (
+            f"torch.compile unrolls the loops: {steps} steps would compile for minutes; "
+            f"T (L + 1) + S L of at most {_UNROLLED_STEPS} is compiled"
+        )
+    return why_no_compiler(shape, dtype, device)
+
+
+def _depth(row: str, shape: Shape, dtype: str, device: str, direction: str) -> int | None:
+    """Steps of all stacks one after the other, as the kernel lstm does them, and of attention."""
+    if not shape.B:
+        return None
+    depth_of = lstm.IMPLEMENTATIONS[row].depth
+    passes, attended = passes_of(direction), shape.S if shape.score else 1
+    return passes * attended + sum(
+        times * (depth_of(stack, dtype, device, direction) or _recurrent_cost.depth(stack, direction))
+        for stack, times in _calls(shape)
+    )
+
+
+def _launches(row: str, attending: int, shape: Shape, dtype: str, device: str) -> int:
+    # Bahdanau: the keys, and at every step two products, their sum, tanh, softmax, average and two joined inputs.
+    attended = 1 + 7 * shape.S if shape.score else attending
+    stacks = lstm.IMPLEMENTATIONS[row]
+    return attended + sum(times * stacks.launches_for(stack, dtype, device) for stack, times in _calls(shape))
+
+
+def _row(row: str, attend: Attend, attending: int, dense: bool = False) -> Implementation:
+    """Make the row that runs its stacks by a row of the kernel lstm.
+
+    attending : kernels of Luong's attention and output, beside those of the stacks. dense : copy inputs with gaps.
+    """
+    stacks = lstm.IMPLEMENTATIONS[row]
+
+    def run(shape: Shape, **tensors: Tensor) -> tuple[Tensor]:
+        given = {name: tensor.contiguous() for name, tensor in tensors.items()} if dense else tensors
+        return _translate(shape, stacks.run, attend, given)
+
+    def as_first(declared: Callable[[Any, str, str], Any]) -> Callable[[Any, str, str], Any]:
+        return lambda shape, dtype, device: declared(shape.stacks["first"], dtype, device)
+
+    # Where the parts differ in their class, the whole declares that of the first layer: no other is faster, so that
+    # its floors stay lower bounds.
+    return Implementation(
+        run,
+        weights=as_first(stacks.weights_for),
+        chain=as_first(stacks.chain_for),
+        hoists=as_first(stacks.hoists_for),
+        launches=partial(_launches, row, attending),
+        supports=partial(_why_not, row),
+        depth=partial(_depth, row),
+        grad=stacks.grad,
+        parts=partial(_parts, row, attend),
+    )
+
+
+# Luong's attention and output beside the scores' kernels: two joined inputs, a product and tanh.
+IMPLEMENTATIONS = {
+    "reference": replace(_row("reference", _attend_plain, attending=6), run=reference),
+    "compile": replace(
+        _row("reference", _attend_plain, attending=3),
+        run=run_compiled(reference),
+        supports=_why_no_unrolling,
+        launches=lambda shape, dtype, device: _launches("compile", 3, shape, dtype, device),
+        parts=lambda shape, inputs: [],
+    ),
+    "torch": _row("torch", _attend_sdpa, attending=4),
+    **{
+        name: _row(name, _attend_triton, attending=5, dense=True)
+        for name in ("triton_step", "triton_resident")
+        if name in lstm.IMPLEMENTATIONS
+    },
+}
+
+# The rows launch what the files of lstm and attention list and compile in all dtypes; these stand for them.
+COMPILE: list[CompileCase] = [
+    case for case in (*lstm.COMPILE, *attention.COMPILE) if case.representative and "bf16" in case.label
+]
