@@ -69,9 +69,10 @@ def problems(group: Group, inputs: dict[str, Any], flops: float) -> list[Problem
     if flops > SPOT_CHECK_FLOPS[group.device.kind] and group.direction == "forward" and hasattr(group.module, "spot"):
         parts = group.module.spot(group.shape, inputs, group.seed)
     found = []
+    chained = group.module.work(group.shape, group.dtype, group.direction).depth > 1
     for shape, part, of_whole, of_part in parts:
         compute = _reference_call(reference, shape, group.direction, of_part)
-        found.append(Problem(of_whole, check.truth_of(compute, part, group.dtype, group.direction)))
+        found.append(Problem(of_whole, check.truth_of(compute, part, group.dtype, group.direction, chained)))
     return found
 
 

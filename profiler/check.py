@@ -2,8 +2,9 @@
 
 The rule. Inputs are drawn in the low precision and raised to float64 for the reference, so all sides see the same
 values. A result passes when, for every output, its largest error and its root-mean-square error are at most twice
-(three times for gradients) those of plain PyTorch in the same dtype, plus a few units in the last place. Both are
-needed: the largest error alone lets one outlier hide a shift, the mean alone lets one wrong row pass.
+(three times for gradients, four times for the largest error of a recurrence) those of plain PyTorch in the same dtype,
+plus a few units in the last place. Both are needed: the largest error alone lets one outlier hide a shift, the mean
+alone lets one wrong row pass.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from ..roofline.record import Correctness
 
 # A kernel may sum in another order than PyTorch; twice its error is the margin that published attention kernels use.
 FACTOR = {"forward": 2.0, "backward": 3.0, "both": 3.0}
+# A recurrence carries an early rounding through all later steps, and one element may collect it: oneDNN's LSTM in fp32
+# was seen at 5.6 times PyTorch's largest error with its mean within bounds. Four times, and the units below, hold that.
+FACTOR_OF_CHAINS = 4.0
 # Units in the last place that a result may be off where PyTorch is exact. 16-bit results are accumulated in float32 and
 # rounded once, which costs half a unit at most and 0.29 on average. In fp32 the order of summation shows: over 4096
 # terms, oneDNN and MKL were seen to differ by up to 9 units at single elements and by less than one on average.
@@ -66,12 +70,18 @@ def errors(outputs: Tensors, truth: Tensors) -> tuple[list[float], list[float]]:
 
 
 def truth_of(
-    compute: Callable[[dict[str, Any]], Tensors], inputs: dict[str, Any], dtype: str, direction: str = "forward"
+    compute: Callable[[dict[str, Any]], Tensors],
+    inputs: dict[str, Any],
+    dtype: str,
+    direction: str = "forward",
+    chained: bool = False,
 ) -> Truth:
     """Run the reference in float64 and in the dtype itself, and derive what is allowed.
 
-    `compute` maps a dict of inputs to the outputs (or gradients) of the plain PyTorch reference.
+    `compute` maps a dict of inputs to the outputs (or gradients) of the plain PyTorch reference. chained : its steps
+    wait for one another.
     """
+    factor = FACTOR_OF_CHAINS if chained else FACTOR[direction]
     true = tuple(tensor.detach() for tensor in compute(upcast(inputs)))
     baseline_max, baseline_rms = errors(compute(inputs), true)
     allowed_max, allowed_rms = [], []
@@ -79,7 +89,7 @@ def truth_of(
         finite = output[output.isfinite()]
         scale = finite.abs().max().item() if finite.numel() else 0.0
         level = finite.square().mean().sqrt().item() if finite.numel() else 0.0
-        allowed_max.append(FACTOR[direction] * worst + ULPS_OF_LARGEST[dtype] * EPSILON[dtype] * scale)
+        allowed_max.append(factor * worst + ULPS_OF_LARGEST[dtype] * EPSILON[dtype] * scale)
         allowed_rms.append(FACTOR[direction] * typical + ULPS_OF_RMS[dtype] * EPSILON[dtype] * level)
     return Truth(true, tuple(allowed_max), tuple(allowed_rms))
 

@@ -110,3 +110,17 @@ def test_overwritten_inputs_are_named():
     before = {"x": torch.ones(3), "n": 4}
     assert check.changed_inputs(before, {"x": torch.ones(3), "n": 4}) == []
     assert check.changed_inputs(before, {"x": torch.zeros(3), "n": 4}) == ["x"]
+
+
+def test_a_recurrence_may_collect_its_rounding_in_one_element_but_not_on_average():
+    inputs = {"x": torch.full((1000,), 1.0)}
+
+    def compute(given):
+        return (given["x"] + (0.0 if given["x"].dtype == torch.float64 else 1e-3),)
+
+    single, chained = (check.truth_of(compute, inputs, "fp32", chained=flag) for flag in (False, True))
+    outlier = torch.full((1000,), 1.001)
+    outlier[7] = 1.0035
+    assert not check.compare((outlier,), single).passed
+    assert check.compare((outlier,), chained).passed
+    assert not check.compare((torch.full((1000,), 1.0035),), chained).passed
