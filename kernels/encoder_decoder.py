@@ -90,7 +90,7 @@ class Shape:
 
 
 SHAPES = {
-    "quick": [Shape(3, 7, 5, 19, 21, score=1), Shape(8, 20, 20, 128, 128)],
+    "quick": [Shape(3, 4, 3, 19, 21, score=1), Shape(8, 20, 20, 128, 128)],
     "standard": [
         # A small system of Wu et al.: batch, then length, each with both scores.
         *(Shape(B, 30, 30, 256, 256, L=4, score=score) for B in (1, 16, 64) for score in (0, 1)),
@@ -101,12 +101,12 @@ SHAPES = {
         Shape(16, 50, 50, 1024, 1024, L=8),
     ],
 }
-# One layer, a layer below the stack's upper weights, sequences of one step, and sizes beside those of tiles.
+# One layer, three, sequences of one step, and sizes beside those of tiles; few steps, for Triton's interpreter.
 ODD = [
-    Shape(2, 5, 3, 7, 17, L=3),
-    Shape(3, 1, 4, 16, 32),
-    Shape(1, 4, 2, 5, 18, L=1, score=1),
-    Shape(3, 3, 1, 9, 16, L=3, score=1),
+    Shape(2, 3, 2, 7, 17, L=3),
+    Shape(3, 1, 2, 16, 32),
+    Shape(1, 2, 1, 5, 18, L=1, score=1),
+    Shape(2, 1, 2, 16, 16, score=1),
 ]
 
 
