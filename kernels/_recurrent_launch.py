@@ -16,9 +16,8 @@ from torch.nn import functional as F
 
 from . import _recurrent_plan as planning
 from ._recurrent import Shape, check, fold, folded_lengths, unfold
-from ._recurrent_plan import DeviceCell, Plan, Tile
-from ._recurrent_triton import backward as backward_kernel
-from ._recurrent_triton import forward as forward_kernel
+from ._recurrent_plan import DeviceCell, Plan, Tile, Variant
+from ._recurrent_triton import BACKWARD, FORWARD
 
 # int32 counters of two groups must not share a line of the cache: 128 bytes.
 _COUNTER_STRIDE = 32
@@ -26,7 +25,7 @@ _COUNTER_STRIDE = 32
 
 @dataclass(frozen=True)
 class _Run:
-    """One call: cell, sizes after folding, launch plan, whether gradients are wanted and gates computed again for them."""
+    """One call: cell, sizes after folding, plan, whether gradients are wanted, and whether gates are kept for them."""
 
     cell: DeviceCell
     dtype: str
@@ -38,10 +37,6 @@ class _Run:
     plan: Plan
     save: bool
     recompute: bool
-
-    @property
-    def aligned(self) -> bool:
-        return self.H % 16 == 0
 
 
 @dataclass
@@ -167,34 +162,34 @@ def _run_layers(
         y if saved is None else saved, y if carries is None else carries, exchange,
     )  # fmt: skip
     sizes = (run.T, run.B, run.H, run.D, count, count - len(y))
-    chosen = planning.forward_constants(cell, tile, count > 1, run.save, save_slots)
-    _launch(run, forward_kernel, tile, plan.groups, count, run.T + count - 1, tensors, sizes, chosen)
+    _launch(run, True, tile, plan.groups, count, run.T + count - 1, tensors, sizes)
     return _Layers(first, source, y, saved, carries)
 
 
 def _exchange(run: _Run, tile: Tile, groups: int, chains: int, slots: int, like: Tensor) -> Tensor:
-    """The buffer through which programs tell one another the state: two halves of zeros (2, chains, rows, slots, columns)."""
+    """The buffer in which programs exchange the state: two halves of zeros, (2, chains, rows, slots, columns)."""
     rows = -(-run.B // tile.batch) * tile.batch
     return like.new_zeros(2, chains, rows, slots, planning.columns_of(tile, run.H))
 
 
 def _launch(
-    run: _Run, kernel: Any, tile: Tile, groups: int, layers: int, steps: int,
-    tensors: tuple[Tensor, ...], sizes: tuple[int, ...], chosen: dict[str, Any],
+    run: _Run, forward: bool, tile: Tile, groups: int, layers: int, steps: int,
+    tensors: tuple[Tensor, ...], sizes: tuple[int, ...],
 ) -> None:  # fmt: skip
-    """Start the kernel once for all steps, or once per step; directions that do not fit together one after the other."""
+    """Start the kernel once for all steps, or once per step; directions that do not fit together follow in turn."""
     exchange, plan = tensors[-1], run.plan
     per_launch = layers * min(plan.directions, run.D)
-    programs = -(-run.H // tile.units)
-    multi = -(-run.B // tile.batch) > groups
-    constants = planning.constants(run.cell, tile, run.dtype, run.aligned, multi) | chosen
+    several = -(-run.B // tile.batch) > groups
+    variant = Variant.of(run.cell, run.H, several, layers > 1, forward and run.save, run.recompute)
+    constants = planning.constants(run.cell, tile, run.dtype, variant, forward)
     options = planning.options(tile, plan.stepwise)
+    program = (FORWARD if forward else BACKWARD).program(variant.aligned)
+    grid = (-(-run.H // tile.units), per_launch, groups)
+    ranges = [(step, step + 1) for step in range(steps)] if plan.stepwise else [(0, steps)]
     for first_chain in range(0, layers * run.D, per_launch):
-        grid = (programs, per_launch, groups)
         counters = torch.zeros(groups * run.D * _COUNTER_STRIDE, dtype=torch.int32, device=exchange.device)
-        ranges = [(step, step + 1) for step in range(steps)] if plan.stepwise else [(0, steps)]
         for first, last in ranges:
-            kernel[grid](
+            program[grid](
                 *tensors, counters, first, last, *sizes, first_chain, exchange.shape[2], **constants, **options
             )
 
@@ -257,7 +252,7 @@ def _layer_gradients(
     run: _Run, dy: Tensor, weight_hh: Tensor, ends: Tensor, dstate: Tensor, dcarry: Tensor,
     track: Tensor, track_0: Tensor, saved: Tensor | None,
 ) -> Tensor:  # fmt: skip
-    """Gradients before the nonlinearities, (T, B, D, slots, H); dstate and dcarry (D, B, H) become those before step 0."""
+    """Gradients before the nonlinearities, (T, B, D, slots, H); dstate, dcarry (D, B, H) become those before step 0."""
     tile = run.plan.backward
     dslots = dy.new_empty(run.T, run.B, run.D, run.cell.slots, run.H) if saved is None else saved
     exchange = _exchange(run, tile, run.plan.backward_groups, run.D, run.cell.slots, dy)
@@ -265,9 +260,7 @@ def _layer_gradients(
         dy.contiguous(), weight_hh, ends, dstate, dcarry, track, track_0,
         dslots, dslots, exchange,
     )  # fmt: skip
-    chosen = {"CELL": run.cell.backward}
-    sizes = (run.T, run.B, run.H, run.D)
-    _launch(run, backward_kernel, tile, run.plan.backward_groups, 1, run.T, tensors, sizes, chosen)
+    _launch(run, False, tile, run.plan.backward_groups, 1, run.T, tensors, (run.T, run.B, run.H, run.D))
     return dslots
 
 

@@ -1,4 +1,4 @@
-"""Chooses how a recurrence is cut into programs: tiles, groups of sequences, layers per launch; refuses what cannot run.
+"""Chooses how a recurrence is cut into programs, groups of sequences and launches, and refuses what cannot run.
 
 A launch that keeps its weights on chip needs all its programs on the device at once, one per multiprocessor, so what
 fits is a matter of arithmetic, done here before anything is launched. Letters as in `_recurrent_triton`.
@@ -6,7 +6,7 @@ fits is a matter of arithmetic, done here before anything is launched. Letters a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -14,8 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..roofline.contract import CompileCase
-from . import _recurrent_triton
 from ._recurrent import Cell, Shape
 from ._torch import ELEMENT_BYTES, tf32_allowed
 from ._triton import checked_options, interpreted, tl, triton
@@ -25,14 +23,13 @@ H200 = (132, 227 * 1024)
 # Columns that a program keeps; sizes between two of these are filled up with zeros. Few, because each is a program of
 # its own for the compiler.
 COLUMNS = (64, 128, 256, 512, 768, 1024, 1536)
-# Narrowest and widest batch of a program: tensor cores take 8 columns or more, and 16 fill a load of the state; beyond
-# 32 the sums no longer fit into the registers beside the state that is under way. The gradients' sums are twice as many.
+# Sequences of a program. Tensor cores take 8 columns or more, and 16 fill a load of the state; beyond 32 the sums no
+# longer fit into the registers beside the state that is under way. The gradients need twice as many registers.
 FORWARD_BATCHES = (16, 32)
 BACKWARD_BATCHES = (16,)
 # Shared memory for turning a sum into its slots: four slots of 16 units and 32 sequences in float32.
 EXCHANGE_BYTES = 8 * 1024
 _PRECISION = {"bf16": "ieee", "fp16": "ieee", "fp32": "ieee", "fp64": "ieee", "tf32": "tf32"}
-_ELEMENT = {"bf16": "*bf16", "fp16": "*fp16", "fp32": "*fp32", "tf32": "*fp32"}
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,8 @@ class DeviceCell:
     """A cell as the Triton kernels need it.
 
     cell : its sizes in PyTorch. forward, backward : the device functions of the cell's own file.
-    activate : `activate(gx, gh)` gives what `forward` saves, (..., slots H), from the products of input and state of all
-        steps, both (..., G H) with their biases; None for a cell that saves nothing.
+    activate : `activate(gx, gh)` gives what `forward` saves, (..., slots H), from the products of input and state of
+        all steps, both (..., G H) with their biases; None for a cell that saves nothing.
     """
 
     cell: Cell
@@ -62,7 +59,7 @@ class DeviceCell:
 
 @dataclass(frozen=True)
 class Tile:
-    """What one program does: `units` hidden units for `batch` sequences at a time, `depth` columns of the state at once.
+    """What one program does: `units` hidden units for `batch` sequences, `depth` columns of the state at a time.
 
     chunks : how many times `depth` columns the kept weights have, 0 where weights are streamed. flight : chunks of the
     state that are under way together.
@@ -111,7 +108,7 @@ def device_limits(device: torch.device | str) -> tuple[int, int]:
 
 
 def _units(slots: int, dtype: str) -> int:
-    """Hidden units per program: 64 rows of weights give 16-bit types the products of a warp group; 32-bit types half."""
+    """Hidden units per program: 64 rows give 16-bit types the products of a warp group; 32-bit types have half."""
     rows = 64 if dtype in ("bf16", "fp16") else 32
     return rows // slots
 
@@ -125,23 +122,26 @@ def _columns(H: int) -> int | None:
     return next((columns for columns in COLUMNS if columns >= H), None)
 
 
-def _shared_bytes(slots: int, tile: Tile, dtype: str, wave: bool) -> int:
+def shared_bytes(slots: int, tile: Tile, dtype: str, wave: bool) -> int:
     """Shared memory of a program: the kept weights, the state that is under way, and room to regroup the sums."""
     weights = slots * tile.units * tile.chunks * tile.depth * (2 if wave else 1)
     state = tile.flight * tile.depth * tile.batch
     return ELEMENT_BYTES[dtype] * (weights + state) + EXCHANGE_BYTES
 
 
-def _kept_tile(cell: DeviceCell, H: int, dtype: str, batch: int) -> Tile | None:
+def kept_tile(cell: DeviceCell, H: int, dtype: str, batch: int, wave: bool = False) -> Tile | None:
+    """The tile that keeps the weights of H columns on chip; None beyond the largest size."""
     columns = _columns(H)
     if columns is None:
         return None
     depth = _depth(dtype)
     chunks = columns // depth
-    return Tile(_units(cell.slots, dtype), batch, depth, chunks, flight=min(chunks, 4 if batch == 16 else 2))
+    flight = 2 if wave or batch > FORWARD_BATCHES[0] else 4  # as many as leave no register to be spilled
+    return Tile(_units(cell.slots, dtype), batch, depth, chunks, min(chunks, flight))
 
 
-def _streaming_tile(cell: DeviceCell, dtype: str, batch: int) -> Tile:
+def streaming_tile(cell: DeviceCell, dtype: str, batch: int) -> Tile:
+    """The tile that reads the weights anew."""
     # Four stages of 16 KiB of weights are under way per processor: 4.8 TB/s times 0.6 us of latency asks for 22 KiB.
     return Tile(_units(cell.slots, dtype), batch, 2 * _depth(dtype), 0, 0, stages=4)
 
@@ -155,28 +155,26 @@ def _batch_for(rows: int, programs: int, sms: int, batches: tuple[int, ...]) -> 
     return batches[-1], max(1, sms // programs)
 
 
-def plan_for(cell: DeviceCell, shape: Shape, dtype: str, kept: bool, sms: int, shared_bytes: int) -> Plan | str:
+def plan_for(cell: DeviceCell, shape: Shape, dtype: str, kept: bool, sms: int, shared_limit: int) -> Plan | str:
     """Plan the launches of a stack; a string is the reason why its weights cannot be kept on chip."""
     if interpreted():
         return _interpreted_plan(cell, shape, dtype, kept)
     if not kept:
         return _streaming_plan(cell, shape, dtype)
-    tile = _kept_tile(cell, shape.H, dtype, FORWARD_BATCHES[0])
+    tile = kept_tile(cell, shape.H, dtype, FORWARD_BATCHES[0])
     programs = -(-shape.H // _units(cell.slots, dtype))
-    if tile is None or programs > sms or _shared_bytes(cell.slots, tile, dtype, wave=False) > shared_bytes:
-        return _refusal(cell, shape, dtype, sms, shared_bytes)
+    if tile is None or programs > sms or shared_bytes(cell.slots, tile, dtype, wave=False) > shared_limit:
+        return _refusal(cell, shape, dtype, sms, shared_limit)
     layers, directions = 1, min(shape.D, sms // programs)
-    if shape.D == 1 and shape.L > 1 and _shared_bytes(cell.slots, tile, dtype, wave=True) <= shared_bytes:
+    if shape.D == 1 and shape.L > 1 and shared_bytes(cell.slots, tile, dtype, wave=True) <= shared_limit:
         layers = min(shape.L, sms // programs)
     chains = layers * directions
     # Both layers' states are under way in a wavefront, which leaves registers for the narrow batch only.
     batches = FORWARD_BATCHES if layers == 1 else FORWARD_BATCHES[:1]
     batch, groups = _batch_for(shape.folded_rows, programs * chains, sms, batches)
-    forward = _kept_tile(cell, shape.H, dtype, batch)
-    if layers > 1:
-        forward = replace(tile, flight=min(tile.chunks, 2))
+    forward = kept_tile(cell, shape.H, dtype, batch, layers > 1)
     batch, backward_groups = _batch_for(shape.folded_rows, programs * directions, sms, BACKWARD_BATCHES)
-    backward = _kept_tile(cell, shape.H, dtype, batch)
+    backward = kept_tile(cell, shape.H, dtype, batch)
     assert forward is not None and backward is not None
     return Plan(forward, backward, layers, directions, groups, backward_groups, stepwise=False)
 
@@ -191,8 +189,8 @@ def plan_depth(plan: Plan, shape: Shape, direction: str) -> int:
 
 def _streaming_plan(cell: DeviceCell, shape: Shape, dtype: str) -> Plan:
     batch = FORWARD_BATCHES[-1] if shape.folded_rows > FORWARD_BATCHES[0] else FORWARD_BATCHES[0]
-    forward = _streaming_tile(cell, dtype, batch)
-    backward = _streaming_tile(cell, dtype, BACKWARD_BATCHES[0])
+    forward = streaming_tile(cell, dtype, batch)
+    backward = streaming_tile(cell, dtype, BACKWARD_BATCHES[0])
     groups, backward_groups = (-(-shape.folded_rows // tile.batch) for tile in (forward, backward))
     return Plan(forward, backward, 1, shape.D, groups, backward_groups, stepwise=True)
 
@@ -216,20 +214,20 @@ def _interpreted_plan(cell: DeviceCell, shape: Shape, dtype: str, kept: bool) ->
     return Plan(tile, backward, min(shape.L, 2) if wave else 1, shape.D, groups, groups, stepwise=wave)
 
 
-def _refusal(cell: DeviceCell, shape: Shape, dtype: str, sms: int, shared_bytes: int) -> str:
+def _refusal(cell: DeviceCell, shape: Shape, dtype: str, sms: int, shared_limit: int) -> str:
     """Say why the weights do not fit on chip, and name the nearest size that does."""
 
     def fits(H: int) -> bool:
-        tile = _kept_tile(cell, H, dtype, FORWARD_BATCHES[0])
+        tile = kept_tile(cell, H, dtype, FORWARD_BATCHES[0])
         programs = -(-H // _units(cell.slots, dtype))
-        return tile is not None and programs <= sms and _shared_bytes(cell.slots, tile, dtype, False) <= shared_bytes
+        return tile is not None and programs <= sms and shared_bytes(cell.slots, tile, dtype, False) <= shared_limit
 
     largest = next((H for H in range(COLUMNS[-1], 0, -1) if fits(H)), None)
     advice = f"H={largest} is the largest that does" if largest else "no size does"
     needed = cell.slots * shape.H * shape.H * ELEMENT_BYTES[dtype]
     return (
-        f"the recurrent weights of H={shape.H} in {dtype} ({needed / 2**20:.1f} MiB) do not fit on {sms} multiprocessors"
-        f" with {shared_bytes // 1024} KiB of shared memory each, one program on each; {advice}"
+        f"the recurrent weights of H={shape.H} in {dtype} ({needed / 2**20:.1f} MiB) do not fit on {sms} "
+        f"multiprocessors with {shared_limit // 1024} KiB of shared memory each, one program on each; {advice}"
     )
 
 
@@ -243,29 +241,50 @@ def columns_of(tile: Tile, H: int) -> int:
     return tile.chunks * tile.depth if tile.chunks else -(-H // tile.depth) * tile.depth
 
 
-def constants(cell: DeviceCell, tile: Tile, dtype: str, aligned: bool, multi: bool) -> dict[str, Any]:
-    """The compile-time values that both kernels take."""
-    return {
+@dataclass(frozen=True)
+class Variant:
+    """What a kernel is compiled for besides its tile.
+
+    aligned : H is a multiple of 16, which gives wide loads. multi : a program takes several tiles of sequences in turn,
+    so that their states go through memory; always so where H is not aligned. wave, save, save_slots : of the forward
+    kernel, see there.
+    """
+
+    aligned: bool
+    multi: bool
+    wave: bool = False
+    save: bool = False
+    save_slots: bool = False
+
+    @staticmethod
+    def of(cell: DeviceCell, H: int, several: bool, wave: bool, save: bool, recompute: bool) -> Variant:
+        """The variant for a launch; what a cell does not save makes no variant of its own."""
+        aligned = H % 16 == 0
+        slots = save and cell.slots > 1 and not recompute
+        return Variant(aligned, several or not aligned, wave, save and cell.carries, slots)
+
+
+def constants(cell: DeviceCell, tile: Tile, dtype: str, variant: Variant, forward: bool) -> dict[str, Any]:
+    """The compile-time values of the forward or the backward kernel."""
+    shared = {
+        "CELL": cell.forward if forward else cell.backward,
         "GATES": cell.cell.gates,
         "SLOTS": cell.slots,
         "CARRIES": cell.carries,
-        "ALIGNED": aligned,
+        "ALIGNED": variant.aligned,
         "UNITS": tile.units,
         "BATCH": tile.batch,
         "DEPTH": tile.depth,
         "CHUNKS": tile.chunks,
         "KEEP": tile.chunks > 0,
-        "MULTI": multi,
+        "MULTI": variant.multi,
         "STAGES": tile.stages,
         "PRECISION": _PRECISION[dtype],
         "ACC": acc_of(dtype)[0],
         "INTERPRET": interpreted(),
     }
-
-
-def forward_constants(cell: DeviceCell, tile: Tile, wave: bool, save: bool, save_slots: bool) -> dict[str, Any]:
-    """The compile-time values of the forward kernel alone."""
-    return {"CELL": cell.forward, "FLIGHT": tile.flight, "WAVE": wave, "SAVE": save, "SAVE_SLOTS": save_slots}
+    own = {"FLIGHT": tile.flight, "WAVE": variant.wave, "SAVE": variant.save, "SAVE_SLOTS": variant.save_slots}
+    return shared | (own if forward else {})
 
 
 def options(tile: Tile, stepwise: bool) -> dict[str, Any]:

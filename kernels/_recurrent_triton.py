@@ -1,7 +1,7 @@
 """The Triton kernels that all recurrent layers share: many time steps, forward or backward, in one launch.
 
-A program owns UNITS hidden units and all of their gates, so one exchange per step is enough: it publishes what its units
-became, waits until every program has, and reads the whole state. The hidden state travels through L2; the weights are
+A program owns UNITS hidden units and all of their gates, so one exchange per step is enough: it publishes what its
+units became, waits until every program has, and reads the whole state. The hidden state travels through L2; the weights are
 loaded once, before the loop over time (KEEP), or streamed at every step; the input product is hoisted out beforehand.
 What a cell does with its gates is a device function of the cell's own file, given as CELL.
 
@@ -12,6 +12,9 @@ directions of a layer, or several layers of one direction as a wavefront in whic
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 from ._device import dot
 from ._triton import tl, triton
@@ -83,16 +86,20 @@ def _product(
     """Add the product of kept weights and of the state, whose first DEPTH columns `states` (BATCH, DEPTH) points at.
 
     Loads bypass the first-level cache, for other programs have just written what is there. FLIGHT chunks are under way
-    at a time. Each chunk sums on its own, which shortens the chain of dependent sums.
+    at a time. Two sums in turn halve the chain of dependent products; more would not fit into the registers.
     """
     tiles = ()
     for chunk in tl.static_range(FLIGHT):
         tiles = tiles + (tl.load(states + chunk * DEPTH, cache_modifier=".cg"),)
+    other = tl.zeros(total.shape, total.dtype)
     for chunk in tl.static_range(CHUNKS):
-        zero = tl.zeros(total.shape, total.dtype)
-        total += dot(weights[chunk], tl.trans(tiles[chunk]), zero, PRECISION, INTERPRET)
+        if chunk % 2 == 0:
+            total = dot(weights[chunk], tl.trans(tiles[chunk]), total, PRECISION, INTERPRET)
+        else:
+            other = dot(weights[chunk], tl.trans(tiles[chunk]), other, PRECISION, INTERPRET)
         if chunk + FLIGHT < CHUNKS:
             tiles = tiles + (tl.load(states + (chunk + FLIGHT) * DEPTH, cache_modifier=".cg"),)
+    total += other
     return total
 
 
@@ -117,8 +124,7 @@ def _time(position, direction, T):
     return tl.minimum(tl.maximum(t, 0), T - 1).to(tl.int64)
 
 
-@triton.jit
-def forward(
+def _forward(
     gx, weight_hh, weight_below, bias, lengths, state, carry, y, saved, carries, exchange, counters,
     first, last, T, B, H, D, layers, lowest, first_chain, exchange_rows,
     CELL: tl.constexpr, GATES: tl.constexpr, SLOTS: tl.constexpr, CARRIES: tl.constexpr, WAVE: tl.constexpr,
@@ -290,8 +296,7 @@ def _by_slot(weights, gradients, total, SLOTS: tl.constexpr, PRECISION: tl.const
     return dot(weights, gradients, total, PRECISION, INTERPRET)
 
 
-@triton.jit
-def backward(
+def _backward(
     dy, weight_hh, lengths, dstate, dcarry, track, track_0, saved, dslots, exchange, counters,
     first, last, T, B, H, D, first_chain, exchange_rows,
     CELL: tl.constexpr, GATES: tl.constexpr, SLOTS: tl.constexpr, CARRIES: tl.constexpr, ALIGNED: tl.constexpr, UNITS: tl.constexpr, BATCH: tl.constexpr, DEPTH: tl.constexpr,
@@ -408,3 +413,45 @@ def backward(
         tl.store(dstate + place, direct, mask=here)
         if CARRIES:
             tl.store(dcarry + place, dextra, mask=here)
+
+
+_FORWARD_NUMBERS = ("first", "last", "T", "B", "H", "D", "layers", "lowest", "first_chain", "exchange_rows")
+_BACKWARD_NUMBERS = ("first", "last", "T", "B", "H", "D", "first_chain", "exchange_rows")
+_FORWARD_TENSORS = ("gx", "weight_hh", "weight_below", "bias", "lengths", "state", "carry", "y", "saved", "carries")
+_BACKWARD_TENSORS = ("dy", "weight_hh", "lengths", "dstate", "dcarry", "track", "track_0", "saved", "dslots")
+# Allocated by the launcher, so wide loads can always take them.
+_OWN_TENSORS = ("exchange", "counters")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel, as a program for aligned sizes and one for any: exactly the two signatures that are compiled offline.
+
+    tensors, numbers : names of its arguments.
+    """
+
+    tensors: tuple[str, ...]
+    numbers: tuple[str, ...]
+    aligned: Any
+    unaligned: Any
+
+    def program(self, aligned: bool) -> Any:
+        """The Triton function."""
+        return self.aligned if aligned else self.unaligned
+
+    def divisible(self, aligned: bool) -> tuple[str, ...]:
+        """The arguments known to be multiples of 16."""
+        return self.tensors if aligned else _OWN_TENSORS
+
+
+def _kernel(function: Any, tensors: tuple[str, ...], numbers: tuple[str, ...]) -> Kernel:
+    return Kernel(
+        (*tensors, *_OWN_TENSORS),
+        numbers,
+        triton.jit(do_not_specialize=[*numbers])(function),
+        triton.jit(do_not_specialize=[*numbers, *tensors])(function),
+    )
+
+
+FORWARD = _kernel(_forward, _FORWARD_TENSORS, _FORWARD_NUMBERS)
+BACKWARD = _kernel(_backward, _BACKWARD_TENSORS, _BACKWARD_NUMBERS)

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..roofline.contract import CompileCase
 from ..roofline.work import Work
 from . import _recurrent, _recurrent_cost
-from ._recurrent import LONG_SIZES, ODD_SIZES, Cell, Shape
 from ._device import sigmoid, tanh
+from ._recurrent import LONG_SIZES, ODD_SIZES, Cell, Shape
+from ._recurrent_compile import compile_cases
 from ._recurrent_cost import CellCost
 from ._recurrent_plan import DeviceCell
 from ._recurrent_rows import rows
@@ -144,4 +144,4 @@ DEVICE = DeviceCell(CELL, _forward, _backward, _activate)
 # A step starts two products, their sum, five functions of the gates and c, three multiplications and an addition.
 IMPLEMENTATIONS = rows(lambda shape: CELL, reference, 12, lambda shape: DEVICE, lambda shape: COST, onednn=True)
 
-COMPILE: list[CompileCase] = []
+COMPILE = compile_cases(DEVICE)

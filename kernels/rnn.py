@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..roofline.contract import CompileCase
 from ..roofline.work import Work
 from . import _recurrent, _recurrent_cost
-from ._recurrent import LONG_SIZES, ODD_SIZES, Cell
 from ._device import tanh
+from ._recurrent import LONG_SIZES, ODD_SIZES, Cell
+from ._recurrent_compile import compile_cases
 from ._recurrent_cost import CellCost
 from ._recurrent_plan import DeviceCell
 from ._recurrent_rows import rows
@@ -170,4 +170,4 @@ def device_of(shape: Shape) -> DeviceCell:
 # A step starts two products, their sum and the nonlinearity.
 IMPLEMENTATIONS = rows(cell_of, reference, 4, device_of, cost_of)
 
-COMPILE: list[CompileCase] = []
+COMPILE = [case for device in _DEVICES for case in compile_cases(device)]

@@ -123,6 +123,7 @@ class CompileCase:
     targets : compute capabilities to compile for, such as (80, 90, 100).
     expects : instructions that must appear: "tensor" (tensor cores), "wide" (128-bit loads).
     representative : compiled for every target in the ordinary test run; the others for sm_90 only, all with --long.
+    rare : compiled with --long only: a variant of a configuration that is compiled anyway.
     """
 
     label: str
@@ -134,3 +135,4 @@ class CompileCase:
     targets: tuple[int, ...] = (80, 90, 100)
     expects: tuple[str, ...] = ()
     representative: bool = False
+    rare: bool = False

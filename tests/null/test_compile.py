@@ -31,7 +31,7 @@ def _wanted(everything: bool) -> Iterator[tuple[str, CompileCase, int]]:
     for name in _catalog.kernel_names():
         for case in _catalog.load(name).compile_cases:
             for target in case.targets:
-                if everything or case.representative or target == ORDINARY_TARGET:
+                if everything or case.representative or (target == ORDINARY_TARGET and not case.rare):
                     yield name, case, target
 
 

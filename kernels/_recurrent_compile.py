@@ -1,0 +1,121 @@
+"""The configurations of the recurrent Triton kernels that can be launched, so that they compile without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..roofline.contract import CompileCase
+from ._recurrent_plan import (
+    BACKWARD_BATCHES,
+    COLUMNS,
+    FORWARD_BATCHES,
+    H200,
+    DeviceCell,
+    Tile,
+    Variant,
+    constants,
+    kept_tile,
+    options,
+    shared_bytes,
+    streaming_tile,
+)
+from ._recurrent_triton import BACKWARD, FORWARD, Kernel
+
+_ELEMENT = {"bf16": "*bf16", "fp16": "*fp16", "fp32": "*fp32", "tf32": "*fp32"}
+_OTHER_TYPES = {
+    **dict.fromkeys(("state", "carry", "dstate", "dcarry"), "*fp32"),  # sums
+    "lengths": "*i64",
+    "counters": "*i32",
+}
+# Shared memory of a program on sm_80, the smallest of the targets.
+SHARED_BYTES_SM_80 = 163 * 1024
+# Of these columns a kernel is compiled for every target in the ordinary test run: the middle of the sizes.
+_REPRESENTATIVE_COLUMNS = 512
+# The dtype of which all sizes are compiled in the ordinary test run.
+_ORDINARY_DTYPE = "bf16"
+
+
+def compile_cases(cell: DeviceCell) -> list[CompileCase]:
+    """All configurations of a cell that can be launched, in all dtypes."""
+    return [case for dtype in _ELEMENT for case in (*_forward_cases(cell, dtype), *_backward_cases(cell, dtype))]
+
+
+def _saving(cell: DeviceCell) -> list[tuple[bool, bool]]:
+    """What the forward kernel may keep for the gradients: all, what cannot be computed again, nothing."""
+    return list(dict.fromkeys((save and cell.carries, slots and cell.slots > 1)
+                              for save, slots in ((True, True), (True, False), (False, False))))  # fmt: skip
+
+
+def _tiles(cell: DeviceCell, dtype: str, batches: tuple[int, ...], wave: bool) -> Iterator[tuple[int, Tile]]:
+    """Every tile that keeps weights, with its columns, as far as the largest shared memory holds it."""
+    for columns in COLUMNS:
+        for batch in batches:
+            tile = kept_tile(cell, columns, dtype, batch, wave)
+            if tile is not None and shared_bytes(cell.slots, tile, dtype, wave) <= H200[1]:
+                yield columns, tile
+
+
+def _variants(tile: Tile, wide: bool) -> list[Variant]:
+    """Sizes that are aligned, in one tile of sequences or several, and sizes that are not. `wide`: a wider tile exists,
+    so that several of the narrow ones are for sizes that are not aligned only."""
+    single, several, odd = Variant(True, False), Variant(True, True), Variant(False, True)
+    return [single, odd] if wide else [single, several, odd]
+
+
+def _forward_cases(cell: DeviceCell, dtype: str) -> Iterator[CompileCase]:
+    for wave in (False, True):
+        batches = FORWARD_BATCHES[:1] if wave else FORWARD_BATCHES
+        for columns, tile in _tiles(cell, dtype, batches, wave):
+            for index, (save, slots) in enumerate(_saving(cell)):
+                for variant in _variants(tile, wide=tile.batch < batches[-1]):
+                    chosen = replace(variant, wave=wave, save=save, save_slots=slots)
+                    usual = index == 0 and variant.multi == (tile.batch > batches[0]) and variant.aligned
+                    yield _case(cell, FORWARD, dtype, columns, tile, chosen, usual)
+    for batch in FORWARD_BATCHES:
+        for index, (save, slots) in enumerate(_saving(cell)):
+            for aligned in (True, False):
+                chosen = Variant(aligned, not aligned, False, save, slots)
+                yield _case(cell, FORWARD, dtype, 0, streaming_tile(cell, dtype, batch), chosen, aligned and index == 0)
+
+
+def _backward_cases(cell: DeviceCell, dtype: str) -> Iterator[CompileCase]:
+    for columns, tile in _tiles(cell, dtype, BACKWARD_BATCHES, wave=False):
+        for variant in _variants(tile, wide=False):
+            yield _case(cell, BACKWARD, dtype, columns, tile, variant, variant.aligned and not variant.multi)
+    for aligned in (True, False):
+        tile = streaming_tile(cell, dtype, BACKWARD_BATCHES[0])
+        yield _case(cell, BACKWARD, dtype, 0, tile, Variant(aligned, not aligned), aligned)
+
+
+def _case(
+    cell: DeviceCell, kernel: Kernel, dtype: str, columns: int, tile: Tile, variant: Variant, usual: bool
+) -> CompileCase:
+    """Describe one configuration; `usual` ones are not rare in the dtype of the ordinary run, nor in the middle."""
+    forward = kernel is FORWARD
+    values = constants(cell, tile, dtype, variant, forward) | {"INTERPRET": False}
+    flags = [name for name in ("aligned", "multi", "wave", "save", "save_slots") if getattr(variant, name)]
+    place = f"kept {columns}" if columns else "streamed"
+    name = f"{cell.cell.name} {'forward' if forward else 'backward'}"
+    middle = columns in (0, _REPRESENTATIVE_COLUMNS) and not variant.wave and tile.batch == FORWARD_BATCHES[0]
+    return CompileCase(
+        label=f"{name} {dtype} {place} x {tile.batch} {' '.join(flags)}",
+        kernel=kernel.program(variant.aligned),
+        signature={
+            **{name: _OTHER_TYPES.get(name, _ELEMENT[dtype]) for name in kernel.tensors},
+            **dict.fromkeys(kernel.numbers, "i32"),
+            **dict.fromkeys(values, "constexpr"),
+        },
+        constexprs=values,
+        divisible=kernel.divisible(variant.aligned),
+        options=options(tile, stepwise=not columns),
+        # What the smaller shared memory of sm_80 does not hold is refused there before it is launched.
+        targets=(80, 90, 100) if _fits_everywhere(cell, tile, dtype, variant) else (90, 100),
+        expects=("wide",) if dtype == "fp32" else ("tensor", "wide"),
+        representative=usual and middle,
+        rare=not usual or (dtype != _ORDINARY_DTYPE and not middle),
+    )
+
+
+def _fits_everywhere(cell: DeviceCell, tile: Tile, dtype: str, variant: Variant) -> bool:
+    return not tile.chunks or shared_bytes(cell.slots, tile, dtype, variant.wave) <= SHARED_BYTES_SM_80
