@@ -90,7 +90,7 @@ class Shape:
 
 
 SHAPES = {
-    "quick": [Shape(3, 4, 3, 19, 21, score=1), Shape(8, 20, 20, 128, 128)],
+    "quick": [Shape(3, 3, 2, 19, 21, score=1), Shape(8, 20, 20, 128, 128)],
     "standard": [
         # A small system of Wu et al.: batch, then length, each with both scores.
         *(Shape(B, 30, 30, 256, 256, L=4, score=score) for B in (1, 16, 64) for score in (0, 1)),
@@ -103,7 +103,7 @@ SHAPES = {
 }
 # One layer, three, sequences of one step, and sizes beside those of tiles; few steps, for Triton's interpreter.
 ODD = [
-    Shape(2, 3, 2, 7, 17, L=3),
+    Shape(2, 2, 1, 7, 17, L=3),
     Shape(3, 1, 2, 16, 32),
     Shape(1, 2, 1, 5, 18, L=1, score=1),
     Shape(2, 1, 2, 16, 16, score=1),
