@@ -180,7 +180,7 @@ def next_command(run: Run) -> str:
     """The command that is worth typing after this run."""
     chained = [point for point in run.points if point.step_s is not None and "T" in point.shape]
     if chained and not step_sweeps(run.points) and ".py" not in run.command:
-        point = chained[0]
+        point = max(chained, key=lambda point: point.steps)
         return f"seqroof profile {point.kernel} --shape T=16:1024:x2,{_rest(point, 'T')}"
     if batch_sweeps(run.points) or step_sweeps(run.points):
         return "seqroof profile --suite standard"

@@ -159,7 +159,10 @@ def test_parts_that_do_not_add_up_are_told():
 
     assert "parts-do-not-add-up" in doubts(400.0, 400.0)
     assert "parts-do-not-add-up" not in doubts(400.0, 550.0)
+    assert "parts-do-not-add-up" in doubts(700.0, 450.0)
     assert "parts-do-not-add-up" not in doubts()
+    uncertain = sequence(timing(1000.0, 0.6), parts=parts(400.0, 400.0))
+    assert "parts-do-not-add-up" not in {warning.id for warning in judge(uncertain, ROUND).warnings}
 
 
 def test_the_best_design_keeps_recurrent_weights_only():
