@@ -1,4 +1,4 @@
-"""Which clocks a case is timed under: graphs where they tell something and can be had, never at the cost of the rest."""
+"""Which clocks a case is timed under: graphs where they tell something and can be had, never at a cost."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
