@@ -47,44 +47,51 @@ def _saving(cell: DeviceCell) -> list[tuple[bool, bool]]:
                               for save, slots in ((True, True), (True, False), (False, False))))  # fmt: skip
 
 
-def _tiles(cell: DeviceCell, dtype: str, batches: tuple[int, ...], wave: bool) -> Iterator[tuple[int, Tile]]:
+def _tiles(
+    cell: DeviceCell, dtype: str, batches: tuple[int, ...], forward: bool, wave: bool = False
+) -> Iterator[tuple[int, Tile]]:
     """Every tile that keeps weights, with its columns, as far as the largest shared memory holds it."""
     for columns in COLUMNS:
         for batch in batches:
-            tile = kept_tile(cell, columns, dtype, batch, wave)
+            tile = kept_tile(cell, columns, dtype, batch, forward)
             if tile is not None and shared_bytes(cell.slots, tile, dtype, wave) <= H200[1]:
                 yield columns, tile
 
 
-def _variants(tile: Tile, wide: bool) -> list[Variant]:
-    """Sizes that are aligned, in one tile of sequences or several, and sizes that are not. `wide`: a wider tile exists,
-    so that several of the narrow ones are for sizes that are not aligned only."""
-    single, several, odd = Variant(True, False), Variant(True, True), Variant(False, True)
-    return [single, odd] if wide else [single, several, odd]
+def _variants(tile: Tile, batches: tuple[int, ...]) -> list[Variant]:
+    """Aligned sizes in one tile of sequences, in several where no wider tile exists, and sizes that are not aligned."""
+    several = [Variant(True, True)] if tile.batch == batches[-1] else []
+    return [Variant(True, False), *several, Variant(False, True)]
 
 
 def _forward_cases(cell: DeviceCell, dtype: str) -> Iterator[CompileCase]:
     for wave in (False, True):
-        batches = FORWARD_BATCHES[:1] if wave else FORWARD_BATCHES
-        for columns, tile in _tiles(cell, dtype, batches, wave):
+        for columns, tile in _tiles(cell, dtype, FORWARD_BATCHES, True, wave):
             for index, (save, slots) in enumerate(_saving(cell)):
-                for variant in _variants(tile, wide=tile.batch < batches[-1]):
+                for variant in _variants(tile, FORWARD_BATCHES):
                     chosen = replace(variant, wave=wave, save=save, save_slots=slots)
-                    usual = index == 0 and variant.multi == (tile.batch > batches[0]) and variant.aligned
+                    usual = index == 0 and variant.aligned and _usual(tile, variant, FORWARD_BATCHES, wave)
                     yield _case(cell, FORWARD, dtype, columns, tile, chosen, usual)
-    for batch in FORWARD_BATCHES:
+    for batch in FORWARD_BATCHES[:2]:
         for index, (save, slots) in enumerate(_saving(cell)):
             for aligned in (True, False):
                 chosen = Variant(aligned, not aligned, False, save, slots)
-                yield _case(cell, FORWARD, dtype, 0, streaming_tile(cell, dtype, batch), chosen, aligned and index == 0)
+                tile = streaming_tile(cell, dtype, batch, forward=True)
+                yield _case(cell, FORWARD, dtype, 0, tile, chosen, aligned and index == 0)
+
+
+def _usual(tile: Tile, variant: Variant, batches: tuple[int, ...], wave: bool) -> bool:
+    """The narrowest batch in one tile, and the widest in several: what the ordinary test run compiles of every size."""
+    return (tile.batch, variant.multi) in ((batches[0], False),) + (() if wave else ((batches[-1], True),))
 
 
 def _backward_cases(cell: DeviceCell, dtype: str) -> Iterator[CompileCase]:
-    for columns, tile in _tiles(cell, dtype, BACKWARD_BATCHES, wave=False):
-        for variant in _variants(tile, wide=False):
-            yield _case(cell, BACKWARD, dtype, columns, tile, variant, variant.aligned and not variant.multi)
+    for columns, tile in _tiles(cell, dtype, BACKWARD_BATCHES, False):
+        for variant in _variants(tile, BACKWARD_BATCHES):
+            usual = variant.aligned and _usual(tile, variant, BACKWARD_BATCHES, wave=False)
+            yield _case(cell, BACKWARD, dtype, columns, tile, variant, usual)
     for aligned in (True, False):
-        tile = streaming_tile(cell, dtype, BACKWARD_BATCHES[0])
+        tile = streaming_tile(cell, dtype, BACKWARD_BATCHES[0], forward=False)
         yield _case(cell, BACKWARD, dtype, 0, tile, Variant(aligned, not aligned), aligned)
 
 

@@ -23,10 +23,14 @@ H200 = (132, 227 * 1024)
 # Columns that a program keeps; sizes between two of these are filled up with zeros. Few, because each is a program of
 # its own for the compiler.
 COLUMNS = (64, 128, 256, 512, 768, 1024, 1536)
-# Sequences of a program. Tensor cores take 8 columns or more, and 16 fill a load of the state; beyond 32 the sums no
-# longer fit into the registers beside the state that is under way. The gradients need twice as many registers.
-FORWARD_BATCHES = (16, 32)
-BACKWARD_BATCHES = (16,)
+# Sequences of a program: tensor cores take 8 columns or more, and 16 fill a load of the state; beyond the widest, sums
+# and gradients no longer fit into the registers beside the state that is under way.
+FORWARD_BATCHES = (16, 32, 64)
+BACKWARD_BATCHES = (16, 32)
+# Bytes of one chunk of the state, and how many are under way together: 24 KiB are all of the state up to H = 768 and 16
+# sequences in 16-bit types, and leave room for the weights of H = 1024 in the shared memory of sm_80.
+CHUNK_BYTES = 8 * 1024
+FLIGHT = 3
 # Shared memory for turning a sum into its slots: four slots of 16 units and 32 sequences in float32.
 EXCHANGE_BYTES = 8 * 1024
 _PRECISION = {"bf16": "ieee", "fp16": "ieee", "fp32": "ieee", "fp64": "ieee", "tf32": "tf32"}
@@ -113,9 +117,9 @@ def _units(slots: int, dtype: str) -> int:
     return rows // slots
 
 
-def _depth(dtype: str) -> int:
-    # 128 bytes of a row: one line of the cache.
-    return 128 // ELEMENT_BYTES[dtype]
+def _depth(dtype: str, rows: int) -> int:
+    """Columns of a chunk that `rows` rows of the state fill, at least as many as a product on tensor cores takes."""
+    return max(16, CHUNK_BYTES // ELEMENT_BYTES[dtype] // rows)
 
 
 def _columns(H: int) -> int | None:
@@ -125,25 +129,28 @@ def _columns(H: int) -> int | None:
 def shared_bytes(slots: int, tile: Tile, dtype: str, wave: bool) -> int:
     """Shared memory of a program: the kept weights, the state that is under way, and room to regroup the sums."""
     weights = slots * tile.units * tile.chunks * tile.depth * (2 if wave else 1)
-    state = tile.flight * tile.depth * tile.batch
-    return ELEMENT_BYTES[dtype] * (weights + state) + EXCHANGE_BYTES
+    state = min(tile.chunks, FLIGHT) * CHUNK_BYTES
+    return ELEMENT_BYTES[dtype] * weights + state + EXCHANGE_BYTES
 
 
-def kept_tile(cell: DeviceCell, H: int, dtype: str, batch: int, wave: bool = False) -> Tile | None:
+def kept_tile(cell: DeviceCell, H: int, dtype: str, batch: int, forward: bool) -> Tile | None:
     """The tile that keeps the weights of H columns on chip; None beyond the largest size."""
     columns = _columns(H)
     if columns is None:
         return None
-    depth = _depth(dtype)
+    depth = min(columns, _depth(dtype, batch if forward else batch * cell.slots))
     chunks = columns // depth
-    flight = 2 if wave or batch > FORWARD_BATCHES[0] else 4  # as many as leave no register to be spilled
-    return Tile(_units(cell.slots, dtype), batch, depth, chunks, min(chunks, flight))
+    return Tile(_units(cell.slots, dtype), batch, depth, chunks, min(chunks, FLIGHT))
 
 
-def streaming_tile(cell: DeviceCell, dtype: str, batch: int) -> Tile:
-    """The tile that reads the weights anew."""
-    # Four stages of 16 KiB of weights are under way per processor: 4.8 TB/s times 0.6 us of latency asks for 22 KiB.
-    return Tile(_units(cell.slots, dtype), batch, 2 * _depth(dtype), 0, 0, stages=4)
+def streaming_tile(cell: DeviceCell, dtype: str, batch: int, forward: bool) -> Tile:
+    """The tile that reads the weights anew.
+
+    Four stages of 16 KiB of weights (8 for gradients) are under way per processor: 4.8 TB/s times 0.6 us of latency
+    asks for 22 KiB.
+    """
+    depth = 256 // ELEMENT_BYTES[dtype] if forward else 128 // ELEMENT_BYTES[dtype]
+    return Tile(_units(cell.slots, dtype), batch, depth, 0, 0, stages=4)
 
 
 def _batch_for(rows: int, programs: int, sms: int, batches: tuple[int, ...]) -> tuple[int, int]:
@@ -161,20 +168,17 @@ def plan_for(cell: DeviceCell, shape: Shape, dtype: str, kept: bool, sms: int, s
         return _interpreted_plan(cell, shape, dtype, kept)
     if not kept:
         return _streaming_plan(cell, shape, dtype)
-    tile = kept_tile(cell, shape.H, dtype, FORWARD_BATCHES[0])
+    tile = kept_tile(cell, shape.H, dtype, FORWARD_BATCHES[0], forward=True)
     programs = -(-shape.H // _units(cell.slots, dtype))
     if tile is None or programs > sms or shared_bytes(cell.slots, tile, dtype, wave=False) > shared_limit:
         return _refusal(cell, shape, dtype, sms, shared_limit)
     layers, directions = 1, min(shape.D, sms // programs)
     if shape.D == 1 and shape.L > 1 and shared_bytes(cell.slots, tile, dtype, wave=True) <= shared_limit:
         layers = min(shape.L, sms // programs)
-    chains = layers * directions
-    # Both layers' states are under way in a wavefront, which leaves registers for the narrow batch only.
-    batches = FORWARD_BATCHES if layers == 1 else FORWARD_BATCHES[:1]
-    batch, groups = _batch_for(shape.folded_rows, programs * chains, sms, batches)
-    forward = kept_tile(cell, shape.H, dtype, batch, layers > 1)
+    batch, groups = _batch_for(shape.folded_rows, programs * layers * directions, sms, FORWARD_BATCHES)
+    forward = kept_tile(cell, shape.H, dtype, batch, forward=True)
     batch, backward_groups = _batch_for(shape.folded_rows, programs * directions, sms, BACKWARD_BATCHES)
-    backward = kept_tile(cell, shape.H, dtype, batch)
+    backward = kept_tile(cell, shape.H, dtype, batch, forward=False)
     assert forward is not None and backward is not None
     return Plan(forward, backward, layers, directions, groups, backward_groups, stepwise=False)
 
@@ -188,9 +192,9 @@ def plan_depth(plan: Plan, shape: Shape, direction: str) -> int:
 
 
 def _streaming_plan(cell: DeviceCell, shape: Shape, dtype: str) -> Plan:
-    batch = FORWARD_BATCHES[-1] if shape.folded_rows > FORWARD_BATCHES[0] else FORWARD_BATCHES[0]
-    forward = streaming_tile(cell, dtype, batch)
-    backward = streaming_tile(cell, dtype, BACKWARD_BATCHES[0])
+    wide = int(shape.folded_rows > FORWARD_BATCHES[0])
+    forward = streaming_tile(cell, dtype, FORWARD_BATCHES[wide], forward=True)
+    backward = streaming_tile(cell, dtype, BACKWARD_BATCHES[0], forward=False)
     groups, backward_groups = (-(-shape.folded_rows // tile.batch) for tile in (forward, backward))
     return Plan(forward, backward, 1, shape.D, groups, backward_groups, stepwise=True)
 
@@ -218,7 +222,7 @@ def _refusal(cell: DeviceCell, shape: Shape, dtype: str, sms: int, shared_limit:
     """Say why the weights do not fit on chip, and name the nearest size that does."""
 
     def fits(H: int) -> bool:
-        tile = kept_tile(cell, H, dtype, FORWARD_BATCHES[0])
+        tile = kept_tile(cell, H, dtype, FORWARD_BATCHES[0], forward=True)
         programs = -(-H // _units(cell.slots, dtype))
         return tile is not None and programs <= sms and shared_bytes(cell.slots, tile, dtype, False) <= shared_limit
 
@@ -276,6 +280,7 @@ def constants(cell: DeviceCell, tile: Tile, dtype: str, variant: Variant, forwar
         "BATCH": tile.batch,
         "DEPTH": tile.depth,
         "CHUNKS": tile.chunks,
+        "FLIGHT": tile.flight,
         "KEEP": tile.chunks > 0,
         "MULTI": variant.multi,
         "STAGES": tile.stages,
@@ -283,7 +288,7 @@ def constants(cell: DeviceCell, tile: Tile, dtype: str, variant: Variant, forwar
         "ACC": acc_of(dtype)[0],
         "INTERPRET": interpreted(),
     }
-    own = {"FLIGHT": tile.flight, "WAVE": variant.wave, "SAVE": variant.save, "SAVE_SLOTS": variant.save_slots}
+    own = {"WAVE": variant.wave, "SAVE": variant.save, "SAVE_SLOTS": variant.save_slots}
     return shared | (own if forward else {})
 
 

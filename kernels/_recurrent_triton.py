@@ -80,17 +80,18 @@ def _weights(weight, rows, mask, H, DEPTH: tl.constexpr, CHUNKS: tl.constexpr):
 
 @triton.jit
 def _product(
-    total, weights, states,
+    total, weights, states, rows,
     DEPTH: tl.constexpr, CHUNKS: tl.constexpr, FLIGHT: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
-    """Add the product of kept weights and of the state, whose first DEPTH columns `states` (BATCH, DEPTH) points at.
+    """Add the product of kept weights and of the state, whose first DEPTH columns `states` (BATCH, DEPTH) points at;
+    where the mask `rows` (BATCH, 1) is false the state counts as zero.
 
     Loads bypass the first-level cache, for other programs have just written what is there. FLIGHT chunks are under way
     at a time. Two sums in turn halve the chain of dependent products; more would not fit into the registers.
     """
     tiles = ()
     for chunk in tl.static_range(FLIGHT):
-        tiles = tiles + (tl.load(states + chunk * DEPTH, cache_modifier=".cg"),)
+        tiles = tiles + (tl.load(states + chunk * DEPTH, mask=rows, other=0.0, cache_modifier=".cg"),)
     other = tl.zeros(total.shape, total.dtype)
     for chunk in tl.static_range(CHUNKS):
         if chunk % 2 == 0:
@@ -98,7 +99,7 @@ def _product(
         else:
             other = dot(weights[chunk], tl.trans(tiles[chunk]), other, PRECISION, INTERPRET)
         if chunk + FLIGHT < CHUNKS:
-            tiles = tiles + (tl.load(states + (chunk + FLIGHT) * DEPTH, cache_modifier=".cg"),)
+            tiles = tiles + (tl.load(states + (chunk + FLIGHT) * DEPTH, mask=rows, other=0.0, cache_modifier=".cg"),)
     total += other
     return total
 
@@ -181,9 +182,10 @@ def _forward(
     t = _time(first - layer, direction, T)
     batch = group * BATCH + lane
     inside = input_mask[:, None] & (batch < tl.where((layer == 0) & (first < T), B, 0))[None, :]
-    ahead = tl.load(gx + ((t * B + batch[None, :]) * D + direction) * GATES * H + input_row[:, None],
-                    mask=inside, other=0.0)  # fmt: skip
-    for item in range((last - first) * per_step):
+    total = tl.load(gx + ((t * B + batch[None, :]) * D + direction) * GATES * H + input_row[:, None],
+                    mask=inside, other=0.0).to(ACC) + start  # fmt: skip
+    # Hoisting what does not change out of the loop would take more registers than there are.
+    for item in tl.range((last - first) * per_step, disable_licm=True):
         step = first + item // per_step
         turn = item % per_step
         batch = (group + turn * groups) * BATCH + lane
@@ -201,23 +203,21 @@ def _forward(
         if (step > first) & (turn == 0):
             _wait(counter, (step - first) * arrivals, INTERPRET)
         source = exchange + ((step + 1) % 2 * chains + chain).to(tl.int64) * exchange_rows * stride
-        total = tl.zeros((SLOTS * UNITS, BATCH), ACC)
         if KEEP:
             states = source + batch[:, None] * stride + tl.arange(0, DEPTH)[None, :]
-            total = _product(total, kept, states, DEPTH, CHUNKS, FLIGHT, PRECISION, INTERPRET)
-            if GATES != SLOTS:
-                total = tl.where(state_mask[:, None], total, 0.0)  # a missing row times an infinite state is NaN
+            total = _product(total, kept, states, batch_mask[:, None], DEPTH, CHUNKS, FLIGHT, PRECISION, INTERPRET)
             if WAVE:
                 states -= tl.minimum(layer, 1).to(tl.int64) * exchange_rows * stride
-                fresh = tl.zeros((SLOTS * UNITS, BATCH), ACC)
-                fresh = _product(fresh, kept_below, states, DEPTH, CHUNKS, FLIGHT, PRECISION, INTERPRET)
-                total += tl.where(below_mask[:, None], fresh, 0.0)
+                above = (batch < tl.where(layer > 0, B, 0))[:, None]
+                total = _product(total, kept_below, states, above, DEPTH, CHUNKS, FLIGHT, PRECISION, INTERPRET)
         else:
             total = _streamed(total, weight_hh, state_row, state_mask, H, source, batch, stride,
                               DEPTH, STAGES, PRECISION, INTERPRET)  # fmt: skip
-            if GATES != SLOTS:
-                total = tl.where(state_mask[:, None], total, 0.0)
-        total += start + ahead.to(ACC)
+        if GATES != SLOTS:  # a slot without recurrent weights: nothing times an infinite state is NaN
+            lost = (input_mask ^ state_mask)[:, None] & (total != total)
+            again = tl.load(gx + ((t * B + batch[None, :]) * D + direction) * GATES * H + input_row[:, None],
+                            mask=lost & input_mask[:, None] & (batch < B)[None, :], other=0.0)  # fmt: skip
+            total = tl.where(lost & input_mask[:, None], again.to(ACC) + start, total)
         slot0, slot1, slot2, slot3 = _four(total, SLOTS, UNITS, BATCH)
         after, extra_after, kept0, kept1, kept2, kept3 = CELL(slot0, slot1, slot2, slot3, hidden, extra)
         after = after.to(y.dtype.element_ty).to(ACC)  # what the next step sees
@@ -229,7 +229,7 @@ def _forward(
             tl.store(state + place, hidden, mask=here)
             if CARRIES:
                 tl.store(carry + place, extra, mask=here)
-        # The next input is under way while this program waits for the others.
+        # The next input is under way while this program waits for the others; it is where the next sums begin.
         following = item + 1
         next_position = first + following // per_step - layer
         next_t = _time(next_position, direction, T)
@@ -253,6 +253,7 @@ def _forward(
             tl.store(saved + spot + 3 * H, kept3.to(saved.dtype.element_ty), mask=here)
         if SAVE and CARRIES:
             tl.store(carries + token * H + unit, extra.to(carries.dtype.element_ty), mask=here)
+        total = ahead.to(ACC) + start
     if not MULTI:
         place = (chain * B + group * BATCH + lane[None, :]) * H + unit
         here = unit_mask & (group * BATCH + lane[None, :] < B)
@@ -277,17 +278,16 @@ def _columns(weight, column, H, first_row, GATES: tl.constexpr, SLOTS: tl.conste
 
 
 @triton.jit
-def _gradients(exchange, batch, first_column, stride, SLOTS: tl.constexpr, DEPTH: tl.constexpr):
-    """Load DEPTH columns of all slots' gradients of some sequences from L2, as (SLOTS, DEPTH, BATCH)."""
+def _pointers(exchange, batch, stride, SLOTS: tl.constexpr, DEPTH: tl.constexpr):
+    """Where the first DEPTH columns of all slots' gradients of some sequences are, (SLOTS, BATCH, DEPTH)."""
     slot = tl.arange(0, SLOTS)[:, None, None]
-    column = first_column + tl.arange(0, DEPTH)[None, None, :]
-    tile = tl.load(exchange + (batch[None, :, None] * SLOTS + slot) * stride + column, cache_modifier=".cg")
-    return tl.permute(tile, 0, 2, 1)
+    return exchange + (batch[None, :, None] * SLOTS + slot) * stride + tl.arange(0, DEPTH)[None, None, :]
 
 
 @triton.jit
 def _by_slot(weights, gradients, total, SLOTS: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr):
-    """Add (SLOTS, UNITS, DEPTH) times (SLOTS, DEPTH, BATCH), slot by slot; a single slot is a plain product."""
+    """Add (SLOTS, UNITS, DEPTH) times (SLOTS, BATCH, DEPTH) turned, slot by slot; a single slot is a plain product."""
+    gradients = tl.permute(gradients, 0, 2, 1)
     if SLOTS == 1:
         flat_weights = weights.reshape(weights.shape[1], weights.shape[2])
         flat_gradients = gradients.reshape(gradients.shape[1], gradients.shape[2])
@@ -300,7 +300,7 @@ def _backward(
     dy, weight_hh, lengths, dstate, dcarry, track, track_0, saved, dslots, exchange, counters,
     first, last, T, B, H, D, first_chain, exchange_rows,
     CELL: tl.constexpr, GATES: tl.constexpr, SLOTS: tl.constexpr, CARRIES: tl.constexpr, ALIGNED: tl.constexpr, UNITS: tl.constexpr, BATCH: tl.constexpr, DEPTH: tl.constexpr,
-    CHUNKS: tl.constexpr, KEEP: tl.constexpr, MULTI: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr,
+    CHUNKS: tl.constexpr, FLIGHT: tl.constexpr, KEEP: tl.constexpr, MULTI: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr,
     ACC: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """Gradients before the nonlinearities, from the last step to the first, of both directions of one layer.
@@ -336,7 +336,7 @@ def _backward(
     here = unit_mask & (batch < B)[None, :]
     direct = tl.load(dstate + place, mask=here, other=0.0)
     dextra = tl.load(dcarry + place, mask=here, other=0.0) if CARRIES else direct
-    for item in range((last - first) * per_step):
+    for item in tl.range((last - first) * per_step, disable_licm=True):
         step = first + item // per_step
         turn = item % per_step
         batch = (group + turn * groups) * BATCH + lane
@@ -372,14 +372,21 @@ def _backward(
         size = exchange_rows * SLOTS * stride
         source = exchange + ((step + 1) % 2 * D + direction).to(tl.int64) * size
         total = tl.zeros((SLOTS, UNITS, BATCH), ACC)
+        gradients = _pointers(source, batch, stride, SLOTS, DEPTH)
         if KEEP:
+            tiles_ahead = ()
+            for chunk in tl.static_range(FLIGHT):
+                tiles_ahead = tiles_ahead + (tl.load(gradients + chunk * DEPTH, cache_modifier=".cg"),)
             for chunk in tl.static_range(CHUNKS):
-                tile = _gradients(source, batch, chunk * DEPTH, stride, SLOTS, DEPTH)
-                total = _by_slot(kept[chunk], tile, total, SLOTS, PRECISION, INTERPRET)
+                total = _by_slot(kept[chunk], tiles_ahead[chunk], total, SLOTS, PRECISION, INTERPRET)
+                if chunk + FLIGHT < CHUNKS:
+                    tiles_ahead = tiles_ahead + (
+                        tl.load(gradients + (chunk + FLIGHT) * DEPTH, cache_modifier=".cg"),
+                    )
         else:
             for start in tl.range(0, H, DEPTH, num_stages=STAGES):
                 weights = _columns(weight_hh, column, H, start, GATES, SLOTS, DEPTH)
-                tile = _gradients(source, batch, start, stride, SLOTS, DEPTH)
+                tile = tl.load(gradients + start, cache_modifier=".cg")
                 total = _by_slot(weights, tile, total, SLOTS, PRECISION, INTERPRET)
         dh = direct + tl.sum(total, 0) + fresh
         d0, d1, d2, d3, onward, dextra_before = CELL(dh, dextra, kept0, kept1, kept2, kept3, now, before)
