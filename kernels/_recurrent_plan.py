@@ -25,12 +25,13 @@ H200 = (132, 227 * 1024)
 COLUMNS = (64, 128, 256, 512, 768, 1024, 1536)
 # Sequences of a program: tensor cores take 8 columns or more, and 16 fill a load of the state; beyond the widest, sums
 # and gradients no longer fit into the registers beside the state that is under way.
-FORWARD_BATCHES = (16, 32, 64)
-BACKWARD_BATCHES = (16, 32)
-# Bytes of one chunk of the state, and how many are under way together: 24 KiB are all of the state up to H = 768 and 16
-# sequences in 16-bit types, and leave room for the weights of H = 1024 in the shared memory of sm_80.
-CHUNK_BYTES = 8 * 1024
-FLIGHT = 3
+FORWARD_BATCHES = (16, 32)
+BACKWARD_BATCHES = (16,)
+# Values of one chunk of the state, and how many chunks are under way together. In 16-bit types these are 24 KiB: all of
+# the state up to H = 768 and 16 sequences, with room for the weights of H = 1024 in the shared memory of sm_80. Operands
+# of 32-bit products go through registers, which hold less.
+CHUNK = {2: 4096, 4: 512, 8: 512}
+FLIGHT = {2: 3, 4: 4, 8: 4}
 # Shared memory for turning a sum into its slots: four slots of 16 units and 32 sequences in float32.
 EXCHANGE_BYTES = 8 * 1024
 _PRECISION = {"bf16": "ieee", "fp16": "ieee", "fp32": "ieee", "fp64": "ieee", "tf32": "tf32"}
@@ -119,7 +120,12 @@ def _units(slots: int, dtype: str) -> int:
 
 def _depth(dtype: str, rows: int) -> int:
     """Columns of a chunk that `rows` rows of the state fill, at least as many as a product on tensor cores takes."""
-    return max(16, CHUNK_BYTES // ELEMENT_BYTES[dtype] // rows)
+    return max(16, CHUNK[ELEMENT_BYTES[dtype]] // rows)
+
+
+def _warps(dtype: str) -> int:
+    # A warp group of four; 32-bit operands need the registers of eight.
+    return 4 if ELEMENT_BYTES[dtype] == 2 else 8
 
 
 def _columns(H: int) -> int | None:
@@ -129,8 +135,8 @@ def _columns(H: int) -> int | None:
 def shared_bytes(slots: int, tile: Tile, dtype: str, wave: bool) -> int:
     """Shared memory of a program: the kept weights, the state that is under way, and room to regroup the sums."""
     weights = slots * tile.units * tile.chunks * tile.depth * (2 if wave else 1)
-    state = min(tile.chunks, FLIGHT) * CHUNK_BYTES
-    return ELEMENT_BYTES[dtype] * weights + state + EXCHANGE_BYTES
+    state = tile.flight * tile.depth * tile.batch
+    return ELEMENT_BYTES[dtype] * (weights + state) + EXCHANGE_BYTES
 
 
 def kept_tile(cell: DeviceCell, H: int, dtype: str, batch: int, forward: bool) -> Tile | None:
@@ -140,17 +146,18 @@ def kept_tile(cell: DeviceCell, H: int, dtype: str, batch: int, forward: bool) -
         return None
     depth = min(columns, _depth(dtype, batch if forward else batch * cell.slots))
     chunks = columns // depth
-    return Tile(_units(cell.slots, dtype), batch, depth, chunks, min(chunks, FLIGHT))
+    flight = min(chunks, FLIGHT[ELEMENT_BYTES[dtype]])
+    return Tile(_units(cell.slots, dtype), batch, depth, chunks, flight, warps=_warps(dtype))
 
 
 def streaming_tile(cell: DeviceCell, dtype: str, batch: int, forward: bool) -> Tile:
     """The tile that reads the weights anew.
 
-    Four stages of 16 KiB of weights (8 for gradients) are under way per processor: 4.8 TB/s times 0.6 us of latency
-    asks for 22 KiB.
+    Four stages of up to 16 KiB of weights are under way per processor: 4.8 TB/s times 0.6 us of latency asks for
+    22 KiB, as long as the registers hold the operands.
     """
-    depth = 256 // ELEMENT_BYTES[dtype] if forward else 128 // ELEMENT_BYTES[dtype]
-    return Tile(_units(cell.slots, dtype), batch, depth, 0, 0, stages=4)
+    depth = 128 if forward and ELEMENT_BYTES[dtype] == 2 else 64 if ELEMENT_BYTES[dtype] == 2 else 32
+    return Tile(_units(cell.slots, dtype), batch, depth, 0, 0, stages=4, warps=_warps(dtype))
 
 
 def _batch_for(rows: int, programs: int, sms: int, batches: tuple[int, ...]) -> tuple[int, int]:

@@ -1,9 +1,9 @@
 """The Triton kernels that all recurrent layers share: many time steps, forward or backward, in one launch.
 
 A program owns UNITS hidden units and all of their gates, so one exchange per step is enough: it publishes what its
-units became, waits until every program has, and reads the whole state. The hidden state travels through L2; the weights are
-loaded once, before the loop over time (KEEP), or streamed at every step; the input product is hoisted out beforehand.
-What a cell does with its gates is a device function of the cell's own file, given as CELL.
+units became, waits until every program has, and reads the whole state. The hidden state travels through L2; the
+weights are loaded once, before the loop over time (KEEP), or streamed at every step; the input product is hoisted out
+beforehand. What a cell does with its gates is a device function of the cell's own file, given as CELL.
 
 Letters: a *slot* is a value per unit and sequence before the nonlinearity. LSTM has 4 slots, its gates; an RNN 1; a GRU
 has 4 slots for its 3 gates, because the state's part of its last gate is multiplied before the input's part is added:
@@ -129,9 +129,9 @@ def _forward(
     gx, weight_hh, weight_below, bias, lengths, state, carry, y, saved, carries, exchange, counters,
     first, last, T, B, H, D, layers, lowest, first_chain, exchange_rows,
     CELL: tl.constexpr, GATES: tl.constexpr, SLOTS: tl.constexpr, CARRIES: tl.constexpr, WAVE: tl.constexpr,
-    SAVE: tl.constexpr, SAVE_SLOTS: tl.constexpr, ALIGNED: tl.constexpr,
-    UNITS: tl.constexpr, BATCH: tl.constexpr, DEPTH: tl.constexpr, CHUNKS: tl.constexpr, FLIGHT: tl.constexpr,
-    KEEP: tl.constexpr, MULTI: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr, INTERPRET: tl.constexpr,
+    SAVE: tl.constexpr, SAVE_SLOTS: tl.constexpr, ALIGNED: tl.constexpr, UNITS: tl.constexpr, BATCH: tl.constexpr,
+    DEPTH: tl.constexpr, CHUNKS: tl.constexpr, FLIGHT: tl.constexpr, KEEP: tl.constexpr, MULTI: tl.constexpr,
+    STAGES: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """Steps `first` to `last` of the D directions of a layer, or (WAVE) of several layers of one direction.
 
@@ -299,9 +299,10 @@ def _by_slot(weights, gradients, total, SLOTS: tl.constexpr, PRECISION: tl.const
 def _backward(
     dy, weight_hh, lengths, dstate, dcarry, track, track_0, saved, dslots, exchange, counters,
     first, last, T, B, H, D, first_chain, exchange_rows,
-    CELL: tl.constexpr, GATES: tl.constexpr, SLOTS: tl.constexpr, CARRIES: tl.constexpr, ALIGNED: tl.constexpr, UNITS: tl.constexpr, BATCH: tl.constexpr, DEPTH: tl.constexpr,
-    CHUNKS: tl.constexpr, FLIGHT: tl.constexpr, KEEP: tl.constexpr, MULTI: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr,
-    ACC: tl.constexpr, INTERPRET: tl.constexpr,
+    CELL: tl.constexpr, GATES: tl.constexpr, SLOTS: tl.constexpr, CARRIES: tl.constexpr, ALIGNED: tl.constexpr,
+    UNITS: tl.constexpr, BATCH: tl.constexpr, DEPTH: tl.constexpr, CHUNKS: tl.constexpr, FLIGHT: tl.constexpr,
+    KEEP: tl.constexpr, MULTI: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
+    INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """Gradients before the nonlinearities, from the last step to the first, of both directions of one layer.
 
