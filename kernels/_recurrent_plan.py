@@ -27,9 +27,9 @@ COLUMNS = (64, 128, 256, 512, 768, 1024, 1536)
 # and gradients no longer fit into the registers beside the state that is under way.
 FORWARD_BATCHES = (16, 32)
 BACKWARD_BATCHES = (16,)
-# Values of one chunk of the state, and how many chunks are under way together. In 16-bit types these are 24 KiB: all of
-# the state up to H = 768 and 16 sequences, with room for the weights of H = 1024 in the shared memory of sm_80. Operands
-# of 32-bit products go through registers, which hold less.
+# Values of one chunk of the state, and how many chunks are under way together, by bytes of an element. In 16-bit types
+# these are 24 KiB: all of the state up to H = 768 and 16 sequences, with room for the weights of H = 1024 in the shared
+# memory of sm_80. Operands of 32-bit products go through registers, which hold less.
 CHUNK = {2: 4096, 4: 512, 8: 512}
 FLIGHT = {2: 3, 4: 4, 8: 4}
 # Shared memory for turning a sum into its slots: four slots of 16 units and 32 sequences in float32.
@@ -169,6 +169,7 @@ def _batch_for(rows: int, programs: int, sms: int, batches: tuple[int, ...]) -> 
     return batches[-1], max(1, sms // programs)
 
 
+@cache
 def plan_for(cell: DeviceCell, shape: Shape, dtype: str, kept: bool, sms: int, shared_limit: int) -> Plan | str:
     """Plan the launches of a stack; a string is the reason why its weights cannot be kept on chip."""
     if interpreted():

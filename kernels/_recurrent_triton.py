@@ -381,9 +381,7 @@ def _backward(
             for chunk in tl.static_range(CHUNKS):
                 total = _by_slot(kept[chunk], tiles_ahead[chunk], total, SLOTS, PRECISION, INTERPRET)
                 if chunk + FLIGHT < CHUNKS:
-                    tiles_ahead = tiles_ahead + (
-                        tl.load(gradients + (chunk + FLIGHT) * DEPTH, cache_modifier=".cg"),
-                    )
+                    tiles_ahead = tiles_ahead + (tl.load(gradients + (chunk + FLIGHT) * DEPTH, cache_modifier=".cg"),)
         else:
             for start in tl.range(0, H, DEPTH, num_stages=STAGES):
                 weights = _columns(weight_hh, column, H, start, GATES, SLOTS, DEPTH)
