@@ -295,6 +295,8 @@ def constants(cell: DeviceCell, tile: Tile, dtype: str, variant: Variant, forwar
         "PRECISION": _PRECISION[dtype],
         "ACC": acc_of(dtype)[0],
         "INTERPRET": interpreted(),
+        "JITTER": False,
+        "SKIP_WAIT": False,
     }
     own = {"WAVE": variant.wave, "SAVE": variant.save, "SAVE_SLOTS": variant.save_slots}
     return shared | (own if forward else {})

@@ -43,6 +43,22 @@ def _wait(counter, goal, INTERPRET: tl.constexpr):
 
 
 @triton.jit
+def _linger(counter, step, place, JITTER: tl.constexpr, INTERPRET: tl.constexpr):
+    """Sleep up to 4 us, differently in every program, step and place, by the seed in the word after the counter.
+
+    Only in tests, which set JITTER: whatever is read without waiting for it is then read too early or too late.
+    """
+    if JITTER and not INTERPRET:
+        program = tl.program_id(0) + 1024 * (tl.program_id(1) + 32 * tl.program_id(2))
+        number = (tl.load(counter + 1) * 4 + 2 * step + place) * 40503 + program  # 40503: 2**16 over the golden ratio
+        number = (number ^ (number >> 7)) * 1103515245 + 12345  # one step of the generator of the C standard
+        time_ns = (number >> 16) & 4095
+        tl.inline_asm_elementwise(
+            "nanosleep.u32 $1; mov.u32 $0, $1;", "=r,r", [time_ns], dtype=tl.int32, is_pure=False, pack=1
+        )
+
+
+@triton.jit
 def _slot_rows(first_unit, H, GATES: tl.constexpr, SLOTS: tl.constexpr, UNITS: tl.constexpr):
     """Lines of a (SLOTS UNITS, ...) tile: the weight rows of the input, of the state, and which of them exist."""
     line = tl.arange(0, SLOTS * UNITS)
@@ -132,6 +148,7 @@ def _forward(
     SAVE: tl.constexpr, SAVE_SLOTS: tl.constexpr, ALIGNED: tl.constexpr, UNITS: tl.constexpr, BATCH: tl.constexpr,
     DEPTH: tl.constexpr, CHUNKS: tl.constexpr, FLIGHT: tl.constexpr, KEEP: tl.constexpr, MULTI: tl.constexpr,
     STAGES: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr, INTERPRET: tl.constexpr,
+    JITTER: tl.constexpr, SKIP_WAIT: tl.constexpr,
 ):  # fmt: skip
     """Steps `first` to `last` of the D directions of a layer, or (WAVE) of several layers of one direction.
 
@@ -144,7 +161,8 @@ def _forward(
     exchange (2, chains, exchange_rows, columns): the state of the step before, in the half that its parity names; zeros
     beyond H. counters: one int32 per direction and group of sequences, 32 apart, zero before the first launch.
     Grid: (programs of UNITS units, chains from `first_chain` on, groups of sequences); for more than one step all of
-    them must be on the device at once.
+    them must be on the device at once. Tests set JITTER (see `_linger`) and SKIP_WAIT, which lets no program wait for
+    the others: what a test must notice.
     """
     if ALIGNED:
         H = H // 16 * 16
@@ -201,7 +219,9 @@ def _forward(
             if CARRIES:
                 extra = tl.load(carry + place, mask=here, other=0.0)
         if (step > first) & (turn == 0):
-            _wait(counter, (step - first) * arrivals, INTERPRET)
+            if not SKIP_WAIT:
+                _wait(counter, (step - first) * arrivals, INTERPRET)
+        _linger(counter, step, 0, JITTER, INTERPRET)
         source = exchange + ((step + 1) % 2 * chains + chain).to(tl.int64) * exchange_rows * stride
         if KEEP:
             states = source + batch[:, None] * stride + tl.arange(0, DEPTH)[None, :]
@@ -223,6 +243,7 @@ def _forward(
         after = after.to(y.dtype.element_ty).to(ACC)  # what the next step sees
         hidden = tl.where(active[None, :], after, hidden)
         extra = tl.where(active[None, :], extra_after, extra)
+        _linger(counter, step, 1, JITTER, INTERPRET)
         target = exchange + (step % 2 * chains + chain).to(tl.int64) * exchange_rows * stride
         tl.store(target + batch[None, :] * stride + unit, hidden.to(exchange.dtype.element_ty), mask=here)
         if MULTI:
@@ -302,7 +323,7 @@ def _backward(
     CELL: tl.constexpr, GATES: tl.constexpr, SLOTS: tl.constexpr, CARRIES: tl.constexpr, ALIGNED: tl.constexpr,
     UNITS: tl.constexpr, BATCH: tl.constexpr, DEPTH: tl.constexpr, CHUNKS: tl.constexpr, FLIGHT: tl.constexpr,
     KEEP: tl.constexpr, MULTI: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
-    INTERPRET: tl.constexpr,
+    INTERPRET: tl.constexpr, JITTER: tl.constexpr, SKIP_WAIT: tl.constexpr,
 ):  # fmt: skip
     """Gradients before the nonlinearities, from the last step to the first, of both directions of one layer.
 
@@ -369,7 +390,9 @@ def _backward(
             if CARRIES:
                 dextra = tl.load(dcarry + place, mask=here, other=0.0)
         if (step > first) & (turn == 0):
-            _wait(counter, (step - first) * arrivals, INTERPRET)
+            if not SKIP_WAIT:
+                _wait(counter, (step - first) * arrivals, INTERPRET)
+        _linger(counter, step, 0, JITTER, INTERPRET)
         size = exchange_rows * SLOTS * stride
         source = exchange + ((step + 1) % 2 * D + direction).to(tl.int64) * size
         total = tl.zeros((SLOTS, UNITS, BATCH), ACC)
@@ -395,6 +418,7 @@ def _backward(
         d1 = tl.where(active[None, :], d1, 0.0).to(dslots.dtype.element_ty)
         d2 = tl.where(active[None, :], d2, 0.0).to(dslots.dtype.element_ty)
         d3 = tl.where(active[None, :], d3, 0.0).to(dslots.dtype.element_ty)
+        _linger(counter, step, 1, JITTER, INTERPRET)
         target = exchange + (step % 2 * D + direction).to(tl.int64) * size + batch[None, :] * SLOTS * stride + unit
         tl.store(target, d0, mask=here)
         if SLOTS > 1:
