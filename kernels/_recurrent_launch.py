@@ -7,6 +7,7 @@ input product of a layer beforehand, for all steps. Letters as in `_recurrent`; 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,12 +60,22 @@ def recurrence(
 ) -> tuple[Tensor, ...]:
     """Compute a stack as the reference does, differentiably; returns y, h_n and perhaps c_n.
 
-    kept : keep the weights on chip. recompute : keep no gates for the gradients, compute them again by one product.
+    kept : keep the weights on chip. recompute : keep no gates for the gradients, compute them again by one product;
+        the bytes that either leaves behind are `saved_bytes` of the kernel's cost with the same parameter.
     Raises ValueError with a sentence for tensors that do not fit the shape, or weights that do not fit on chip.
     """
     check(cell.cell, shape, tensors)
     if not shape.B:
         return _nothing(cell, shape, tensors)
+    run, lengths, x, given = _planned(cell, shape, kept, recompute, tensors)
+    y, *states = _Recurrence.apply(run, lengths, x, *given)  # pyright: ignore[reportGeneralTypeIssues]
+    return unfold(shape, y), *states
+
+
+def _planned(
+    cell: DeviceCell, shape: Shape, kept: bool, recompute: bool, tensors: dict[str, Any]
+) -> tuple[_Run, Tensor | None, Tensor, list[Tensor | None]]:
+    """Plan a call; returns the plan, the folded lengths, the folded x, and weights and states in a fixed order."""
     x = fold(shape, tensors["x"])
     dtype = planning.dtype_of(x)
     plan = planning.plan_for(cell, shape, dtype, kept, *planning.device_limits(x.device))
@@ -75,9 +86,49 @@ def recurrence(
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *given))
     sizes = (shape.folded_steps, shape.folded_rows, shape.H, shape.L, shape.D)
     run = _Run(cell, dtype, *sizes, plan, save, recompute)
-    lengths = folded_lengths(shape, tensors.get("lengths"), x.device)
-    y, *states = _Recurrence.apply(run, lengths, x, *given)  # pyright: ignore[reportGeneralTypeIssues]
-    return unfold(shape, y), *states
+    return run, folded_lengths(shape, tensors.get("lengths"), x.device), x, given
+
+
+@dataclass(frozen=True)
+class Phases:
+    """The two halves of a forward pass, each on what the other has computed beforehand.
+
+    multiply : the input product (T B, D G H) of the lowest layer of every launch, for all its steps.
+    advance : every launch, given those products; returns y (T, B, D H) after folding.
+    layers : layers of one launch; all but the lowest multiply their inputs inside the steps.
+    """
+
+    multiply: Callable[[], list[Tensor]]
+    advance: Callable[[], Tensor]
+    layers: int
+
+
+@torch.no_grad()
+def phases(cell: DeviceCell, shape: Shape, kept: bool, **tensors: Any) -> Phases:
+    """Prepare both halves of `recurrence` without gradients; raises what it raises. B must be at least 1."""
+    check(cell.cell, shape, tensors)
+    run, lengths, x, given = _planned(cell, shape, kept, False, tensors)
+    stack, x = _stack_of(run, lengths, x, given)
+    states, source = stack.states(x), x
+    operands: list[tuple[Tensor, Tensor]] = []
+    products: list[Tensor] = []
+    for first in stack.launches:
+        operands.append((source, stack.input_weight(first)))
+        products.append(_product(*operands[-1]))
+        source = _launch_layers(stack, first, source, products[-1], *states).y[-1].flatten(2)
+
+    @torch.no_grad()
+    def multiply() -> list[Tensor]:
+        return [_product(*pair) for pair in operands]
+
+    @torch.no_grad()
+    def advance() -> Tensor:
+        states, y = stack.states(x), x
+        for first, (source, _), product in zip(stack.launches, operands, products, strict=True):
+            y = _launch_layers(stack, first, source, product, *states).y[-1].flatten(2)
+        return y
+
+    return Phases(multiply, advance, run.plan.layers)
 
 
 def _nothing(cell: DeviceCell, shape: Shape, tensors: dict[str, Any]) -> tuple[Tensor, ...]:
@@ -102,30 +153,62 @@ def _state(run: _Run, start: Tensor | None, like: Tensor) -> Tensor:
     return torch.empty_like(start, dtype=kind, memory_format=torch.contiguous_format).copy_(start)
 
 
+@dataclass(frozen=True)
+class _Stack:
+    """What all launches of a call share: the run, dense weights and initial states, and the ends of the rows (B)."""
+
+    run: _Run
+    weight_ih: Tensor
+    upper: Tensor | None
+    weight_hh: Tensor
+    bias: Tensor
+    h_0: Tensor | None
+    c_0: Tensor | None
+    ends: Tensor
+
+    @property
+    def launches(self) -> range:
+        """The lowest layer of every launch."""
+        return range(0, self.run.L, self.run.plan.layers)
+
+    def input_weight(self, layer: int) -> Tensor:
+        """The weights (D, G H, ...) that multiply the input of a layer."""
+        return self.weight_ih if layer == 0 or self.upper is None else self.upper[layer - 1]
+
+    def states(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Fresh h and c for the kernels to overwrite; the same tensor twice for a cell without c."""
+        state = _state(self.run, self.h_0, like)
+        return state, _state(self.run, self.c_0, like) if self.run.cell.carries else state
+
+
+def _stack_of(run: _Run, lengths: Tensor | None, x: Tensor, given: Sequence[Tensor | None]) -> tuple[_Stack, Tensor]:
+    """Make weights and states dense, and blank what lies after the end of a row in x (T, B, I)."""
+    weight_ih, upper, weight_hh, bias, h_0, c_0 = (None if tensor is None else _plain(tensor) for tensor in given)
+    assert weight_ih is not None and weight_hh is not None and bias is not None
+    ends = lengths
+    if ends is None:
+        ends = torch.full((run.B,), run.T, dtype=torch.int64, device=x.device)
+    else:  # what lies after the end of a row must not reach a gradient as 0 times infinity
+        x = torch.where((torch.arange(run.T, device=x.device)[:, None] < ends)[..., None], x, 0)
+    return _Stack(run, weight_ih, upper, weight_hh, bias, h_0, c_0, ends), x
+
+
 class _Recurrence(torch.autograd.Function):
     """A stack over folded sequences: x (T, B, I) -> y (T, B, D H) and the last states (L D, B, H)."""
 
     @staticmethod
     def forward(ctx: Any, run: _Run, lengths: Tensor | None, x: Tensor, *given: Tensor | None) -> tuple[Tensor, ...]:
-        weight_ih, upper, weight_hh, bias, h_0, c_0 = (None if tensor is None else _plain(tensor) for tensor in given)
-        assert weight_ih is not None and weight_hh is not None and bias is not None
-        ends = lengths
-        if ends is None:
-            ends = torch.full((run.B,), run.T, dtype=torch.int64, device=x.device)
-        else:  # what lies after the end of a row must not reach a gradient as 0 times infinity
-            x = torch.where((torch.arange(run.T, device=x.device)[:, None] < ends)[..., None], x, 0)
-        state = _state(run, h_0, x)
-        carry = _state(run, c_0, x) if run.cell.carries else state
+        stack, source = _stack_of(run, lengths, x, given)
+        state, carry = stack.states(x)
         layers: list[_Layers] = []
-        source = x
-        for first in range(0, run.L, run.plan.layers):
-            weight = weight_ih if first == 0 or upper is None else upper[first - 1]
-            done = _run_layers(run, first, source, weight, upper, weight_hh, bias, ends, state, carry)
+        for first in stack.launches:
+            product = _product(source, stack.input_weight(first))
+            done = _launch_layers(stack, first, source, product, state, carry)
             source = done.y[-1].flatten(2)
             layers.append(done)
         if run.save:
-            ctx.run, ctx.layers, ctx.ends = run, layers, ends
-            ctx.given = (weight_ih, upper, weight_hh, bias, h_0, c_0)
+            ctx.run, ctx.layers, ctx.ends = run, layers, stack.ends
+            ctx.given = (stack.weight_ih, stack.upper, stack.weight_hh, stack.bias, stack.h_0, stack.c_0)
         states = (state, carry) if run.cell.carries else (state,)
         return source, *(final.to(x.dtype) for final in states)
 
@@ -134,15 +217,20 @@ class _Recurrence(torch.autograd.Function):
         return (None, None, *_gradients(ctx.run, ctx.layers, ctx.ends, ctx.given, *gradients))
 
 
-def _run_layers(
-    run: _Run, first: int, source: Tensor, weight: Tensor, upper: Any, weight_hh: Tensor, bias: Tensor,
-    ends: Tensor, state: Tensor, carry: Tensor,
-) -> _Layers:  # fmt: skip
-    """Do the input product of layer `first` and launch it, with as many layers above it as the plan says."""
+def _product(source: Tensor, weight: Tensor) -> Tensor:
+    """Multiply the input (T, B, ...) of a layer by its weights (D, G H, ...), all steps at once: (T B, D G H)."""
+    return source.flatten(0, 1) @ weight.flatten(0, 1).t()
+
+
+def _launch_layers(stack: _Stack, first: int, source: Tensor, product: Tensor, state: Tensor, carry: Tensor) -> _Layers:
+    """Launch layer `first`, given its input product, with as many layers above it as the plan says.
+
+    `state` and `carry` become those after the last step; where gates are kept, they may take the place of the product.
+    """
+    run, upper = stack.run, stack.upper
     cell, plan, slots = run.cell, run.plan, run.cell.slots
     count = min(plan.layers, run.L - first)
     chains = slice(first * run.D, (first + count) * run.D)
-    product = source.reshape(run.T * run.B, -1) @ weight.flatten(0, 1).t()
     y = source.new_empty(count if run.save else 1, run.T, run.B, run.D, run.H)
     saved = carries = None
     save_slots = run.save and slots > 1 and not run.recompute
@@ -156,9 +244,9 @@ def _run_layers(
     tile = plan.forward
     exchange = _exchange(run, tile, plan.groups, count * run.D, 1, source)
     exchange[1, :, : run.B, 0, : run.H] = state[chains]
-    below = weight_hh if upper is None or count == 1 else upper[first:]
+    below = stack.weight_hh if upper is None or count == 1 else upper[first:]
     tensors = (
-        product, weight_hh[first:], below, bias[first:], ends, state[chains], carry[chains], y,
+        product, stack.weight_hh[first:], below, stack.bias[first:], stack.ends, state[chains], carry[chains], y,
         y if saved is None else saved, y if carries is None else carries, exchange,
     )  # fmt: skip
     sizes = (run.T, run.B, run.H, run.D, count, count - len(y))
