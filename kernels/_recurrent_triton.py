@@ -28,12 +28,12 @@ def _arrive(counter):
 
 
 @triton.jit
-def _wait(counter, goal, INTERPRET: tl.constexpr):
+def _wait(counter, goal, INTERPRET: tl.constexpr, SKIP_WAIT: tl.constexpr):
     """Spin until `goal` programs have arrived. The count only grows, so no program can miss it."""
     if INTERPRET:
         while tl.atomic_add(counter, 0, sem="acquire", scope="gpu") < goal:
             pass
-    else:
+    elif not SKIP_WAIT:
         seen = goal - 1
         while seen < goal:
             seen = tl.inline_asm_elementwise(
@@ -219,8 +219,7 @@ def _forward(
             if CARRIES:
                 extra = tl.load(carry + place, mask=here, other=0.0)
         if (step > first) & (turn == 0):
-            if not SKIP_WAIT:
-                _wait(counter, (step - first) * arrivals, INTERPRET)
+            _wait(counter, (step - first) * arrivals, INTERPRET, SKIP_WAIT)
         _linger(counter, step, 0, JITTER, INTERPRET)
         source = exchange + ((step + 1) % 2 * chains + chain).to(tl.int64) * exchange_rows * stride
         if KEEP:
@@ -285,36 +284,36 @@ def _forward(
 
 @triton.jit
 def _columns(weight, column, H, first_row, GATES: tl.constexpr, SLOTS: tl.constexpr, DEPTH: tl.constexpr):
-    """Load (SLOTS, UNITS, DEPTH) of the weights transposed: of every slot DEPTH rows from `first_row` on, the columns
-    of this program's units; zeros beyond H and in the slot that has no weights."""
+    """Load the columns of this program's units from DEPTH rows of the weights of every slot, (SLOTS, UNITS, DEPTH), or
+    (UNITS, DEPTH) for a single slot; zeros beyond H and in the slot that has no weights."""
+    row = first_row + tl.arange(0, DEPTH)
+    if SLOTS == 1:
+        mask = (column < H)[:, None] & (row < H)[None, :]
+        return tl.load(weight + row[None, :] * H + column[:, None], mask=mask, other=0.0)
     slot = tl.arange(0, SLOTS)[:, None, None]
-    row = first_row + tl.arange(0, DEPTH)[None, None, :]
-    mask = (column[None, :, None] < H) & (row < H)
-    if GATES == SLOTS:
-        gate = slot
-    else:
-        gate = tl.minimum(slot, GATES - 1)
+    mask = (column < H)[None, :, None] & (row < H)[None, None, :]
+    if GATES != SLOTS:
         mask = mask & (slot != GATES - 1)
-    return tl.load(weight + (gate * H + row) * H + column[None, :, None], mask=mask, other=0.0)
+        slot = tl.minimum(slot, GATES - 1)
+    return tl.load(weight + (slot * H + row[None, None, :]) * H + column[None, :, None], mask=mask, other=0.0)
 
 
 @triton.jit
 def _pointers(exchange, batch, stride, SLOTS: tl.constexpr, DEPTH: tl.constexpr):
-    """Where the first DEPTH columns of all slots' gradients of some sequences are, (SLOTS, BATCH, DEPTH)."""
+    """Where the first DEPTH columns of all slots' gradients of some sequences are: (SLOTS, BATCH, DEPTH), or
+    (BATCH, DEPTH) for a single slot."""
+    column = tl.arange(0, DEPTH)
+    if SLOTS == 1:
+        return exchange + batch[:, None] * stride + column[None, :]
     slot = tl.arange(0, SLOTS)[:, None, None]
-    return exchange + (batch[None, :, None] * SLOTS + slot) * stride + tl.arange(0, DEPTH)[None, None, :]
+    return exchange + (batch[None, :, None] * SLOTS + slot) * stride + column[None, None, :]
 
 
 @triton.jit
 def _by_slot(weights, gradients, total, SLOTS: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr):
-    """Add (SLOTS, UNITS, DEPTH) times (SLOTS, BATCH, DEPTH) turned, slot by slot; a single slot is a plain product."""
-    gradients = tl.permute(gradients, 0, 2, 1)
-    if SLOTS == 1:
-        flat_weights = weights.reshape(weights.shape[1], weights.shape[2])
-        flat_gradients = gradients.reshape(gradients.shape[1], gradients.shape[2])
-        flat = total.reshape(total.shape[1], total.shape[2])
-        return dot(flat_weights, flat_gradients, flat, PRECISION, INTERPRET).reshape(total.shape)
-    return dot(weights, gradients, total, PRECISION, INTERPRET)
+    """Add weights times gradients turned, slot by slot: every warp sums a slot of its own."""
+    turned = tl.trans(gradients) if SLOTS == 1 else tl.permute(gradients, 0, 2, 1)
+    return dot(weights, turned, total, PRECISION, INTERPRET)
 
 
 def _backward(
@@ -390,12 +389,11 @@ def _backward(
             if CARRIES:
                 dextra = tl.load(dcarry + place, mask=here, other=0.0)
         if (step > first) & (turn == 0):
-            if not SKIP_WAIT:
-                _wait(counter, (step - first) * arrivals, INTERPRET)
+            _wait(counter, (step - first) * arrivals, INTERPRET, SKIP_WAIT)
         _linger(counter, step, 0, JITTER, INTERPRET)
         size = exchange_rows * SLOTS * stride
         source = exchange + ((step + 1) % 2 * D + direction).to(tl.int64) * size
-        total = tl.zeros((SLOTS, UNITS, BATCH), ACC)
+        total = tl.zeros((UNITS, BATCH) if SLOTS == 1 else (SLOTS, UNITS, BATCH), ACC)
         gradients = _pointers(source, batch, stride, SLOTS, DEPTH)
         if KEEP:
             tiles_ahead = ()
@@ -410,7 +408,7 @@ def _backward(
                 weights = _columns(weight_hh, column, H, start, GATES, SLOTS, DEPTH)
                 tile = tl.load(gradients + start, cache_modifier=".cg")
                 total = _by_slot(weights, tile, total, SLOTS, PRECISION, INTERPRET)
-        dh = direct + tl.sum(total, 0) + fresh
+        dh = direct + (total if SLOTS == 1 else tl.sum(total, 0)) + fresh
         d0, d1, d2, d3, onward, dextra_before = CELL(dh, dextra, kept0, kept1, kept2, kept3, now, before)
         direct = tl.where(active[None, :], onward, dh)
         dextra = tl.where(active[None, :], dextra_before, dextra)
