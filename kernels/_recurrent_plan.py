@@ -146,7 +146,7 @@ def kept_tile(cell: DeviceCell, H: int, dtype: str, batch: int, forward: bool) -
         return None
     depth = min(columns, _depth(dtype, batch if forward else batch * cell.slots))
     chunks = columns // depth
-    flight = min(chunks, FLIGHT[ELEMENT_BYTES[dtype]])
+    flight = min(chunks, FLIGHT[ELEMENT_BYTES[dtype]] - (not forward))  # gradients take more registers than gates
     return Tile(_units(cell.slots, dtype), batch, depth, chunks, flight, warps=_warps(dtype))
 
 
@@ -156,7 +156,7 @@ def streaming_tile(cell: DeviceCell, dtype: str, batch: int, forward: bool) -> T
     Four stages of up to 16 KiB of weights are under way per processor: 4.8 TB/s times 0.6 us of latency asks for
     22 KiB, as long as the registers hold the operands.
     """
-    depth = 128 if forward and ELEMENT_BYTES[dtype] == 2 else 64 if ELEMENT_BYTES[dtype] == 2 else 32
+    depth = 128 if forward and ELEMENT_BYTES[dtype] == 2 else 32
     return Tile(_units(cell.slots, dtype), batch, depth, 0, 0, stages=4, warps=_warps(dtype))
 
 

@@ -288,14 +288,16 @@ def _columns(weight, column, H, first_row, GATES: tl.constexpr, SLOTS: tl.conste
     (UNITS, DEPTH) for a single slot; zeros beyond H and in the slot that has no weights."""
     row = first_row + tl.arange(0, DEPTH)
     if SLOTS == 1:
+        places = row[None, :] * H + column[:, None]
         mask = (column < H)[:, None] & (row < H)[None, :]
-        return tl.load(weight + row[None, :] * H + column[:, None], mask=mask, other=0.0)
-    slot = tl.arange(0, SLOTS)[:, None, None]
-    mask = (column < H)[None, :, None] & (row < H)[None, None, :]
-    if GATES != SLOTS:
-        mask = mask & (slot != GATES - 1)
-        slot = tl.minimum(slot, GATES - 1)
-    return tl.load(weight + (slot * H + row[None, None, :]) * H + column[None, :, None], mask=mask, other=0.0)
+    else:
+        slot = tl.arange(0, SLOTS)[:, None, None]
+        mask = (column < H)[None, :, None] & (row < H)[None, None, :]
+        if GATES != SLOTS:
+            mask = mask & (slot != GATES - 1)
+            slot = tl.minimum(slot, GATES - 1)
+        places = (slot * H + row[None, None, :]) * H + column[None, :, None]
+    return tl.load(weight + places, mask=mask, other=0.0)
 
 
 @triton.jit
@@ -304,15 +306,20 @@ def _pointers(exchange, batch, stride, SLOTS: tl.constexpr, DEPTH: tl.constexpr)
     (BATCH, DEPTH) for a single slot."""
     column = tl.arange(0, DEPTH)
     if SLOTS == 1:
-        return exchange + batch[:, None] * stride + column[None, :]
-    slot = tl.arange(0, SLOTS)[:, None, None]
-    return exchange + (batch[None, :, None] * SLOTS + slot) * stride + column[None, None, :]
+        places = batch[:, None] * stride + column[None, :]
+    else:
+        slot = tl.arange(0, SLOTS)[:, None, None]
+        places = (batch[None, :, None] * SLOTS + slot) * stride + column[None, None, :]
+    return exchange + places
 
 
 @triton.jit
 def _by_slot(weights, gradients, total, SLOTS: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr):
     """Add weights times gradients turned, slot by slot: every warp sums a slot of its own."""
-    turned = tl.trans(gradients) if SLOTS == 1 else tl.permute(gradients, 0, 2, 1)
+    if SLOTS == 1:
+        turned = tl.trans(gradients)
+    else:
+        turned = tl.permute(gradients, 0, 2, 1)
     return dot(weights, turned, total, PRECISION, INTERPRET)
 
 
@@ -393,7 +400,10 @@ def _backward(
         _linger(counter, step, 0, JITTER, INTERPRET)
         size = exchange_rows * SLOTS * stride
         source = exchange + ((step + 1) % 2 * D + direction).to(tl.int64) * size
-        total = tl.zeros((UNITS, BATCH) if SLOTS == 1 else (SLOTS, UNITS, BATCH), ACC)
+        if SLOTS == 1:
+            total = tl.zeros((UNITS, BATCH), ACC)
+        else:
+            total = tl.zeros((SLOTS, UNITS, BATCH), ACC)
         gradients = _pointers(source, batch, stride, SLOTS, DEPTH)
         if KEEP:
             tiles_ahead = ()
@@ -408,7 +418,9 @@ def _backward(
                 weights = _columns(weight_hh, column, H, start, GATES, SLOTS, DEPTH)
                 tile = tl.load(gradients + start, cache_modifier=".cg")
                 total = _by_slot(weights, tile, total, SLOTS, PRECISION, INTERPRET)
-        dh = direct + (total if SLOTS == 1 else tl.sum(total, 0)) + fresh
+        if SLOTS > 1:
+            total = tl.sum(total, 0)
+        dh = direct + total + fresh
         d0, d1, d2, d3, onward, dextra_before = CELL(dh, dextra, kept0, kept1, kept2, kept3, now, before)
         direct = tl.where(active[None, :], onward, dh)
         dextra = tl.where(active[None, :], dextra_before, dextra)
