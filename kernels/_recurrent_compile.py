@@ -36,9 +36,13 @@ _REPRESENTATIVE_COLUMNS = 512
 _ORDINARY_DTYPE = "bf16"
 
 
-def compile_cases(cell: DeviceCell) -> list[CompileCase]:
-    """All configurations of a cell that can be launched, in all dtypes."""
-    return [case for dtype in _ELEMENT for case in (*_forward_cases(cell, dtype), *_backward_cases(cell, dtype))]
+def compile_cases(cell: DeviceCell, alike: bool = False) -> list[CompileCase]:
+    """All configurations of a cell that can be launched, in all dtypes.
+
+    alike : another cell differs in the nonlinearity only, so the ordinary test run compiles the representative ones.
+    """
+    cases = [case for dtype in _ELEMENT for case in (*_forward_cases(cell, dtype), *_backward_cases(cell, dtype))]
+    return [replace(case, rare=case.rare or not case.representative) for case in cases] if alike else cases
 
 
 def _saving(cell: DeviceCell) -> list[tuple[bool, bool]]:
