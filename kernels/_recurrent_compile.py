@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 from ..roofline.contract import CompileCase
 from ._recurrent_plan import (
@@ -36,13 +37,23 @@ _REPRESENTATIVE_COLUMNS = 512
 _ORDINARY_DTYPE = "bf16"
 
 
-def compile_cases(cell: DeviceCell, alike: bool = False) -> list[CompileCase]:
+def compile_cases(cell: DeviceCell, ordinary: Literal["all sizes", "one tile", "middle"]) -> list[CompileCase]:
     """All configurations of a cell that can be launched, in all dtypes.
 
-    alike : another cell differs in the nonlinearity only, so the ordinary test run compiles the representative ones.
+    ordinary : what the ordinary test run compiles of them: all sizes also with several tiles of sequences and as a
+    wavefront, all sizes with one tile, or the middle size; more would repeat what another cell has shown.
     """
     cases = [case for dtype in _ELEMENT for case in (*_forward_cases(cell, dtype), *_backward_cases(cell, dtype))]
-    return [replace(case, rare=case.rare or not case.representative) for case in cases] if alike else cases
+    if ordinary == "all sizes":
+        return cases
+    return [replace(case, rare=case.rare or not _is_ordinary(case, ordinary)) for case in cases]
+
+
+def _is_ordinary(case: CompileCase, ordinary: str) -> bool:
+    values = case.constexprs
+    if ordinary == "middle":
+        return case.representative
+    return case.representative or not (values["MULTI"] or values.get("WAVE"))
 
 
 def _saving(cell: DeviceCell) -> list[tuple[bool, bool]]:
@@ -123,7 +134,7 @@ def _case(
         # What the smaller shared memory of sm_80 does not hold is refused there before it is launched.
         targets=(80, 90, 100) if _fits_everywhere(cell, tile, dtype, variant) else (90, 100),
         expects=("wide",) if dtype == "fp32" else ("tensor", "wide"),
-        representative=usual and middle,
+        representative=usual and middle and columns > 0 and not variant.multi,
         rare=not usual or (dtype != _ORDINARY_DTYPE and not middle),
     )
 

@@ -146,4 +146,4 @@ DEVICE = DeviceCell(CELL, _forward, _backward, _activate)
 # A step starts two products, three functions of the gates, two multiplications and five additions.
 IMPLEMENTATIONS = rows(lambda shape: CELL, reference, 12, lambda shape: DEVICE, lambda shape: COST)
 
-COMPILE = compile_cases(DEVICE)
+COMPILE = compile_cases(DEVICE, "one tile")

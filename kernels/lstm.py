@@ -144,4 +144,4 @@ DEVICE = DeviceCell(CELL, _forward, _backward, _activate)
 # A step starts two products, their sum, five functions of the gates and c, three multiplications and an addition.
 IMPLEMENTATIONS = rows(lambda shape: CELL, reference, 12, lambda shape: DEVICE, lambda shape: COST, onednn=True)
 
-COMPILE = compile_cases(DEVICE)
+COMPILE = compile_cases(DEVICE, "all sizes")

@@ -170,4 +170,4 @@ def device_of(shape: Shape) -> DeviceCell:
 # A step starts two products, their sum and the nonlinearity.
 IMPLEMENTATIONS = rows(cell_of, reference, 4, device_of, cost_of)
 
-COMPILE = [*compile_cases(_DEVICES[0]), *compile_cases(_DEVICES[1], alike=True)]
+COMPILE = [*compile_cases(_DEVICES[0], "one tile"), *compile_cases(_DEVICES[1], "middle")]
