@@ -1,4 +1,4 @@
-"""Every implementation that runs on this GPU, against the float64 reference, on the odd and the quick shapes."""
+"""Every implementation that runs on this GPU, against the float64 reference, on the odd and the quick shapes, with gradients."""
 
 import dataclasses
 
@@ -10,28 +10,36 @@ from seqroof.profiler import cases
 from seqroof.profiler.devices import open_device
 
 CASES = [
-    (name, suite, index, dtype)
+    (name, suite, index, dtype, direction)
     for name in _catalog.kernel_names()
     for suite in ("odd", "quick")
     for index in range(len(_catalog.load(name).suite(suite)))
     for dtype in ("fp32", "tf32", "fp16", "bf16")
+    for direction in ("forward", "backward")
 ]
 
 
-@pytest.mark.parametrize(("name", "suite", "index", "dtype"), CASES)
-def test_results_agree_with_the_reference(name, suite, index, dtype):
+@pytest.mark.parametrize(("name", "suite", "index", "dtype", "direction"), CASES)
+def test_results_agree_with_the_reference(name, suite, index, dtype, direction):
     device = open_device("cuda:0")
     kernel = _catalog.load(name)
     shape = kernel.suite(suite)[index]
-    group = cases.Group(device, kernel, shape, dtype, "forward", seed=0)
+    rows = [
+        row
+        for row, implementation in kernel.implementations.items()
+        if row not in ("reference", "compile")
+        and (direction == "forward" or implementation.grad)
+        and not implementation.supports(shape, dtype, "cuda")
+    ]
+    if not rows:
+        pytest.skip("no implementation runs this case")
+    group = cases.Group(device, kernel, shape, dtype, direction, seed=0)
     inputs = group.inputs(0)
     device.allow_tf32(dtype == "tf32")
-    with torch.no_grad():
-        found = cases.problems(group, inputs, kernel.module.work(shape, dtype, "forward").matmul_flops)
+    with cases.grad_mode(direction):
+        found = cases.problems(group, inputs, kernel.module.work(shape, dtype, direction).matmul_flops)
     failures = {}
-    for row, implementation in kernel.implementations.items():
-        if row == "compile" or implementation.supports(shape, dtype, "cuda"):
-            continue
+    for row in rows:
         result = cases.checked(group, row, inputs, found)
         if not result.passed:
             failures[row] = result.detail
