@@ -147,7 +147,8 @@ def own_floors(
     """
     residency = residency_of(work, weights, machine, hoists)
     private, shared = capacity(machine, "private"), capacity(machine, "cache")
-    streamed = work.hoisted_bytes if hoists else work.streamed_bytes
+    # The streamed bytes leave out what a single step need not write twice, such as the last state beside the output.
+    streamed = max(work.hoisted_bytes if hoists else work.streamed_bytes, work.compulsory_bytes)
     dram_total = streamed if residency == "dram" else work.compulsory_bytes
     if residency == "chip":
         cache_total = work.compulsory_bytes + work.depth * work.exchange_bytes
@@ -180,7 +181,9 @@ def best_floors(work: Work, dtype: str, machine: Machine, cache: CacheState) -> 
     """
     private, shared, chip = (capacity(machine, level) for level in ("private", "cache", "chip"))
     residency = best_residency(work, machine)
-    streamed, again = min(work.hoisted_bytes, work.streamed_bytes), work.depth - 1
+    streamed = min(work.hoisted_bytes, work.streamed_bytes)
+    # A stack goes through its weights more often than its chain has steps, for its layers may work side by side.
+    again = max(work.depth - 1, streamed // max(1, work.recurrent_bytes))
     dram_total = work.compulsory_bytes
     if residency == "chip":
         cache_total = work.compulsory_bytes + work.depth * work.exchange_bytes * (work.depth > 1)

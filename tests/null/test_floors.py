@@ -6,7 +6,9 @@ from round_machine import ROUND, ceiling, work
 from seqroof.kernels import lstm_step
 from seqroof.roofline import catalogue
 from seqroof.roofline.floors import best_floors, own_floors
+from seqroof.roofline.machine import Ceiling
 from seqroof.roofline.predict import crossing, ridge
+from seqroof.roofline.work import Work, terms
 
 
 def test_cold_reads_come_from_dram():
@@ -97,3 +99,23 @@ def test_the_lstm_crosses_the_ridge_of_an_h200_where_the_formula_says(hidden, ba
 def test_a_small_lstm_never_crosses_the_ridge():
     works = [(b, lstm_step.work(lstm_step.Shape(B=b, I=128, H=128), "bf16", "forward")) for b in (1, 64, 4096, 10**6)]
     assert crossing(works, "bf16", catalogue.machine("h200-sxm")) is None
+
+
+def test_a_stack_saves_what_a_level_holds_at_every_pass_over_its_weights():
+    """Four layers as a wavefront have hardly more steps than one, but go through four times the weights."""
+    layer = {"recurrent_bytes": 1000, "weight_bytes": 2000}
+    one = Work(terms=terms("streamed_bytes", ("weights", 100 * 1000, "every step")), depth=100, **layer)
+    stack = Work(terms=terms("streamed_bytes", ("weights", 400 * 1000, "every step")), depth=103, **layer)
+    held = Ceiling(quantity="capacity", level="chip", value=900, unit="B", provenance="assumed", how="made up")
+    others = tuple(known for known in ROUND.ceilings if known.quantity != "capacity")
+    machine = ROUND.model_copy(update={"ceilings": (*others, held)})
+    single, several = (best_floors(given, "fp32", machine, "cold").floors.cache for given in (one, stack))
+    assert single and several and several <= 4.1 * single
+
+
+def test_bytes_of_a_design_are_at_least_the_compulsory_ones():
+    read = terms("read_bytes", ("x", 10**9, "read"))
+    whole = Work(terms=read, depth=2)
+    fewer = Work(terms=read + terms("streamed_bytes", ("less", 10**6, "too few")), depth=2)
+    times = [own_floors(given, "fp32", "reread", "launch", ROUND, "cold").floors.dram for given in (whole, fewer)]
+    assert times[0] == times[1]
