@@ -17,6 +17,7 @@ import torch
 
 from seqroof.kernels import _catalog, _triton
 from seqroof.kernels._torch import DTYPES
+from seqroof.profiler.check import upcast
 from seqroof.roofline.contract import Implementation
 
 # (kernel, implementation, shape, dtype, kind)
@@ -72,7 +73,7 @@ def _wrong_values(
     kernel: _catalog.Kernel, implementation: Implementation, shape: Any, tensors: dict[str, torch.Tensor], dtype: str
 ) -> list[str]:
     """At most twice the error that plain PyTorch makes in the same dtype, and four units in the last place."""
-    exact = kernel.reference(shape, **{name: tensor.double() for name, tensor in tensors.items()})
+    exact = kernel.reference(shape, **upcast(tensors))
     plain = kernel.reference(shape, **tensors)
     actual = implementation.run(shape, **tensors)
     failures = []

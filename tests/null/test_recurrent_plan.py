@@ -1,0 +1,391 @@
+"""How recurrences are cut into launches: all that is launched fits on the device and is compiled offline.
+
+The launchers run on tensors of the device "meta", which hold no values, with kernels that only note how they are
+started. So what is checked is what would be launched, at sizes whose weights would take seconds to draw.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from seqroof.kernels import _recurrent, _recurrent_launch, _triton, gru, lstm, rnn
+from seqroof.kernels import _recurrent_plan as planning
+from seqroof.kernels._recurrent import Shape
+from seqroof.kernels._recurrent_plan import Plan, plan_depth, plan_for
+from seqroof.kernels._torch import DTYPES
+from seqroof.profiler import compiled
+from seqroof.roofline.contract import CompileCase
+
+pytestmark = pytest.mark.skipif(not _triton.AVAILABLE, reason="triton is not installed here")
+compiles = pytest.mark.skipif(_triton.interpreted(), reason="TRITON_INTERPRET=1: interpreted kernels do not compile")
+
+FILES = {"lstm": lstm, "gru": gru, "rnn_tanh": rnn, "rnn_relu": rnn}
+DEVICE_CELLS = {
+    "lstm": lstm.DEVICE,
+    "gru": gru.DEVICE,
+    **{f"rnn_{name}": rnn.device_of(rnn.Shape(1, 1, 1, 1, relu=relu)) for relu, name in enumerate(("tanh", "relu"))},
+}
+cells = pytest.mark.parametrize("name", list(DEVICE_CELLS))
+
+KIB = 1024
+# Multiprocessors, and shared memory that one program may have. Sources: NVIDIA's pages of A100, H100 SXM and B200; CUDA
+# C++ Programming Guide, "Technical Specifications per Compute Capability". A seventh of an H100 has 16 or 14 of them.
+A100, H100, B200, SLICE = (108, 163 * KIB), (132, 227 * KIB), (148, 227 * KIB), (14, 227 * KIB)
+MACHINES = {80: A100, 90: H100, 100: B200}
+# Shared memory of one multiprocessor, same table, and what the system takes of it for every program.
+SHARED_PER_SM = {80: 164 * KIB, 90: 228 * KIB, 100: 228 * KIB}
+SHARED_OF_SYSTEM = KIB
+
+# L, D, dilation, ragged
+STACKS = [(1, 1, 1, 0), (4, 1, 1, 0), (1, 2, 1, 1), (3, 2, 1, 0), (2, 1, 3, 1)]
+HIDDEN = (32, 50, 200, 257, 512, 768, 1024, 1300, 1536)
+BATCHES = (1, 16, 17, 33, 65, 512)
+ALL_HIDDEN = (*range(32, 1537, 32), 33, 50, 257, 513, 1000, 1535)
+ALL_BATCHES = (1, 2, 8, 15, 16, 17, 31, 32, 33, 48, 64, 65, 128, 200, 256, 512)
+
+
+@pytest.fixture(autouse=True)
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plan as for a GPU, even where this process interprets its kernels."""
+    monkeypatch.setattr(planning, "interpreted", lambda: False)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One start of a kernel. values : its compile-time values and options."""
+
+    program: Any
+    grid: tuple[int, ...]
+    tensors: dict[str, torch.Tensor]
+    numbers: dict[str, int]
+    values: dict[str, Any]
+
+
+class Noting:
+    """Stands where a Triton function stands in the launchers; notes how it is started."""
+
+    def __init__(self, kernel: Any, program: Any, launches: list[Launch]) -> None:
+        self.kernel, self.program, self.launches = kernel, program, launches
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        def start(*arguments: Any, **values: Any) -> None:
+            given = dict(zip((*self.kernel.tensors, *self.kernel.numbers), arguments, strict=True))
+            tensors, numbers = (
+                {name: given[name] for name in names} for names in (self.kernel.tensors, self.kernel.numbers)
+            )
+            self.launches.append(Launch(self.program, grid, tensors, numbers, values))
+
+        return start
+
+
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
+    """Everything that is launched from here on; nothing runs."""
+    found: list[Launch] = []
+    for name in ("FORWARD", "BACKWARD"):
+        kernel = getattr(_recurrent_launch, name)
+        noting = {field: Noting(kernel, getattr(kernel, field), found) for field in ("aligned", "unaligned")}
+        monkeypatch.setattr(_recurrent_launch, name, replace(kernel, **noting))
+    return found
+
+
+def call(
+    monkeypatch: pytest.MonkeyPatch, name: str, shape: Shape, dtype: str, kept: bool, machine: tuple[int, int],
+    gradients: bool = True, recompute: bool = False,
+) -> None:  # fmt: skip
+    """Run a recurrence without values, forward and perhaps backward."""
+    monkeypatch.setattr(planning, "device_limits", lambda device: machine)
+    monkeypatch.setattr(planning, "tf32_allowed", lambda: dtype == "tf32")
+    device = DEVICE_CELLS[name]
+    tensors = {
+        key: torch.empty(size, dtype=DTYPES[dtype], device="meta", requires_grad=gradients)
+        for key, size in _recurrent.sizes_of(device.cell, shape).items()
+        if key != "lengths"
+    }
+    if shape.ragged:
+        tensors["lengths"] = torch.empty(shape.B, dtype=torch.int64, device="meta")
+    outputs = _recurrent_launch.recurrence(device, shape, kept, recompute, **tensors)
+    if gradients:
+        leaves = [tensor for tensor in tensors.values() if tensor.requires_grad]
+        torch.autograd.grad(outputs, leaves, [torch.empty_like(output) for output in outputs])
+
+
+@cache
+def offline(name: str) -> dict[Any, CompileCase]:
+    """The cases of COMPILE by all that a launch decides: the function, its types, its values and options."""
+    return {
+        _identity(case.kernel, {key: kind for key, kind in case.signature.items() if kind[0] == "*"},
+                  case.constexprs | case.options): case
+        for case in FILES[name].COMPILE
+    }  # fmt: skip
+
+
+def _identity(program: Any, types: dict[str, str], values: dict[str, Any]) -> Any:
+    return id(program), frozenset(types.items()), frozenset((key, str(value)) for key, value in values.items())
+
+
+_TYPES = {
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.float32: "*fp32",
+    torch.int64: "*i64",
+    torch.int32: "*i32",
+}
+
+
+def case_of(name: str, launch: Launch) -> CompileCase | None:
+    """The case of COMPILE that a launch is, or None."""
+    types = {key: _TYPES[tensor.dtype] for key, tensor in launch.tensors.items()}
+    return offline(name).get(_identity(launch.program, types, launch.values))
+
+
+def faults(name: str, launches: list[Launch], machine: tuple[int, int], dtype: str) -> Iterator[str]:
+    """What is wrong with launches, in words."""
+    sms, shared = machine
+    for launch in launches:
+        case = case_of(name, launch)
+        if case is None:
+            yield f"launched, not compiled: {launch.values}"
+            continue
+        programs, chains, groups = launch.grid
+        H, values = launch.numbers["H"], launch.values
+        if programs * values["UNITS"] < H or (programs - 1) * values["UNITS"] >= H:
+            yield f"{programs} programs of {values['UNITS']} units for H={H}"
+        if values["ALIGNED"] and H % 16:
+            yield f"H={H} is taken for a multiple of 16"
+        if not values["MULTI"] and groups * values["BATCH"] < launch.numbers["B"]:
+            yield f"{groups} groups of {values['BATCH']} for B={launch.numbers['B']} in one tile each"
+        steps = launch.numbers["last"] - launch.numbers["first"]
+        if steps > 1 and (programs * chains * groups > sms or not values["launch_cooperative_grid"]):
+            yield f"{launch.grid} programs wait for one another on {sms} processors"
+        tile = planning.Tile(*(values[key] for key in ("UNITS", "BATCH", "DEPTH", "CHUNKS", "FLIGHT")))
+        if values["KEEP"]:
+            if tile.chunks * tile.depth < H:
+                yield f"{tile.chunks} x {tile.depth} columns are kept of H={H}"
+            if planning.shared_bytes(values["SLOTS"], tile, dtype, values.get("WAVE", False)) > shared:
+                yield "more shared memory than there is"
+
+
+def _fails(
+    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], name: str, shape: Shape, dtype: str, kept: bool,
+    machine: tuple[int, int], **how: bool,
+) -> list[str]:  # fmt: skip
+    """Faults of one recurrence, named; what is planned to be refused must be refused by the launcher."""
+    launches.clear()
+    plan = plan_for(DEVICE_CELLS[name], shape, dtype, kept, *machine)
+    if isinstance(plan, str):
+        with pytest.raises(ValueError, match=re.escape(plan)):
+            call(monkeypatch, name, shape, dtype, kept, machine, **how)
+        return []
+    call(monkeypatch, name, shape, dtype, kept, machine, **how)
+    found = list(faults(name, launches, machine, dtype))
+    if not launches or (kept and any(launch.values["CHUNKS"] == 0 for launch in launches)):
+        found.append("no launch that keeps the weights")
+    return [f"{name} {shape} {dtype} {machine}: {fault}" for fault in found]
+
+
+@cells
+@pytest.mark.parametrize("kept", [True, False], ids=["resident", "step"])
+def test_what_is_launched_fits_and_is_compiled(
+    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], name: str, kept: bool
+) -> None:
+    """A spread of sizes, in which every one meets every other value of each option at least once."""
+    options = itertools.cycle(itertools.product(STACKS, ("bf16", "fp32", "fp16", "tf32"), (H100, A100, B200, SLICE)))
+    modes = itertools.cycle(({}, {"recompute": True}, {"gradients": False}))
+    found = []
+    for (H, B), (stack, dtype, machine), how in zip(itertools.product(HIDDEN, BATCHES), options, modes):
+        found += _fails(monkeypatch, launches, name, Shape(B, 2, 3, H, *stack), dtype, kept, machine, **how)
+    assert found == []
+
+
+@pytest.mark.long
+@cells
+@pytest.mark.parametrize("kept", [True, False], ids=["resident", "step"])
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32", "tf32"])
+@pytest.mark.parametrize("machine", [A100, H100, B200, SLICE], ids=["A100", "H100", "B200", "slice"])
+def test_all_that_is_launched_fits_and_is_compiled(
+    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], name: str, kept: bool, dtype: str, machine: tuple[int, int]
+) -> None:
+    found = []
+    for H, B, stack in itertools.product(ALL_HIDDEN, ALL_BATCHES, STACKS):
+        for how in ({}, {"recompute": True}, {"gradients": False}):
+            found += _fails(monkeypatch, launches, name, Shape(B, 2, 3, H, *stack), dtype, kept, machine, **how)
+    assert found == []
+
+
+@cells
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_an_h100_keeps_the_weights_of_every_size_up_to_1536(name: str, dtype: str) -> None:
+    refused = [
+        H
+        for H in range(32, 1537)
+        if isinstance(plan_for(DEVICE_CELLS[name], Shape(1, 8, 8, H), dtype, True, *H100), str)
+    ]
+    assert refused == []
+
+
+@cells
+@pytest.mark.parametrize("dtype", ["bf16", "fp32", "tf32"])
+@pytest.mark.parametrize("machine", [A100, H100, B200, SLICE, (132, 48 * KIB)], ids=str)
+def test_a_refusal_names_the_largest_size_that_is_planned(name: str, dtype: str, machine: tuple[int, int]) -> None:
+    cell = DEVICE_CELLS[name]
+    refusal = plan_for(cell, Shape(1, 8, 8, 4096), dtype, True, *machine)
+    assert isinstance(refusal, str)
+    found = re.fullmatch(
+        rf"the recurrent weights of H=4096 in {dtype} \((\d+)\.0 MiB\) do not fit on {machine[0]} multiprocessors with "
+        rf"{machine[1] // KIB} KiB of shared memory each, one program on each; H=(\d+) is the largest that does",
+        refusal,
+    )
+    assert found, refusal
+    assert int(found[1]) == cell.slots * 4096**2 * DTYPES[dtype].itemsize / 2**20
+    largest = int(found[2])
+    assert isinstance(plan_for(cell, Shape(1, 8, 8, largest), dtype, True, *machine), Plan)
+    for H in (largest + 1, largest + 16, 2 * largest):
+        assert isinstance(plan_for(cell, Shape(1, 8, 8, H), dtype, True, *machine), str)
+
+
+def test_where_no_size_fits_the_refusal_says_so() -> None:
+    refusal = plan_for(lstm.DEVICE, Shape(1, 8, 8, 256), "bf16", True, 132, KIB)
+    assert isinstance(refusal, str) and refusal.endswith("one program on each; no size does")
+
+
+@pytest.mark.parametrize(("H", "L"), [(512, 4), (768, 2)])
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_a_stack_on_an_h100_is_one_wavefront(
+    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], name: str, H: int, L: int
+) -> None:
+    shape = Shape(16, 64, H, H, L=L)
+    plan = plan_for(DEVICE_CELLS[name], shape, "bf16", True, *H100)
+    assert isinstance(plan, Plan) and plan.layers == L
+    assert plan_depth(plan, shape, "forward") == 64 + L - 1
+    call(monkeypatch, name, shape, "bf16", True, H100, gradients=False)
+    assert [launch.grid[1] for launch in launches] == [L] and launches[0].values["WAVE"]
+
+
+@cells
+@pytest.mark.parametrize("H", [256, 512, 768, 1024])
+def test_both_directions_are_one_launch_on_an_h100(name: str, H: int) -> None:
+    plan = plan_for(DEVICE_CELLS[name], Shape(16, 64, H, H, D=2), "bf16", True, *H100)
+    assert isinstance(plan, Plan) and (plan.layers, plan.directions) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "machine", "forward", "backward"),
+    [
+        (Shape(16, 10, 8, 512), H100, 10, 10),
+        (Shape(16, 10, 8, 512, D=2), H100, 10, 10),
+        # 96 programs for one direction: the other follows.
+        (Shape(16, 10, 8, 1536, D=2), H100, 20, 20),
+        # Four layers of 32 programs as one wavefront; backward layer by layer.
+        (Shape(16, 10, 8, 512, L=4), H100, 13, 40),
+        # Three layers of 16 programs fit beside one another, so one wavefront is of three layers and one of one.
+        (Shape(16, 10, 8, 256, L=4), (50, 227 * KIB), 12 + 10, 40),
+        (Shape(16, 10, 8, 512, L=3, D=2), H100, 30, 30),
+        (Shape(16, 10, 8, 512, dilation=4), H100, 3, 3),
+    ],
+)
+def test_the_depth_is_the_steps_of_all_launches(
+    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], shape: Shape, machine: Any, forward: int, backward: int
+) -> None:
+    plan = plan_for(lstm.DEVICE, shape, "bf16", True, *machine)
+    assert isinstance(plan, Plan)
+    counted = [plan_depth(plan, shape, direction) for direction in ("forward", "backward", "both")]
+    assert counted == [forward, backward, forward + backward]
+    call(monkeypatch, "lstm", shape, "bf16", True, machine)
+    steps = [launch.numbers["last"] - launch.numbers["first"] for launch in launches]
+    is_forward = ["gx" in launch.tensors for launch in launches]
+    assert sum(itertools.compress(steps, is_forward)) == forward and sum(steps) == forward + backward
+
+
+@pytest.mark.parametrize(
+    "shape", [Shape(16, 3, 8, 512, L=3, D=2), Shape(16, 3, 8, 1536, D=2), Shape(40, 3, 8, 256, L=5)], ids=str
+)
+@pytest.mark.parametrize("kept", [True, False])
+def test_every_direction_of_every_layer_is_launched_once(
+    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], shape: Shape, kept: bool
+) -> None:
+    call(monkeypatch, "lstm", shape, "bf16", kept, H100)
+    for tensor in ("gx", "dy"):
+        begins = [launch for launch in launches if tensor in launch.tensors and launch.numbers["first"] == 0]
+        assert sum(launch.grid[1] for launch in begins) == shape.L * shape.D
+        for launch in begins:
+            chains = launch.numbers.get("layers", 1) * launch.numbers["D"]
+            assert launch.numbers["first_chain"] + launch.grid[1] <= chains
+
+
+def _instructions_in_loops(program: str, pattern: re.Pattern[str]) -> tuple[int, int]:
+    """Count the lines of a machine program with a pattern: all of them, and the most in one loop, which is what lies
+    between a label and a branch back to it."""
+    lines = program.splitlines()
+    found = [number for number, line in enumerate(lines) if pattern.search(line)]
+    labels = {line.strip().rstrip(":"): number for number, line in enumerate(lines) if line.startswith(".L_")}
+    loops = [
+        (labels[target[1]], number)
+        for number, line in enumerate(lines)
+        if (target := re.search(r"\bBRA\b.*?\((\.L_\w+)\)", line)) and labels.get(target[1], number) < number
+    ]
+    return len(found), max((sum(first < number < last for number in found) for first, last in loops), default=0)
+
+
+def _compile(monkeypatch: pytest.MonkeyPatch, case: CompileCase, target: int) -> tuple[compiled.Compiled, str]:
+    """Compile a case; returns what is known of it, and its machine program."""
+    programs: list[str] = []
+    disassemble = compiled._disassemble
+
+    def noting(cubin: bytes) -> tuple[int, int, str]:
+        found = disassemble(cubin)
+        programs.append(found[2])
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(compiled, "_disassemble", noting)
+        return compiled.compile_case(case, target), programs[0]
+
+
+# H up to what each target keeps of an LSTM. The ordinary run compiles what the others are between.
+RESIDENT = [(90, H) for H in (256, 512, 768, 1024, 1536)] + [(80, 1024), (100, 1536)]
+REST = [(80, H) for H in (256, 512, 768)] + [(100, H) for H in (256, 512, 768, 1024)]
+
+
+@compiles
+@pytest.mark.parametrize(("target", "H"), [*RESIDENT, *(pytest.param(*rest, marks=pytest.mark.long) for rest in REST)])
+def test_programs_that_wait_for_one_another_are_on_the_device_together(
+    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], target: int, H: int
+) -> None:
+    """By the resources of the compiled programs; and the products of every step stand in the loop over time."""
+    sms, shared_limit = MACHINES[target]
+    call(monkeypatch, "lstm", Shape(16, 64, H, H), "bf16", True, (sms, shared_limit))
+    assert len(launches) == 2
+    for launch in launches:
+        case = case_of("lstm", launch)
+        assert case is not None and target in case.targets
+        result, program = _compile(monkeypatch, case, target)
+        tile = planning.Tile(*(launch.values[key] for key in ("UNITS", "BATCH", "DEPTH", "CHUNKS", "FLIGHT")))
+        assert result.shared_bytes <= planning.shared_bytes(launch.values["SLOTS"], tile, "bf16", wave=False)
+        registers = result.registers * result.warps * compiled.WARP_THREADS
+        by_shared = SHARED_PER_SM[target] // (result.shared_bytes + SHARED_OF_SYSTEM)
+        per_sm = min(by_shared, compiled.BLOCK_REGISTER_LIMIT // registers)
+        assert per_sm >= 1 and launch.grid[0] * launch.grid[1] * launch.grid[2] <= sms * per_sm
+        total, in_loop = _instructions_in_loops(program, compiled._TENSOR)
+        assert in_loop == total > 0
+
+
+def test_instructions_are_counted_in_the_loop_that_has_most_of_them() -> None:
+    program = """
+.L_x_0:
+        /*0000*/  HMMA.16816.F32 R0, R1, R2, R0 ;
+        /*0010*/  @P0 BRA `(.L_x_1) ;
+.L_x_2:
+        /*0020*/  HMMA.16816.F32 R0, R1, R2, R0 ;
+        /*0030*/  HMMA.16816.F32 R0, R1, R2, R0 ;
+        /*0040*/  @!P0 BRA `(.L_x_2) ;
+.L_x_1:
+        /*0050*/  HMMA.16816.F32 R0, R1, R2, R0 ;
+"""
+    assert _instructions_in_loops(program, compiled._TENSOR) == (4, 2)
