@@ -346,3 +346,90 @@ def work(cell: CellCost, shape: Shape, dtype: str, direction: str, recompute: bo
         parameters=n.weights + n.biases,
         tokens=n.tokens,
     )
+
+
+# What a user reads for a part.
+INPUT_PRODUCT = "input product"
+RECURRENCE = "recurrence"
+
+
+def part_works(cell: CellCost, shape: Shape, dtype: str, layers: int = 1) -> dict[str, Work]:
+    """Cost of the two phases of a forward pass, each on what the other leaves in memory; their operations add up.
+
+    layers : layers of one launch, with one direction if more than one; all but the lowest multiply their inputs inside
+        the steps. Biases belong to the recurrence, which adds them.
+    """
+    inputs = [shape.I, *[shape.D * shape.H] * (shape.L - 1)]
+    return {
+        INPUT_PRODUCT: _input_product(cell, shape, ELEMENT_BYTES[dtype], inputs[::layers]),
+        RECURRENCE: _recurrence(cell, shape, dtype, inputs[::layers], sum(inputs) - sum(inputs[::layers])),
+    }
+
+
+def _gate_inputs(cell: CellCost, n: _Counts, shape: Shape, products: list[int]) -> int:
+    """Values that the products of the layers with these input sizes give to their steps."""
+    return n.tokens * len(products) * shape.D * cell.gates * shape.H
+
+
+def _input_product(cell: CellCost, shape: Shape, element_bytes: int, products: list[int]) -> Work:
+    n = _counts(cell, shape)
+    weights = shape.D * cell.gates * shape.H * sum(products)
+    gate_inputs = _gate_inputs(cell, n, shape, products)
+    lines = (
+        *terms("matmul_flops", (INPUT_PRODUCT, 2 * n.tokens * weights, "W_ih times a layer's input, every token")),
+        *terms(
+            "read_bytes",
+            ("input", element_bytes * n.tokens * sum(products), "every layer's input, read once for all directions"),
+            ("input weights", element_bytes * weights, "read once, for all steps"),
+        ),
+        *terms("write_bytes", ("gate inputs", element_bytes * gate_inputs, "written for the steps")),
+    )
+    return Work(terms=lines if n.tokens else (), parameters=weights, tokens=n.tokens)
+
+
+def _recurrence(cell: CellCost, shape: Shape, dtype: str, products: list[int], inside: int) -> Work:
+    """Cost of the steps alone, which multiply inputs of `inside` values in all themselves; nothing is left to hoist."""
+    size, n, whole = ELEMENT_BYTES[dtype], _counts(cell, shape), work(cell, shape, dtype, "forward")
+    input_weights = shape.D * cell.gates * shape.H * inside
+    weights = n.recurrent_weights + input_weights
+    gate_inputs = _gate_inputs(cell, n, shape, products)
+    between = n.tokens * (len(products) - 1) * shape.D * shape.H
+    kept = ("h_0", "c_0", "weight_hh", "bias", "lengths", "y", "h_n", "c_n")
+    lines = (
+        *terms(
+            "matmul_flops",
+            ("recurrent product", 2 * n.tokens * n.recurrent_weights, "W_hh times the state, every token"),
+            ("input product inside", 2 * n.tokens * input_weights, "W_ih of a layer above another of the same launch"),
+        ),
+        *(term for term in whole.terms if term.quantity in ("pointwise_flops", "special_ops", "exchange_bytes")),
+        *(term for term in whole.terms if term.quantity in ("read_bytes", "write_bytes") and term.label in kept),
+        *terms(
+            "read_bytes",
+            ("gate inputs", size * gate_inputs, "left by the input products, read once"),
+            ("weight_ih inside", size * input_weights, "of layers that multiply their input step by step, read once"),
+        ),
+        *terms("write_bytes", ("outputs between launches", size * between, "written for the next input product")),
+        *terms(
+            "streamed_bytes",
+            ("gate inputs", size * gate_inputs, "left by the input products, read once"),
+            ("gate biases", size * n.input_biases, "read once"),
+            (
+                "weights",
+                size * n.steps * (weights + n.biases - n.input_biases),
+                "read by every dependent step, with a bias that stands inside the product with a gate",
+            ),
+            ("input inside", size * n.tokens * inside, "the outputs of the layer below, read by the steps"),
+            ("state", 2 * size * cell.states * n.units, "read and written by every step"),
+            ("padding", size * (shape.T * shape.B - n.tokens) * shape.D * shape.H, "zeros of y, written once"),
+            ("lengths", _LENGTH_BYTES * shape.B * shape.ragged, "read once"),
+        ),
+    )
+    return Work(
+        terms=tuple(line for line in lines if line.amount) if n.tokens else (),
+        depth=whole.depth,
+        weight_bytes=whole.recurrent_bytes + size * shape.H * (cell.gates * (shape.H if inside else 0) + cell.biases),
+        recurrent_bytes=whole.recurrent_bytes,
+        state_bytes=whole.state_bytes,
+        parameters=weights + n.biases,
+        tokens=n.tokens,
+    )

@@ -12,6 +12,7 @@ from ..roofline.contract import Implementation, Weights
 from ._recurrent import Cell, Shape, lengths_of
 from ._recurrent_cost import CellCost, depth_by_layer
 from ._recurrent_launch import recurrence
+from ._recurrent_parts import torch_parts, triton_parts
 from ._recurrent_plan import DeviceCell, device_limits, plan_depth, plan_for
 from ._recurrent_vendor import run_onednn, run_padded, run_torch
 from ._torch import run_compiled, tf32_on_cpu, why_no_compiler
@@ -153,7 +154,9 @@ def _vendor_weights(cell_of: CellOf, shape: Shape, dtype: str, device: str) -> W
     return "kept" if derived and derived.startswith("persistent") else "reread"
 
 
-def _triton_rows(device_of: Callable[[Any], DeviceCell]) -> dict[str, Implementation]:
+def _triton_rows(
+    device_of: Callable[[Any], DeviceCell], cost_of: Callable[[Any], CellCost]
+) -> dict[str, Implementation]:
     """The Triton rows: one launch per step, and one launch for the whole sequence."""
 
     def run(kept: bool) -> Callable[..., Any]:
@@ -186,6 +189,7 @@ def _triton_rows(device_of: Callable[[Any], DeviceCell]) -> dict[str, Implementa
             depth=lambda shape, dtype, device, direction: depth_by_layer(shape, direction),
             hoists=True,
             grad=True,
+            parts=partial(triton_parts, device_of, cost_of, False),
         ),
         "triton_resident": Implementation(
             run(kept=True),
@@ -196,6 +200,7 @@ def _triton_rows(device_of: Callable[[Any], DeviceCell]) -> dict[str, Implementa
             depth=resident_depth,
             hoists=True,
             grad=True,
+            parts=partial(triton_parts, device_of, cost_of, True),
         ),
     }
 
@@ -243,7 +248,13 @@ def rows(
             depth=lambda shape, dtype, device, direction: shape.D * depth_by_layer(shape, direction),
             grad=True,
         ),
-        "torch": Implementation(by(run_torch), supports=why_not_torch, grad=True, **vendor),
+        "torch": Implementation(
+            by(run_torch),
+            supports=why_not_torch,
+            grad=True,
+            parts=partial(torch_parts, cell_of, cost_of),
+            **vendor,
+        ),
         "torch.padded": Implementation(
             by(run_padded),
             supports=lambda shape, dtype, device: why_not_padded(cell_of(shape).states, shape, dtype, device),
@@ -251,5 +262,5 @@ def rows(
             **vendor,
         ),
         **({"torch.onednn": Implementation(by(run_onednn), supports=why_not_onednn, **vendor)} if onednn else {}),
-        **_triton_rows(device_of),
+        **_triton_rows(device_of, cost_of),
     }
