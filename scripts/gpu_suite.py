@@ -6,7 +6,8 @@
 
 Each piece is a process of its own with a time limit and a log, so one that hangs or crashes costs only itself. Results
 go to `results/<machine>-<date>/`; `manifest.json` there says what ran, of which commit, how it ended and how long it
-took. Nothing here changes clocks, power limits or modes of the device, and nothing resets it.
+took. What the recurrent pieces were expected to show was written down before, in `results/predictions.md`. Nothing here
+changes clocks, power limits or modes of the device, and nothing resets it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from seqroof.scripts.environment import ROOT, SEQROOF, has_nvidia_gpu
+from seqroof.scripts.environment import ROOT, has_nvidia_gpu
+from seqroof.scripts.gpu_pieces import PIECES, Piece, installed
 
 # Exit codes of a profile that is complete although cases of it were wrong, invalid, crashed or out of memory.
 CASES_FAILED = (3, 5, 6)
@@ -32,18 +34,11 @@ MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
-class Piece:
-    """One process of the suite. `{out}` in an argument is the folder of the run."""
-
-    name: str
-    why: str
-    limit_s: float
-    command: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """How a piece ended: `ok`, `ok, with failed cases`, `failed`, `timed out`, `interrupted`; `waits`: not started."""
+    """How a piece ended: `ok`, `ok, with failed cases`, `failed`, `timed out`, `interrupted`.
+
+    Not started: `waits` for another time, or `skipped`, because nothing that it needs is installed.
+    """
 
     status: str
     seconds: float = 0.0
@@ -51,60 +46,42 @@ class Outcome:
     log: str | None = None
 
 
-def _seqroof(*words: str) -> tuple[str, ...]:
-    return (sys.executable, *SEQROOF, *words)
-
-
-def _profile(kernel: str, suite: str = "standard") -> tuple[str, ...]:
-    return _seqroof(
-        "profile",
-        *kernel.split(),
-        "--suite",
-        suite,
-        "--device",
-        "cuda:0",
-        "--out",
-        f"{{out}}/{kernel or suite}",
-        "--budget",
-        "300s",
-    )
-
-
-# In order of worth: what is wrong makes every number after it worthless, and the ceilings are what numbers are held to.
-PIECES = (
-    Piece("tests", "the tests that need a GPU", 420, (sys.executable, "-P", "-m", "pytest", "tests/gpu")),
-    Piece("verify", "every implementation against its reference", 420, _seqroof("verify", "--device", "cuda:0")),
-    Piece("ceilings", "what this machine can do at most", 300, _seqroof("ceilings", "--device", "cuda:0", "--json")),
-    Piece("lstm_step", "the LSTM over batch sizes", 480, _profile("lstm_step")),
-    Piece("attention", "attention over lengths", 480, _profile("attention")),
-    Piece("gated_conv", "the gated convolution over lengths", 480, _profile("gated_conv")),
-    Piece("quick", "all kernels, as a first run shows them", 300, _profile("", "quick")),
-)
-
-
 def run_piece(piece: Piece, out: Path, limit_s: float) -> Outcome:
     """Run one piece with its output in a log; a piece past its limit is stopped with everything it started."""
-    log = out / f"{piece.name}.log"
-    command = [word.replace("{out}", str(out)) for word in piece.command]
-    profiling = "profile" in command
-    if profiling:
-        # What an earlier call was cut off from is finished, not repeated.
-        folder = Path(command[command.index("--out") + 1])
-        command.append("--resume" if (folder / "journal.jsonl").exists() else "--force")
+    log, kept = out / f"{piece.name}.log", out / (piece.keeps or f"{piece.name}.log")
+    command = _completed([word.replace("{out}", str(out)) for word in piece.command])
     start = time.monotonic()
-    with log.open("w") as sink:
+    # Both append, so that neither overwrites what the other wrote where they are the same file.
+    log.unlink(missing_ok=True)
+    kept.unlink(missing_ok=True)
+    with log.open("a") as errors, kept.open("a") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, start_new_session=True
+            command, cwd=ROOT, stdout=output, stderr=errors, stdin=subprocess.DEVNULL, start_new_session=True
         )
         try:
             code = process.wait(limit_s)
-            complete = profiling and code in CASES_FAILED
+            complete = "profile" in command and code in CASES_FAILED
             status = "ok" if code == 0 else "ok, with failed cases" if complete else "failed"
         except subprocess.TimeoutExpired:
             code, status = _stop(process), "timed out"
         except KeyboardInterrupt:
             code, status = _stop(process), "interrupted"
+    if piece.keeps and status != "ok":
+        kept.unlink()
     return Outcome(status, round(time.monotonic() - start, 1), code, log.name)
+
+
+def _completed(command: list[str]) -> list[str]:
+    """What can only be said once earlier pieces have run: whether there are roofs, and what there is to resume."""
+    if "--roofs" in command:
+        place = command.index("--roofs")
+        if not Path(command[place + 1]).exists():
+            del command[place : place + 2]
+    if "profile" in command:
+        # What an earlier call was cut off from is finished, not repeated.
+        folder = Path(command[command.index("--out") + 1])
+        command.append("--resume" if (folder / "journal.jsonl").exists() else "--force")
+    return command
 
 
 def _stop(process: subprocess.Popen) -> int:
@@ -127,7 +104,9 @@ def run_suite(pieces: tuple[Piece, ...], out: Path, facts: dict, budget_s: float
     outcomes = _recorded(out, facts["commit"])
     end = time.monotonic() + budget_s
     for piece in pieces:
-        if piece.limit_s > end - time.monotonic():
+        if piece.needs and not any(map(installed, piece.needs)):
+            outcomes[piece.name] = Outcome("skipped")
+        elif piece.limit_s > end - time.monotonic():
             outcomes[piece.name] = Outcome("waits")
         else:
             print(f"{piece.name}: {piece.why} (at most {piece.limit_s / 60:.0f} min)", file=sys.stderr, flush=True)
@@ -218,6 +197,8 @@ def table(pieces: tuple[Piece, ...], outcomes: dict[str, Outcome]) -> str:
         outcome = outcomes.get(piece.name, Outcome("waits"))
         spent = f"{outcome.seconds:.0f} s" if outcome.seconds else "-"
         last = outcome.log if outcome.log and outcome.status != "ok" else piece.why
+        if outcome.status == "skipped":
+            last = f"none of {', '.join(piece.needs)} is installed"
         rows.append((piece.name, outcome.status, spent, last))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join(
@@ -241,7 +222,7 @@ def _choices(words: list[str] | None) -> argparse.Namespace:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the suite; returns 0 when every piece is ok or waits, 1 when one failed, 130 when interrupted."""
+    """Run the suite; returns 0 unless a piece failed (1) or was interrupted (130)."""
     choices = _choices(words)
     has_gpu = has_nvidia_gpu()
     machine = machine_name() if has_gpu else "gpu"

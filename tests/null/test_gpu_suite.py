@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 from isolated import closure, offline, python_with, run, wheel_of
 
+from seqroof.kernels import _catalog
+from seqroof.profiler.plan import shapes_of
 from seqroof.scripts import gpu_suite
 from seqroof.scripts.environment import has_nvidia_gpu
-from seqroof.scripts.gpu_suite import PIECES, Outcome, Piece, finished, new_folder, run_suite, seconds, table
+from seqroof.scripts.gpu_pieces import PIECES, Piece
+from seqroof.scripts.gpu_suite import Outcome, finished, new_folder, run_suite, seconds, table
+from seqroof.scripts.sweep import parse_directions, parse_dtypes, parse_duration, parse_shape
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = {"commit": "abc", "machine": "gpu", "date": "2026-01-01"}
@@ -107,6 +111,62 @@ def test_a_damaged_manifest_counts_as_nothing(tmp_path, capsys):
     assert "damaged" in capsys.readouterr().err
 
 
+def test_what_a_piece_prints_is_kept_apart_from_its_log_when_it_went_well(tmp_path):
+    source = "import sys; print('{}'); print('said', file=sys.stderr); sys.exit(len(sys.argv) - 1)"
+    good = Piece("good", "a test", 60, (sys.executable, "-c", source), keeps="good.json")
+    bad = Piece("bad", "a test", 60, (sys.executable, "-c", source, "1"), keeps="bad.json")
+    run_suite((good, bad), tmp_path, FACTS, FOREVER)
+    assert (tmp_path / "good.json").read_text() == "{}\n"
+    assert (tmp_path / "good.log").read_text() == (tmp_path / "bad.log").read_text() == "said\n"
+    assert not (tmp_path / "bad.json").exists()
+
+
+def test_roofs_are_used_once_they_are_measured(tmp_path):
+    words = ("-c", "import sys; print(*sys.argv[1:])", "--roofs", "{out}/roofs.json", "last")
+    shown = Piece("shown", "a test", 60, (sys.executable, *words))
+    run_suite((shown,), tmp_path, FACTS, FOREVER)
+    assert (tmp_path / "shown.log").read_text() == "last\n"
+    (tmp_path / "roofs.json").write_text("{}")
+    run_suite((shown,), tmp_path, FACTS, FOREVER)
+    assert (tmp_path / "shown.log").read_text() == f"--roofs {tmp_path}/roofs.json last\n"
+
+
+def test_a_piece_whose_packages_are_missing_is_skipped_with_their_names(tmp_path):
+    absent = Piece("absent", "a test", 60, (sys.executable, "-c", "1/0"), needs=("no_such_package", "nor_this"))
+    present = Piece("present", "a test", 60, (sys.executable, "-c", "pass"), needs=("no_such_package", "json"))
+    outcomes = run_suite((absent, present), tmp_path, FACTS, FOREVER)
+    assert (outcomes["absent"].status, outcomes["present"].status) == ("skipped", "ok")
+    assert "none of no_such_package, nor_this is installed" in table((absent, present), outcomes)
+    assert finished([tmp_path], "abc") == {"present"}
+
+
+def test_all_pieces_fit_into_half_an_hour_and_each_into_ten_minutes():
+    assert sum(piece.limit_s for piece in PIECES if not piece.needs) <= 1800
+    assert all(piece.limit_s <= 600 for piece in PIECES)
+    assert len({piece.name for piece in PIECES}) == len(PIECES)
+
+
+@pytest.mark.parametrize(
+    "piece", [piece for piece in PIECES if "profile" in piece.command], ids=lambda piece: piece.name
+)
+def test_what_is_profiled_exists(piece):
+    """Kernels, sizes, dtypes and rows of a piece are known: a spelling error would be noticed on a GPU only."""
+    words = piece.command[piece.command.index("profile") + 1 :]
+    names = [words[0]] if not words[0].startswith("--") else []
+    options = dict(zip(words[len(names) :: 2], words[len(names) + 1 :: 2], strict=True))
+    assert parse_duration(options["--budget"]) < piece.limit_s
+    assert options["--out"] == f"{{out}}/{piece.name}"
+    parse_dtypes([options.get("--dtype", "")])
+    parse_directions([options.get("--direction", "")])
+    for name in names or _catalog.kernel_names():
+        kernel = _catalog.load(name)
+        assert shapes_of(
+            kernel, options.get("--suite", "quick"), parse_shape([text for text in [options.get("--shape")] if text])
+        )
+        rows = [row for row in options.get("--implementation", "").split(",") if row]
+        assert set(rows) <= set(kernel.implementations)
+
+
 def test_durations_and_wrong_names():
     assert [seconds(text) for text in ("90", "90s", "25m", "1.5h")] == [90, 90, 1500, 5400]
     for words in (["--budget", "soon"], ["--only", "tests,nonsense"], ["--only", ""]):
@@ -116,9 +176,11 @@ def test_durations_and_wrong_names():
 
 
 def test_the_table_names_the_log_of_what_failed():
-    lines = table(PIECES, {"tests": Outcome("failed", 12.3, 1, "tests.log"), "verify": Outcome("ok", 3)}).splitlines()
-    assert lines[1].split() == ["tests", "failed", "12", "s", "tests.log"]
-    assert lines[2].startswith("verify") and " ok " in lines[2]
+    first, second = (piece.name for piece in PIECES[:2])
+    outcomes = {first: Outcome("failed", 12.3, 1, f"{first}.log"), second: Outcome("ok", 3)}
+    lines = table(PIECES, outcomes).splitlines()
+    assert lines[1].split() == [first, "failed", "12", "s", f"{first}.log"]
+    assert lines[2].startswith(second) and " ok " in lines[2]
     assert all(" waits " in line for line in lines[3:])
 
 
