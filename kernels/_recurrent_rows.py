@@ -13,6 +13,7 @@ from ._recurrent import Cell, Shape, lengths_of
 from ._recurrent_cost import CellCost, depth_by_layer
 from ._recurrent_launch import recurrence
 from ._recurrent_parts import torch_parts, triton_parts
+from ._recurrent_peers import peer_rows
 from ._recurrent_plan import DeviceCell, device_limits, plan_depth, plan_for
 from ._recurrent_vendor import run_onednn, run_padded, run_torch
 from ._torch import run_compiled, tf32_on_cpu, why_no_compiler
@@ -263,4 +264,5 @@ def rows(
         ),
         **({"torch.onednn": Implementation(by(run_onednn), supports=why_not_onednn, **vendor)} if onednn else {}),
         **_triton_rows(device_of, cost_of),
+        **peer_rows(cell_of),
     }
