@@ -1,4 +1,4 @@
-"""Every implementation that runs on this GPU, against the float64 reference, on the odd and the quick shapes, with gradients."""
+"""Every implementation that runs on this GPU, and its gradients, against float64, on the odd and the quick shapes."""
 
 import dataclasses
 
