@@ -35,7 +35,7 @@ COVER = [
     (40, 6, 96, 512, 4),  # a wavefront of all four layers
     (100, 6, 64, 512, 4),  # the same with several tiles in turn
     (16, 9, 64, 768, 2),
-    (9, 8, 40, 1024, 3),  # more layers than a launch takes: chunks
+    (9, 8, 40, 768, 3),  # two layers as a wavefront, then the third
     (16, 7, 64, 768, 1, 2),
     (20, 6, 64, 1024, 1, 2),  # both directions fill the device
     (8, 6, 64, 1536, 1, 2),  # one direction after the other
