@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from . import _recurrent_plan as planning
 from ._recurrent import Shape, check, fold, folded_lengths, unfold
 from ._recurrent_plan import DeviceCell, Plan, Tile, Variant
-from ._recurrent_triton import BACKWARD, FORWARD
+from ._recurrent_triton import BACKWARD, FORWARD, LAYER_LAG
 
 # int32 counters of two groups must not share a line of the cache: 128 bytes.
 _COUNTER_STRIDE = 32
@@ -213,6 +214,7 @@ class _Recurrence(torch.autograd.Function):
         return source, *(final.to(x.dtype) for final in states)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         return (None, None, *_gradients(ctx.run, ctx.layers, ctx.ends, ctx.given, *gradients))
 
@@ -242,22 +244,22 @@ def _launch_layers(stack: _Stack, first: int, source: Tensor, product: Tensor, s
     if run.save and cell.carries:
         carries = torch.empty_like(y)
     tile = plan.forward
-    exchange = _exchange(run, tile, plan.groups, count * run.D, 1, source)
-    exchange[1, :, : run.B, 0, : run.H] = state[chains]
+    exchange = _exchange(run, tile, count * run.D, 1, source)
+    exchange[-1, :, : run.B, 0, : run.H] = state[chains]
     below = stack.weight_hh if upper is None or count == 1 else upper[first:]
     tensors = (
         product, stack.weight_hh[first:], below, stack.bias[first:], stack.ends, state[chains], carry[chains], y,
         y if saved is None else saved, y if carries is None else carries, exchange,
     )  # fmt: skip
     sizes = (run.T, run.B, run.H, run.D, count, count - len(y))
-    _launch(run, True, tile, plan.groups, count, run.T + count - 1, tensors, sizes)
+    _launch(run, True, tile, plan.groups, count, run.T + LAYER_LAG * (count - 1), tensors, sizes)
     return _Layers(first, source, y, saved, carries)
 
 
-def _exchange(run: _Run, tile: Tile, groups: int, chains: int, slots: int, like: Tensor) -> Tensor:
-    """The buffer in which programs exchange the state: two halves of zeros, (2, chains, rows, slots, columns)."""
+def _exchange(run: _Run, tile: Tile, chains: int, slots: int, like: Tensor) -> Tensor:
+    """The buffer in which programs exchange the state: three parts of zeros, (3, chains, rows, slots, columns)."""
     rows = -(-run.B // tile.batch) * tile.batch
-    return like.new_zeros(2, chains, rows, slots, planning.columns_of(tile, run.H))
+    return like.new_zeros(3, chains, rows, slots, planning.columns_of(tile, run.H))
 
 
 def _launch(
@@ -342,11 +344,12 @@ def _layer_gradients(
 ) -> Tensor:  # fmt: skip
     """Gradients before the nonlinearities, (T, B, D, slots, H); dstate, dcarry (D, B, H) become those before step 0."""
     tile = run.plan.backward
-    dslots = dy.new_empty(run.T, run.B, run.D, run.cell.slots, run.H) if saved is None else saved
-    exchange = _exchange(run, tile, run.plan.backward_groups, run.D, run.cell.slots, dy)
+    # Not in the place of what was saved: the graph may be kept and gone through again.
+    dslots = dy.new_empty(run.T, run.B, run.D, run.cell.slots, run.H)
+    exchange = _exchange(run, tile, run.D, run.cell.slots, dy)
     tensors = (
         dy.contiguous(), weight_hh, ends, dstate, dcarry, track, track_0,
-        dslots, dslots, exchange,
+        dslots if saved is None else saved, dslots, exchange,
     )  # fmt: skip
     _launch(run, False, tile, run.plan.backward_groups, 1, run.T, tensors, (run.T, run.B, run.H, run.D))
     return dslots

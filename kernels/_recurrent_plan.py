@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ._recurrent import Cell, Shape
+from ._recurrent_triton import LAYER_LAG
 from ._torch import ELEMENT_BYTES, tf32_allowed
 from ._triton import checked_options, interpreted, tl, triton
 
@@ -34,6 +35,8 @@ CHUNK = {2: 4096, 4: 512, 8: 512}
 FLIGHT = {2: 3, 4: 4, 8: 4}
 # Shared memory for turning a sum into its slots: four slots of 16 units and 32 sequences in float32.
 EXCHANGE_BYTES = 8 * 1024
+# 32-bit registers that a thread can have, on every target.
+REGISTERS = 255
 _PRECISION = {"bf16": "ieee", "fp16": "ieee", "fp32": "ieee", "fp64": "ieee", "tf32": "tf32"}
 
 
@@ -146,7 +149,7 @@ def kept_tile(cell: DeviceCell, H: int, dtype: str, batch: int, forward: bool) -
         return None
     depth = min(columns, _depth(dtype, batch if forward else batch * cell.slots))
     chunks = columns // depth
-    flight = min(chunks, FLIGHT[ELEMENT_BYTES[dtype]] - (not forward))  # gradients take more registers than gates
+    flight = min(chunks, FLIGHT[ELEMENT_BYTES[dtype]])
     return Tile(_units(cell.slots, dtype), batch, depth, chunks, flight, warps=_warps(dtype))
 
 
@@ -156,7 +159,7 @@ def streaming_tile(cell: DeviceCell, dtype: str, batch: int, forward: bool) -> T
     Four stages of up to 16 KiB of weights are under way per processor: 4.8 TB/s times 0.6 us of latency asks for
     22 KiB, as long as the registers hold the operands.
     """
-    depth = 128 if forward and ELEMENT_BYTES[dtype] == 2 else 32
+    depth = (128 if forward else 64) if ELEMENT_BYTES[dtype] == 2 else 32
     return Tile(_units(cell.slots, dtype), batch, depth, 0, 0, stages=4, warps=_warps(dtype))
 
 
@@ -193,8 +196,9 @@ def plan_for(cell: DeviceCell, shape: Shape, dtype: str, kept: bool, sms: int, s
 
 def plan_depth(plan: Plan, shape: Shape, direction: str) -> int:
     """Dependent steps of a stack by this plan; the gradients go layer by layer."""
-    launches = -(-shape.L // plan.layers) * (shape.D // plan.directions)
-    forward = launches * shape.folded_steps + shape.L - -(-shape.L // plan.layers)
+    stacks = -(-shape.L // plan.layers)
+    launches = stacks * (shape.D // plan.directions)
+    forward = launches * shape.folded_steps + LAYER_LAG * (shape.L - stacks)
     backward = shape.L * (shape.D // plan.directions) * shape.folded_steps
     return {"forward": forward, "backward": backward}.get(direction, forward + backward)
 
@@ -303,5 +307,9 @@ def constants(cell: DeviceCell, tile: Tile, dtype: str, variant: Variant, forwar
 
 
 def options(tile: Tile, stepwise: bool) -> dict[str, Any]:
-    """Launch options. One stage for the loop over time: its loads must not be moved ahead of the wait for others."""
-    return checked_options(num_warps=tile.warps, num_stages=1, launch_cooperative_grid=not stepwise)
+    """Launch options.
+
+    One stage for the loop over time: its loads must not be moved ahead of the wait for others. All registers that a
+    thread can have: left alone, the assembler spills some to make room for a second program that never comes.
+    """
+    return checked_options(num_warps=tile.warps, num_stages=1, maxnreg=REGISTERS, launch_cooperative_grid=not stepwise)

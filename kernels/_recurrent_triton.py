@@ -8,7 +8,8 @@ beforehand. What a cell does with its gates is a device function of the cell's o
 Letters: a *slot* is a value per unit and sequence before the nonlinearity. LSTM has 4 slots, its gates; an RNN 1; a GRU
 has 4 slots for its 3 gates, because the state's part of its last gate is multiplied before the input's part is added:
 slot 2 holds the input's part, slot 3 the state's. A *chain* is one direction of one layer. A launch runs both
-directions of a layer, or several layers of one direction as a wavefront in which layer l is l steps behind layer 0.
+directions of a layer, or several layers of one direction as a wavefront. There a layer is LAG steps behind the one
+below: what it needs from there is then known a step ahead, so that its product is done while waiting.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from typing import Any
 
 from ._device import dot
 from ._triton import tl, triton
+
+LAYER_LAG = 2
+LAG = tl.constexpr(LAYER_LAG)
 
 
 @triton.jit
@@ -56,6 +60,15 @@ def _linger(counter, step, place, JITTER: tl.constexpr, INTERPRET: tl.constexpr)
         tl.inline_asm_elementwise(
             "nanosleep.u32 $1; mov.u32 $0, $1;", "=r,r", [time_ns], dtype=tl.int32, is_pure=False, pack=1
         )
+
+
+@triton.jit
+def _part(exchange, step, chain, chains, size):
+    """What a chain published in a step: one of three parts of the exchange buffer, by turns.
+
+    A part is written anew three steps later. By then all programs have arrived two steps before, and none reads it.
+    """
+    return exchange + ((step + 3) % 3 * chains + chain).to(tl.int64) * size
 
 
 @triton.jit
@@ -158,7 +171,8 @@ def _forward(
     what a cell has besides, the LSTM's c, where CARRIES.
     y (layers - lowest, T, B, D, H): the outputs of the layers from `lowest` on. For the gradients, where SAVE: carries
     (layers, T, B, D, H), and where SAVE_SLOTS: saved (layers, T, B, D, SLOTS, H), which may be `gx` itself.
-    exchange (2, chains, exchange_rows, columns): the state of the step before, in the half that its parity names; zeros
+    exchange (3, chains, exchange_rows, columns): the states of the last steps, see `_part`; at first the last part
+    holds the state before the first step; zeros
     beyond H. counters: one int32 per direction and group of sequences, 32 apart, zero before the first launch.
     Grid: (programs of UNITS units, chains from `first_chain` on, groups of sequences); for more than one step all of
     them must be on the device at once. Tests set JITTER (see `_linger`) and SKIP_WAIT, which lets no program wait for
@@ -197,18 +211,13 @@ def _forward(
     here = unit_mask & (group * BATCH + lane[None, :] < B)
     hidden = tl.load(state + place, mask=here, other=0.0)
     extra = tl.load(carry + place, mask=here, other=0.0) if CARRIES else hidden
-    t = _time(first - layer, direction, T)
-    batch = group * BATCH + lane
-    inside = input_mask[:, None] & (batch < tl.where((layer == 0) & (first < T), B, 0))[None, :]
-    total = tl.load(gx + ((t * B + batch[None, :]) * D + direction) * GATES * H + input_row[:, None],
-                    mask=inside, other=0.0).to(ACC) + start  # fmt: skip
     # Hoisting what does not change out of the loop would take more registers than there are.
     for item in tl.range((last - first) * per_step, disable_licm=True):
         step = first + item // per_step
         turn = item % per_step
         batch = (group + turn * groups) * BATCH + lane
         batch_mask = batch < B
-        position = step - layer
+        position = step - LAG * layer
         t = _time(position, direction, T)
         rows = tl.where((position >= 0) & (position < T), B, 0)  # before and after its steps a layer has none
         active = (batch < rows) & (t < tl.load(lengths + batch, mask=batch_mask, other=0))
@@ -218,46 +227,44 @@ def _forward(
             hidden = tl.load(state + place, mask=here, other=0.0)
             if CARRIES:
                 extra = tl.load(carry + place, mask=here, other=0.0)
+        # What is known already is under way while this program waits: the input, from memory or from the layer below.
+        inside = input_mask[:, None] & (batch < tl.where(layer == 0, rows, 0))[None, :]
+        ahead = tl.load(gx + ((t * B + batch[None, :]) * D + direction) * GATES * H + input_row[:, None],
+                        mask=inside, other=0.0)  # fmt: skip
+        below = start
+        if WAVE:
+            states = _part(exchange, step - LAG, tl.maximum(chain - 1, 0), chains, exchange_rows * stride)
+            states += batch[:, None] * stride + tl.arange(0, DEPTH)[None, :]
+            above = (batch < tl.where(layer > 0, rows, 0))[:, None]
+            total = tl.zeros((SLOTS * UNITS, BATCH), ACC)
+            total = _product(total, kept_below, states, above, DEPTH, CHUNKS, FLIGHT, PRECISION, INTERPRET)
+            below = start + tl.where(below_mask[:, None], total, 0.0)
         if (step > first) & (turn == 0):
             _wait(counter, (step - first) * arrivals, INTERPRET, SKIP_WAIT)
         _linger(counter, step, 0, JITTER, INTERPRET)
-        source = exchange + ((step + 1) % 2 * chains + chain).to(tl.int64) * exchange_rows * stride
+        source = _part(exchange, step - 1, chain, chains, exchange_rows * stride)
+        total = tl.zeros((SLOTS * UNITS, BATCH), ACC)
         if KEEP:
             states = source + batch[:, None] * stride + tl.arange(0, DEPTH)[None, :]
             total = _product(total, kept, states, batch_mask[:, None], DEPTH, CHUNKS, FLIGHT, PRECISION, INTERPRET)
-            if WAVE:
-                states -= tl.minimum(layer, 1).to(tl.int64) * exchange_rows * stride
-                above = (batch < tl.where(layer > 0, B, 0))[:, None]
-                total = _product(total, kept_below, states, above, DEPTH, CHUNKS, FLIGHT, PRECISION, INTERPRET)
         else:
             total = _streamed(total, weight_hh, state_row, state_mask, H, source, batch, stride,
                               DEPTH, STAGES, PRECISION, INTERPRET)  # fmt: skip
         if GATES != SLOTS:  # a slot without recurrent weights: nothing times an infinite state is NaN
-            lost = (input_mask ^ state_mask)[:, None] & (total != total)
-            again = tl.load(gx + ((t * B + batch[None, :]) * D + direction) * GATES * H + input_row[:, None],
-                            mask=lost & input_mask[:, None] & (batch < B)[None, :], other=0.0)  # fmt: skip
-            total = tl.where(lost & input_mask[:, None], again.to(ACC) + start, total)
+            total = tl.where(state_mask[:, None], total, 0.0)
+        total += below + ahead.to(ACC)
         slot0, slot1, slot2, slot3 = _four(total, SLOTS, UNITS, BATCH)
         after, extra_after, kept0, kept1, kept2, kept3 = CELL(slot0, slot1, slot2, slot3, hidden, extra)
         after = after.to(y.dtype.element_ty).to(ACC)  # what the next step sees
         hidden = tl.where(active[None, :], after, hidden)
         extra = tl.where(active[None, :], extra_after, extra)
         _linger(counter, step, 1, JITTER, INTERPRET)
-        target = exchange + (step % 2 * chains + chain).to(tl.int64) * exchange_rows * stride
+        target = _part(exchange, step, chain, chains, exchange_rows * stride)
         tl.store(target + batch[None, :] * stride + unit, hidden.to(exchange.dtype.element_ty), mask=here)
         if MULTI:
             tl.store(state + place, hidden, mask=here)
             if CARRIES:
                 tl.store(carry + place, extra, mask=here)
-        # The next input is under way while this program waits for the others; it is where the next sums begin.
-        following = item + 1
-        next_position = first + following // per_step - layer
-        next_t = _time(next_position, direction, T)
-        next_batch = (group + following % per_step * groups) * BATCH + lane
-        next_rows = tl.where((layer == 0) & (next_position < T), B, 0)
-        inside = input_mask[:, None] & (next_batch < next_rows)[None, :]
-        ahead = tl.load(gx + ((next_t * B + next_batch[None, :]) * D + direction) * GATES * H + input_row[:, None],
-                        mask=inside, other=0.0)  # fmt: skip
         if turn == per_step - 1:
             _arrive(counter)
         token = ((layer * T + t) * B + batch[None, :]) * D + direction
@@ -273,7 +280,6 @@ def _forward(
             tl.store(saved + spot + 3 * H, kept3.to(saved.dtype.element_ty), mask=here)
         if SAVE and CARRIES:
             tl.store(carries + token * H + unit, extra.to(carries.dtype.element_ty), mask=here)
-        total = ahead.to(ACC) + start
     if not MULTI:
         place = (chain * B + group * BATCH + lane[None, :]) * H + unit
         here = unit_mask & (group * BATCH + lane[None, :] < B)
@@ -337,8 +343,8 @@ def _backward(
     that the cell's gradient needs, the LSTM's c or the others' h; track_0 (D, B, H): the same before the first step.
     dstate, dcarry (D, B, H) in ACC: gradients of the last state; overwritten by those of the first, dstate without what
     comes through the weights, which the caller adds as one product.
-    dslots (T, B, D, SLOTS, H): the result; it may be `saved` itself. exchange (2, D, exchange_rows, SLOTS, columns),
-    zeros at first; counters and grid as in `forward`.
+    dslots (T, B, D, SLOTS, H): the result. exchange (3, D, exchange_rows, SLOTS, columns), zeros at first, see `_part`;
+    counters and grid as in `_forward`.
     """
     if ALIGNED:
         H = H // 16 * 16
@@ -398,8 +404,7 @@ def _backward(
         if (step > first) & (turn == 0):
             _wait(counter, (step - first) * arrivals, INTERPRET, SKIP_WAIT)
         _linger(counter, step, 0, JITTER, INTERPRET)
-        size = exchange_rows * SLOTS * stride
-        source = exchange + ((step + 1) % 2 * D + direction).to(tl.int64) * size
+        source = _part(exchange, step - 1, direction, D, exchange_rows * SLOTS * stride)
         if SLOTS == 1:
             total = tl.zeros((UNITS, BATCH), ACC)
         else:
@@ -429,7 +434,8 @@ def _backward(
         d2 = tl.where(active[None, :], d2, 0.0).to(dslots.dtype.element_ty)
         d3 = tl.where(active[None, :], d3, 0.0).to(dslots.dtype.element_ty)
         _linger(counter, step, 1, JITTER, INTERPRET)
-        target = exchange + (step % 2 * D + direction).to(tl.int64) * size + batch[None, :] * SLOTS * stride + unit
+        target = _part(exchange, step, direction, D, exchange_rows * SLOTS * stride)
+        target += batch[None, :] * SLOTS * stride + unit
         tl.store(target, d0, mask=here)
         if SLOTS > 1:
             tl.store(target + stride, d1, mask=here)
