@@ -54,7 +54,8 @@ def _linger(counter, step, place, JITTER: tl.constexpr, INTERPRET: tl.constexpr)
     """
     if JITTER and not INTERPRET:
         program = tl.program_id(0) + 1024 * (tl.program_id(1) + 32 * tl.program_id(2))
-        number = (tl.load(counter + 1) * 4 + 2 * step + place) * 40503 + program  # 40503: 2**16 over the golden ratio
+        number = tl.load(counter + 1) * 7919 + 3 * step + place  # a prime beyond the places of any test
+        number = number * 40503 + program  # 2**16 over the golden ratio
         number = (number ^ (number >> 7)) * 1103515245 + 12345  # one step of the generator of the C standard
         time_ns = (number >> 16) & 4095
         tl.inline_asm_elementwise(
@@ -200,6 +201,8 @@ def _forward(
     weight_below += tl.maximum(layer - 1, 0).to(tl.int64) * GATES * H * H
     below_mask = input_mask & (line < tl.where(layer > 0, SLOTS * UNITS, 0))
     stride = CHUNKS * DEPTH if KEEP else tl.cdiv(H, DEPTH) * DEPTH
+    kept = ()
+    kept_below = ()
     if KEEP:
         kept = _weights(weight_hh, state_row, state_mask, H, DEPTH, CHUNKS)
         if WAVE:
@@ -233,6 +236,7 @@ def _forward(
                         mask=inside, other=0.0)  # fmt: skip
         below = start
         if WAVE:
+            _linger(counter, step, 2, JITTER, INTERPRET)
             states = _part(exchange, step - LAG, tl.maximum(chain - 1, 0), chains, exchange_rows * stride)
             states += batch[:, None] * stride + tl.arange(0, DEPTH)[None, :]
             above = (batch < tl.where(layer > 0, rows, 0))[:, None]
@@ -358,8 +362,8 @@ def _backward(
     unit_mask = unit < H
     weight_hh += direction.to(tl.int64) * GATES * H * H
     stride = CHUNKS * DEPTH if KEEP else tl.cdiv(H, DEPTH) * DEPTH
+    kept = ()
     if KEEP:
-        kept = ()
         for chunk in tl.static_range(CHUNKS):
             kept = kept + (_columns(weight_hh, column, H, chunk * DEPTH, GATES, SLOTS, DEPTH),)
     tiles = tl.cdiv(B, BATCH)
