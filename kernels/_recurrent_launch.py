@@ -292,6 +292,7 @@ def _gradients(
     dweight_hh, dbias = torch.empty_like(weight_hh), torch.empty_like(bias)
     dweight_ih = torch.empty_like(weight_ih)
     dupper = None if upper is None else torch.empty_like(upper)
+    inner = [] if upper is None or dupper is None else list(zip(upper, dupper))
     dstate = _state(run, dstates[0], dy)
     dcarry = _state(run, dstates[1], dy) if run.cell.carries else dstate
     dsource = dy
@@ -300,11 +301,12 @@ def _gradients(
             layer = done.first + index
             one = slice(layer * run.D, (layer + 1) * run.D)
             source = done.input_of(index)
-            weight, dweight = (weight_ih, dweight_ih) if layer == 0 else (upper[layer - 1], dupper[layer - 1])
+            weight, dweight = (weight_ih, dweight_ih) if layer == 0 else inner[layer - 1]
             start = torch.zeros_like(done.y[0, 0]).transpose(0, 1) if h_0 is None else h_0[one]
             carry_0 = None if not run.cell.carries else torch.zeros_like(start) if c_0 is None else c_0[one]
             saved = _saved(run, done, index, weight, weight_hh[layer], bias[layer], start, ends)
-            track, track_0 = (done.y[index], start) if carry_0 is None else (done.carries[index], carry_0)
+            track = done.y[index] if done.carries is None else done.carries[index]
+            track_0 = start if carry_0 is None else carry_0
             dslots = _layer_gradients(
                 run, dsource, weight_hh[layer], ends, dstate[one], dcarry[one], track, track_0, saved
             )

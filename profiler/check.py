@@ -2,9 +2,9 @@
 
 The rule. Inputs are drawn in the low precision and raised to float64 for the reference, so all sides see the same
 values. A result passes when, for every output, its largest error and its root-mean-square error are at most twice
-(three times for gradients, four times for the largest error of a recurrence in fp32) those of plain PyTorch in the same
-dtype, plus a few units in the last place. Both are needed: the largest error alone lets one outlier hide a shift, the mean
-alone lets one wrong row pass.
+(three times for gradients, four times for the largest error of a recurrence in fp32) those of plain PyTorch in the
+same dtype, plus a few units in the last place. Both are needed: the largest error alone lets one outlier hide a shift,
+the mean alone lets one wrong row pass.
 """
 
 from __future__ import annotations

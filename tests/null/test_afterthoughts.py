@@ -171,4 +171,5 @@ def test_the_best_design_keeps_recurrent_weights_only():
     best = judge(point(None, work=job), roomy).best_floors_s
     assert best.cache == 10.0, "compulsory bytes only: what is kept crosses the cache once"
     all_of_them = job.model_copy(update={"recurrent_bytes": 6000})
-    assert judge(point(None, work=all_of_them), roomy).best_floors_s.cache == 40.0 - 3 * 3.5
+    passes = 40_000 // 6000  # at most, and each saves what the chip holds
+    assert judge(point(None, work=all_of_them), roomy).best_floors_s.cache == 40.0 - passes * 3.5
