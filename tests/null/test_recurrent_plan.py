@@ -18,6 +18,7 @@ from seqroof.kernels import _recurrent, _recurrent_launch, _triton, gru, lstm, r
 from seqroof.kernels import _recurrent_plan as planning
 from seqroof.kernels._recurrent import Shape
 from seqroof.kernels._recurrent_plan import Plan, plan_depth, plan_for
+from seqroof.kernels._recurrent_triton import LAYER_LAG
 from seqroof.kernels._torch import DTYPES
 from seqroof.profiler import compiled
 from seqroof.roofline.contract import CompileCase
@@ -263,7 +264,7 @@ def test_a_stack_on_an_h100_is_one_wavefront(
     shape = Shape(16, 64, H, H, L=L)
     plan = plan_for(DEVICE_CELLS[name], shape, "bf16", True, *H100)
     assert isinstance(plan, Plan) and plan.layers == L
-    assert plan_depth(plan, shape, "forward") == 64 + L - 1
+    assert plan_depth(plan, shape, "forward") == 64 + LAYER_LAG * (L - 1)
     call(monkeypatch, name, shape, "bf16", True, H100, gradients=False)
     assert [launch.grid[1] for launch in launches] == [L] and launches[0].values["WAVE"]
 
@@ -283,9 +284,9 @@ def test_both_directions_are_one_launch_on_an_h100(name: str, H: int) -> None:
         # 96 programs for one direction: the other follows.
         (Shape(16, 10, 8, 1536, D=2), H100, 20, 20),
         # Four layers of 32 programs as one wavefront; backward layer by layer.
-        (Shape(16, 10, 8, 512, L=4), H100, 13, 40),
+        (Shape(16, 10, 8, 512, L=4), H100, 10 + 3 * LAYER_LAG, 40),
         # Three layers of 16 programs fit beside one another, so one wavefront is of three layers and one of one.
-        (Shape(16, 10, 8, 256, L=4), (50, 227 * KIB), 12 + 10, 40),
+        (Shape(16, 10, 8, 256, L=4), (50, 227 * KIB), 10 + 2 * LAYER_LAG + 10, 40),
         (Shape(16, 10, 8, 512, L=3, D=2), H100, 30, 30),
         (Shape(16, 10, 8, 512, dilation=4), H100, 3, 3),
     ],
