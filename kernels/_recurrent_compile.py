@@ -130,7 +130,7 @@ def _case(
         },
         constexprs=values,
         divisible=kernel.divisible(variant.aligned),
-        options=options(tile, stepwise=not columns),
+        options=options(tile, stepwise=not columns, forward=forward),
         # What the smaller shared memory of sm_80 does not hold is refused there before it is launched.
         targets=(80, 90, 100) if _fits_everywhere(cell, tile, dtype, variant) else (90, 100),
         expects=("wide",) if dtype == "fp32" else ("tensor", "wide"),

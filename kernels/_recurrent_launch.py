@@ -272,7 +272,7 @@ def _launch(
     several = -(-run.B // tile.batch) > groups
     variant = Variant.of(run.cell, run.H, several, layers > 1, forward and run.save, run.recompute)
     constants = planning.constants(run.cell, tile, run.dtype, variant, forward)
-    options = planning.options(tile, plan.stepwise)
+    options = planning.options(tile, plan.stepwise, forward)
     program = (FORWARD if forward else BACKWARD).program(variant.aligned)
     grid = (-(-run.H // tile.units), per_launch, groups)
     ranges = [(step, step + 1) for step in range(steps)] if plan.stepwise else [(0, steps)]

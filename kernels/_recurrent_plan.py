@@ -33,11 +33,12 @@ BACKWARD_BATCHES = (16,)
 # memory of sm_80. Operands of 32-bit products go through registers, which hold less.
 CHUNK = {2: 4096, 4: 512, 8: 512}
 FLIGHT = {2: 3, 4: 4, 8: 4}
-BACKWARD_FLIGHT = {2: 2, 4: 4, 8: 4}  # beside the gradients of four gates
 # Shared memory for turning a sum into its slots: four slots of 16 units and 32 sequences in float32.
 EXCHANGE_BYTES = 8 * 1024
-# 32-bit registers that a thread can have, on every target.
-REGISTERS = 255
+# 32-bit registers of a thread, for programs of four warps. Left alone, the assembler spills some to make room for a
+# second program that never comes. 255 are all there are; the backward kernel spills at 255 and at 200, and not at 216.
+FORWARD_REGISTERS = 255
+BACKWARD_REGISTERS = 216
 _PRECISION = {"bf16": "ieee", "fp16": "ieee", "fp32": "ieee", "fp64": "ieee", "tf32": "tf32"}
 
 
@@ -150,7 +151,7 @@ def kept_tile(cell: DeviceCell, H: int, dtype: str, batch: int, forward: bool) -
         return None
     depth = min(columns, _depth(dtype, batch if forward else batch * cell.slots))
     chunks = columns // depth
-    flight = min(chunks, (FLIGHT if forward else BACKWARD_FLIGHT)[ELEMENT_BYTES[dtype]])
+    flight = min(chunks, FLIGHT[ELEMENT_BYTES[dtype]])
     return Tile(_units(cell.slots, dtype), batch, depth, chunks, flight, warps=_warps(dtype))
 
 
@@ -307,11 +308,7 @@ def constants(cell: DeviceCell, tile: Tile, dtype: str, variant: Variant, forwar
     return shared | (own if forward else {})
 
 
-def options(tile: Tile, stepwise: bool) -> dict[str, Any]:
-    """Launch options. One stage for the loop over time: its loads must not be moved ahead of the wait for others.
-
-    Four warps get all registers that a thread can have: left alone, the assembler spills some to make room for a
-    second program that never comes. Eight warps are left alone, for with all registers it schedules itself into spills.
-    """
-    most = {"maxnreg": REGISTERS} if tile.warps == 4 else {}
-    return checked_options(num_warps=tile.warps, num_stages=1, launch_cooperative_grid=not stepwise, **most)
+def options(tile: Tile, stepwise: bool, forward: bool) -> dict[str, Any]:
+    """Launch options. One stage for the loop over time: its loads must not be moved ahead of the wait for others."""
+    registers = {"maxnreg": FORWARD_REGISTERS if forward else BACKWARD_REGISTERS} if tile.warps == 4 else {}
+    return checked_options(num_warps=tile.warps, num_stages=1, launch_cooperative_grid=not stepwise, **registers)

@@ -90,11 +90,12 @@ def _slot_rows(first_unit, H, GATES: tl.constexpr, SLOTS: tl.constexpr, UNITS: t
 def _four(tile, SLOTS: tl.constexpr, UNITS: tl.constexpr, BATCH: tl.constexpr):
     """Take a (SLOTS UNITS, BATCH) tile apart into its slots, each (UNITS, BATCH); a single slot stands for all four."""
     if SLOTS == 1:
-        return tile, tile, tile, tile
-    # The slot as two binary digits in front; each split takes the last digit off.
-    even, odd = tl.split(tile.reshape(2, 2, UNITS, BATCH).permute(2, 3, 0, 1))
-    first, third = tl.split(even)
-    second, fourth = tl.split(odd)
+        first, second, third, fourth = tile, tile, tile, tile
+    else:
+        # The slot as two binary digits in front; each split takes the last digit off.
+        even, odd = tl.split(tile.reshape(2, 2, UNITS, BATCH).permute(2, 3, 0, 1))
+        first, third = tl.split(even)
+        second, fourth = tl.split(odd)
     return first, second, third, fourth
 
 
