@@ -1,23 +1,26 @@
-"""Every Triton implementation gives right results in Triton's interpreter: odd sizes, three dtypes, NaN, strided input.
+"""Every Triton implementation gives right results and gradients in Triton's interpreter: odd sizes, three dtypes, NaN,
+strided input.
 
-Run as a script, this file is the interpreted child process: it prints one JSON line per case. TRITON_INTERPRET must be
-set before triton is imported, and the kernels of such a process cannot be compiled, hence the child.
+Run as a script, this file is an interpreted child process: it prints one JSON line per case. TRITON_INTERPRET must be
+set before triton is imported, and the kernels of such a process cannot be compiled, hence the children.
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 
 from seqroof.kernels import _catalog, _triton
-from seqroof.kernels._torch import DTYPES
-from seqroof.profiler.check import upcast
+from seqroof.kernels._torch import DTYPES, generator
+from seqroof.profiler.check import Truth, compare, truth_of, upcast
 from seqroof.roofline.contract import Implementation
 
 # (kernel, implementation, shape, dtype, kind)
@@ -26,29 +29,55 @@ Case = tuple[_catalog.Kernel, str, Any, str, str]
 
 # The interpreter needs about a second for this many.
 INTERPRETED_FLOPS = 10**7
+# The interpreter cuts bfloat16 off where a GPU rounds, which doubles the error of every rounding.
+CUT_OFF = 2.0
+# Of longer chains, gradients by one launch per step are left to the long run: they take a minute of interpreting.
+LONG_CHAIN = 64
+# The interpreter works on one core.
+CHILDREN = 2
 
 
 def _odd_shapes(kernel: _catalog.Kernel) -> list[Any]:
-    """Small shapes of the quick suite with an odd size, which no tile divides, and the ODD ones of the kernel file."""
+    """The ODD shapes of the kernel file, or small shapes of its quick suite with an odd size, which no tile divides."""
     quick = [shape for shape in kernel.suite("quick") if any(s > 1 and s % 2 for s in dataclasses.astuple(shape))]
     small = [shape for shape in quick if _flops(kernel, shape) <= INTERPRETED_FLOPS]
-    return small + list(getattr(kernel.module, "ODD", ()))
+    return list(getattr(kernel.module, "ODD", ())) or small
 
 
 def _flops(kernel: _catalog.Kernel, shape: Any) -> int:
     return kernel.module.work(shape, "fp32", "forward").matmul_flops
 
 
-def _cases() -> Iterator[Case]:
+def _cases(everything: bool) -> Iterator[Case]:
     for name in _catalog.kernel_names():
         kernel = _catalog.load(name)
         rows = [row for row in kernel.implementations if row.startswith("triton")]
         shapes = _odd_shapes(kernel) if rows else []
         for row in rows:
             assert shapes, f"{name} needs a small odd shape in SHAPES['quick'] or ODD, for the interpreter"
-            yield from ((kernel, row, shape, dtype, "values") for shape in shapes for dtype in ("fp32", "fp16", "bf16"))
+            for index, shape in enumerate(shapes):
+                yield from _cases_of(kernel, row, shape, index, everything)
             largest = max(shapes, key=lambda shape: _flops(kernel, shape))
             yield from ((kernel, row, largest, "fp32", kind) for kind in ("NaN", "strided"))
+
+
+def _cases_of(kernel: _catalog.Kernel, row: str, shape: Any, index: int, everything: bool) -> Iterator[Case]:
+    """Results in all dtypes; where there are gradients, both in fp32 and one 16-bit type, in turn, unless `everything`.
+
+    A pass that keeps nothing for gradients is another program than one that does, so both are run.
+    """
+    if not kernel.implementations[row].grad:
+        yield from ((kernel, row, shape, dtype, "values") for dtype in ("fp32", "fp16", "bf16"))
+        return
+    work = kernel.module.work(shape, "fp32", "forward")
+    launched = kernel.implementations[row].weights_for(shape, "fp32", "cpu") == "reread"
+    both = [] if launched and work.depth > LONG_CHAIN else ["fp32", ("bf16", "fp16")[index % 2]]
+    yield from (
+        (kernel, row, shape, dtype, "values") for dtype in (["fp32", "fp16", "bf16"] if everything else ["fp32"])
+    )
+    yield from (
+        (kernel, row, shape, dtype, "gradients") for dtype in (["fp32", "fp16", "bf16"] if everything else both)
+    )
 
 
 def _name(case: Case) -> str:
@@ -65,7 +94,7 @@ def _failures(case: Case) -> list[str]:
     if refused:
         return [f"refused: {refused}"]
     tensors = kernel.module.inputs(shape, dtype, "cpu", seed=1)
-    check = {"values": _wrong_values, "NaN": _lost_nan, "strided": _wrong_strides}[kind]
+    check = {"values": _wrong_values, "gradients": _wrong_gradients, "NaN": _lost_nan, "strided": _wrong_strides}[kind]
     return check(kernel, implementation, shape, tensors, dtype)
 
 
@@ -86,6 +115,32 @@ def _wrong_values(
         if not error <= allowed:
             failures.append(f"output {index} is off by {error:.3g}, allowed {allowed:.3g}")
     return failures
+
+
+def _wrong_gradients(
+    kernel: _catalog.Kernel, implementation: Implementation, shape: Any, tensors: dict[str, torch.Tensor], dtype: str
+) -> list[str]:
+    """By the rule of profiler/check.py for results and gradients together; a gradient has the dtype of its tensor."""
+    chained = kernel.module.work(shape, dtype, "both").depth > 1
+    truth = truth_of(lambda given: _with_gradients(kernel.reference, shape, given), tensors, dtype, "both", chained)
+    if dtype == "bf16":
+        largest, rms = ([CUT_OFF * allowed for allowed in each] for each in (truth.allowed_max, truth.allowed_rms))
+        truth = Truth(truth.outputs, tuple(largest), tuple(rms))
+    actual = _with_gradients(implementation.run, shape, tensors)
+    verdict = compare(actual, truth)
+    wrong = [] if verdict.passed else [verdict.detail]
+    return wrong + [f"{index} is {got.dtype}" for index, got in enumerate(actual) if got.dtype != DTYPES[dtype]]
+
+
+def _with_gradients(run: Any, shape: Any, tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Outputs, and the gradients of all inputs for random gradients of the outputs."""
+    given = {name: t.detach().requires_grad_(t.is_floating_point()) for name, t in tensors.items()}
+    outputs = run(shape, **given)
+    source = generator("cpu", 2)
+    # The same in every dtype, up to rounding.
+    above = [torch.randn(output.shape, generator=source).to(output.dtype) for output in outputs]
+    leaves = [tensor for tensor in given.values() if tensor.requires_grad]
+    return *(output.detach() for output in outputs), *torch.autograd.grad(outputs, leaves, above)
 
 
 def _lost_nan(
@@ -119,8 +174,9 @@ def _wrong_strides(
     return [f"output {index} differs" for index, pair in enumerate(zip(want, got)) if not torch.equal(*pair)]
 
 
-def _run_all() -> None:
-    for case in _cases():
+def _run(number: int, everything: bool) -> None:
+    """Run every case whose turn it is in the child `number`."""
+    for case in itertools.islice(_cases(everything), number, None, CHILDREN):
         try:
             failures = _failures(case)
         except Exception as error:  # reported as this case's failure; the others still run
@@ -128,21 +184,33 @@ def _run_all() -> None:
         print(json.dumps({"case": _name(case), "failures": failures}), flush=True)
 
 
-@pytest.fixture(scope="module")
-def interpreted() -> dict[str, list[str]]:
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+def _child(number: int, everything: bool) -> dict[str, list[str]]:
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     # Silenced: numpy's overflow of exp, which is how the sigmoid of a very negative number becomes zero.
-    command = [sys.executable, "-W", "ignore::RuntimeWarning", __file__]
+    command = [sys.executable, "-W", "ignore::RuntimeWarning", __file__, str(number), *["--long"] * everything]
     child = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert child.returncode == 0, child.stderr[-2000:]
     return {line["case"]: line["failures"] for line in map(json.loads, child.stdout.splitlines())}
 
 
+@pytest.fixture(scope="module")
+def interpreted(request: pytest.FixtureRequest) -> dict[str, list[str]]:
+    everything = request.config.getoption("--long")
+    with ThreadPoolExecutor(CHILDREN) as pool:
+        found = pool.map(_child, range(CHILDREN), [everything] * CHILDREN)
+    return {case: failures for results in found for case, failures in results.items()}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "case_name" in metafunc.fixturenames:
+        cases = _cases(metafunc.config.getoption("--long"))
+        metafunc.parametrize("case_name", [_name(case) for case in cases])
+
+
 @pytest.mark.skipif(not _triton.AVAILABLE, reason="triton is not installed here")
-@pytest.mark.parametrize("case_name", [_name(case) for case in _cases()])
 def test_interpreted(case_name: str, interpreted: dict[str, list[str]]) -> None:
     assert interpreted[case_name] == []
 
 
 if __name__ == "__main__":
-    _run_all()
+    _run(int(sys.argv[1]), "--long" in sys.argv)
