@@ -133,10 +133,11 @@ def phases(cell: DeviceCell, shape: Shape, kept: bool, **tensors: Any) -> Phases
 
 
 def _nothing(cell: DeviceCell, shape: Shape, tensors: dict[str, Any]) -> tuple[Tensor, ...]:
-    """Give the results for no sequences: empty tensors that still depend on the input."""
+    """Give the results for no sequences: empty tensors that depend on all inputs, so that all gradients are zero."""
     x = tensors["x"]
-    y = x.new_zeros(shape.T, 0, shape.D * shape.H) + x.sum()
-    state = x.new_zeros(shape.L * shape.D, 0, shape.H) + x.sum()
+    nothing = torch.stack([t.sum() for t in tensors.values() if t is not None and t.is_floating_point()]).sum()
+    y = x.new_zeros(shape.T, 0, shape.D * shape.H) + nothing
+    state = x.new_zeros(shape.L * shape.D, 0, shape.H) + nothing
     return (y,) + (state,) * cell.cell.states
 
 
