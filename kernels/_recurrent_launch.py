@@ -209,6 +209,7 @@ class _Recurrence(torch.autograd.Function):
             source = done.y[-1].flatten(2)
             layers.append(done)
         if run.save:
+            ctx.save_for_backward(x, *(tensor for tensor in given if tensor is not None))
             ctx.run, ctx.layers, ctx.ends = run, layers, stack.ends
             ctx.given = (stack.weight_ih, stack.upper, stack.weight_hh, stack.bias, stack.h_0, stack.c_0)
         states = (state, carry) if run.cell.carries else (state,)
@@ -217,6 +218,7 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        _ = ctx.saved_tensors  # raises where one of them was overwritten since
         return (None, None, *_gradients(ctx.run, ctx.layers, ctx.ends, ctx.given, *gradients))
 
 
