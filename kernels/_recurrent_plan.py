@@ -28,11 +28,11 @@ COLUMNS = (64, 128, 256, 512, 768, 1024, 1536)
 # and gradients no longer fit into the registers beside the state that is under way.
 FORWARD_BATCHES = (16, 32)
 BACKWARD_BATCHES = (16,)
-# Values of one chunk of the state, and how many chunks are under way together, by bytes of an element. In 16-bit types
-# these are 24 KiB: all of the state up to H = 768 and 16 sequences, with room for the weights of H = 1024 in the shared
-# memory of sm_80. Operands of 32-bit products go through registers, which hold less.
+# Values of one chunk of the state by bytes of an element. Three chunks in 16-bit types are 24 KiB: all of the state up
+# to H = 768 and 16 sequences, with room for the weights of H = 1024 in the shared memory of sm_80. 32-bit operands go
+# through registers, which hold less; and beyond the large size addresses take more of them.
 CHUNK = {2: 4096, 4: 512, 8: 512}
-FLIGHT = {2: 3, 4: 4, 8: 4}
+LARGE_COLUMNS, LARGE_DEPTH = 1024, 128
 # Shared memory for turning a sum into its slots: four slots of 16 units and 32 sequences in float32.
 EXCHANGE_BYTES = 8 * 1024
 # 32-bit registers of a thread, for programs of four warps. Left alone, the assembler spills some to make room for a
@@ -133,6 +133,14 @@ def _warps(dtype: str) -> int:
     return 4 if ELEMENT_BYTES[dtype] == 2 else 8
 
 
+def _flight(slots: int, dtype: str, columns: int, forward: bool) -> int:
+    """Chunks of the state that are under way together: as many as let no target spill a register."""
+    if dtype == "fp32" and forward and slots > 1:
+        return 2
+    large = forward and columns >= LARGE_COLUMNS
+    return 4 if large or ELEMENT_BYTES[dtype] > 2 else 3
+
+
 def _columns(H: int) -> int | None:
     return next((columns for columns in COLUMNS if columns >= H), None)
 
@@ -150,8 +158,10 @@ def kept_tile(cell: DeviceCell, H: int, dtype: str, batch: int, forward: bool) -
     if columns is None:
         return None
     depth = min(columns, _depth(dtype, batch if forward else batch * cell.slots))
+    if columns >= LARGE_COLUMNS:
+        depth = min(depth, LARGE_DEPTH)
     chunks = columns // depth
-    flight = min(chunks, FLIGHT[ELEMENT_BYTES[dtype]])
+    flight = min(chunks, _flight(cell.slots, dtype, columns, forward))
     return Tile(_units(cell.slots, dtype), batch, depth, chunks, flight, warps=_warps(dtype))
 
 
