@@ -72,6 +72,29 @@ class Shape:
         return self.dilation * self.B
 
 
+def suites(shape: type[Shape]) -> dict[str, list[Any]]:
+    """The suites `standard` and `full` of a recurrent kernel, in its own class of shapes."""
+    return {
+        "standard": [
+            # Time grows with T, then time per step settles; the batch is free until its work exceeds that of one step.
+            *(shape(1, T, 256, 256) for T in (16, 32, 64, 128, 256, 512, 1024)),
+            *(shape(B, 64, 512, 512) for B in (1, 2, 4, 8, 16, 32, 64)),
+            shape(16, 64, 256, 256, ragged=1),
+            shape(4, 256, 128, 128, dilation=4),
+            shape(4, 64, 256, 256, L=2),
+            shape(4, 64, 256, 256, D=2),
+        ],
+        "full": [
+            *(shape(B, 1024, H, H) for H in (256, 512, 768, 1024, 1536) for B in (1, 16, 64)),
+            # A dilated layer as in forecasting of monthly series, a stack, and one with both directions.
+            shape(64, 72, 40, 50, dilation=12),
+            shape(16, 256, 512, 512, L=4),
+            shape(16, 256, 512, 512, D=2),
+            shape(64, 256, 512, 512, ragged=1),
+        ],
+    }
+
+
 # B, T, I, H, L, D, dilation, ragged: every extreme of B 1 to 65, T 1 to 130, H 17 to 257, L 1 to 3 and D 1 to 2 once,
 # small enough for Triton's interpreter; rows that are shorter than the dilation, and sizes of whole tiles.
 ODD_SIZES = [

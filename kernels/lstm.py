@@ -33,7 +33,7 @@ from torch import nn
 from ..roofline.work import Work
 from . import _recurrent, _recurrent_cost
 from ._device import sigmoid, tanh
-from ._recurrent import LONG_SIZES, ODD_SIZES, Cell, Shape
+from ._recurrent import LONG_SIZES, ODD_SIZES, Cell, Shape, suites
 from ._recurrent_compile import compile_cases
 from ._recurrent_cost import CellCost
 from ._recurrent_plan import DeviceCell
@@ -44,23 +44,7 @@ GATES = 4
 
 SHAPES = {
     "quick": [Shape(3, 17, 37, 50, L=2, D=2), Shape(1, 128, 256, 256), Shape(16, 64, 256, 256)],
-    "standard": [
-        # Time grows with T, then time per step settles; the batch is free until its work exceeds that of one step.
-        *(Shape(1, T, 256, 256) for T in (16, 32, 64, 128, 256, 512, 1024)),
-        *(Shape(B, 64, 512, 512) for B in (1, 2, 4, 8, 16, 32, 64)),
-        Shape(16, 64, 256, 256, ragged=1),
-        Shape(4, 256, 128, 128, dilation=4),
-        Shape(4, 64, 256, 256, L=2),
-        Shape(4, 64, 256, 256, D=2),
-    ],
-    "full": [
-        *(Shape(B, 1024, H, H) for H in (256, 512, 768, 1024, 1536) for B in (1, 16, 64)),
-        # A dilated layer as in forecasting of monthly series, a stack, and one with both directions.
-        Shape(64, 72, 40, 50, dilation=12),
-        Shape(16, 256, 512, 512, L=4),
-        Shape(16, 256, 512, 512, D=2),
-        Shape(64, 256, 512, 512, ragged=1),
-    ],
+    **suites(Shape),
 }
 # Each extreme of the sizes once, and all of their combinations.
 ODD = [Shape(*sizes) for sizes in ODD_SIZES]
