@@ -229,7 +229,7 @@ def command(what: str, environment: Environment, arguments: list[str], parallel:
     if what == "profile":
         return [python, *SEQROOF, "profile", *arguments]
     if what == "test":
-        spread = ["-n", "auto"] if parallel and not [word for word in arguments if word != "--long"] else []
+        spread = ["-n", "auto", "--dist", "loadfile"] if parallel and not [word for word in arguments if word != "--long"] else []
         return [python, "-P", "-m", "pytest", *spread, *arguments]
     return [python, "-P", "-m", f"seqroof.scripts.{'check_all' if what == 'check' else what}", *arguments]
 
