@@ -229,7 +229,9 @@ def command(what: str, environment: Environment, arguments: list[str], parallel:
     if what == "profile":
         return [python, *SEQROOF, "profile", *arguments]
     if what == "test":
-        spread = ["-n", "auto", "--dist", "loadfile"] if parallel and not [word for word in arguments if word != "--long"] else []
+        whole = not [word for word in arguments if word != "--long"]
+        # A file's tests stay together: what they share, such as an interpreted process, is made once.
+        spread = ["-n", "auto", "--dist", "loadfile"] if parallel and whole else []
         return [python, "-P", "-m", "pytest", *spread, *arguments]
     return [python, "-P", "-m", f"seqroof.scripts.{'check_all' if what == 'check' else what}", *arguments]
 
