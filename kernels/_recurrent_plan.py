@@ -162,6 +162,8 @@ def kept_tile(cell: DeviceCell, H: int, dtype: str, batch: int, forward: bool) -
         depth = min(depth, LARGE_DEPTH)
     chunks = columns // depth
     flight = min(chunks, _flight(cell.slots, dtype, columns, forward))
+    if forward and batch > FORWARD_BATCHES[0]:
+        flight = min(flight, 3)  # a wide batch has twice the bytes in a chunk of the large sizes
     return Tile(_units(cell.slots, dtype), batch, depth, chunks, flight, warps=_warps(dtype))
 
 
