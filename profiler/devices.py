@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +30,8 @@ class CpuDevice:
     def __init__(self) -> None:
         self.torch_device = "cpu"
         self.name = host.processor_name()
-        torch.set_num_threads(host.usable_cores())
+        # Triton's interpreter runs in several workers at once and spends its time in Python.
+        torch.set_num_threads(1 if "TRITON_INTERPRET" in os.environ else host.usable_cores())
 
     def last_cache_bytes(self) -> int:
         """Reported size of the last shared cache."""

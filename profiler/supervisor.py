@@ -101,6 +101,12 @@ class Supervisor:
         self._log.close()
         self._process = None
 
+    def kill(self) -> None:
+        """Kill the worker from another thread than the one that waits for it, which then finds it dead."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     def ask(self, op: str, deadline_s: float, **request: Any) -> Iterator[dict[str, Any]]:
         """Send a request and yield its events until it is done.
 

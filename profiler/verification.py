@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Any
 
 from ..roofline.record import Correctness, Point
@@ -10,44 +13,84 @@ from .session import Session
 from .supervisor import WorkerDied
 
 
-def verify_all(session: Session, groups: list[dict[str, Any]], only: str = "", mark: str = "") -> list[Point]:
-    """Check all groups; returns a point without a time for every implementation.
+class Verification:
+    """One pass over the groups of a plan by several workers at once; whoever is free takes the next group.
 
-    only : check implementations whose name begins so, and report no others. mark : the reason written beside `ok`.
+    sessions : one per worker, with the same plan. only : check implementations whose name begins so, and report no
+    others. mark : the reason written beside `ok`.
     """
-    points: list[Point] = []
-    for index, group in enumerate(groups):
-        group = dict(group)
-        group["implementations"] = [name for name in group["implementations"] if name.startswith(only)]
-        group["refused"] = {name: why for name, why in group["refused"].items() if name.startswith(only)}
-        found = refused_points(group) + _verify_group(session, index, group, mark)
-        points += found
-        session.watcher.finished(index, found)
-    return points
+
+    def __init__(
+        self, sessions: Sequence[Session], groups: list[dict[str, Any]], only: str = "", mark: str = ""
+    ) -> None:
+        self._sessions = sessions
+        self._mark = mark
+        self._waiting = [_narrowed(group, only) for group in groups]
+        self._next = 0
+        self._ended = False
+        self._lock = Lock()
+        self._found: dict[int, list[Point]] = {}
+
+    def run(self) -> list[Point]:
+        """Check all groups; returns a point without a time for every implementation, in the order of the plan.
+
+        An interruption, or an error in one worker, ends the others before it is raised.
+        """
+        with ThreadPoolExecutor(len(self._sessions)) as pool:
+            jobs = [pool.submit(self._work, session) for session in self._sessions]
+            try:
+                for job in jobs:
+                    job.result()
+            except BaseException:
+                self._ended = True
+                for session in self._sessions:
+                    session.supervisor.kill()
+                raise
+        return [point for index in sorted(self._found) for point in self._found[index]]
+
+    def _work(self, session: Session) -> None:
+        while True:
+            with self._lock:
+                index, self._next = self._next, self._next + 1
+            if self._ended or index >= len(self._waiting):
+                return
+            group = self._waiting[index]
+            found = refused_points(group) + self._verify_group(session, index, group)
+            with self._lock:
+                self._found[index] = found
+                session.watcher.finished(index, found)
+
+    def _verify_group(self, session: Session, index: int, group: dict[str, Any]) -> list[Point]:
+        points: list[Point] = []
+        names = list(group["implementations"])
+        while names:
+            current = "reference"
+            try:
+                for event in session.ask_group(index, group, names, {"time": False}):
+                    name = event.get("implementation", "")
+                    if event["event"] == "begin":
+                        current = name
+                    elif event["event"] == "failed":
+                        points.append(failed_point(group, name, event["status"], event["reason"], event["correctness"]))
+                    elif event["event"] == "checked":
+                        points.append(_passed(group, name, event["correctness"], self._mark))
+                return points
+            except WorkerDied as death:
+                if self._ended:
+                    raise
+                session.supervisor.start()
+                culprit = current if current in names else names[0]
+                settled = {point.implementation for point in points} | {culprit}
+                points.append(failed_point(group, culprit, death.status, str(death)))
+                names = [name for name in names if name not in settled]
+        return points
 
 
-def _verify_group(session: Session, index: int, group: dict[str, Any], mark: str) -> list[Point]:
-    points: list[Point] = []
-    names = list(group["implementations"])
-    while names:
-        current = "reference"
-        try:
-            for event in session.ask_group(index, group, names, {"time": False}):
-                name = event.get("implementation", "")
-                if event["event"] == "begin":
-                    current = name
-                elif event["event"] == "failed":
-                    points.append(failed_point(group, name, event["status"], event["reason"], event["correctness"]))
-                elif event["event"] == "checked":
-                    points.append(_passed(group, name, event["correctness"], mark))
-            return points
-        except WorkerDied as death:
-            session.supervisor.start()
-            culprit = current if current in names else names[0]
-            settled = {point.implementation for point in points} | {culprit}
-            points.append(failed_point(group, culprit, death.status, str(death)))
-            names = [name for name in names if name not in settled]
-    return points
+def _narrowed(group: dict[str, Any], only: str) -> dict[str, Any]:
+    return group | {
+        "implementations": [name for name in group["implementations"] if name.startswith(only)],
+        "refused": {name: why for name, why in group["refused"].items() if name.startswith(only)},
+    }
 
 
 def _passed(group: dict[str, Any], name: str, correctness: dict[str, Any] | None, mark: str) -> Point:

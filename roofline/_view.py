@@ -19,7 +19,7 @@ MEASURED = ("ok", "invalid")
 
 _WILD = 10.0  # an interval wider than ten times the value says only that there is no result
 
-_SIZES_LIMIT = 20  # characters of differing sizes that may share a line with numbers
+SIZES_LIMIT = 20  # characters of differing sizes that may share a line with numbers
 
 DTYPE_ORDER = ("fp32", "tf32", "fp16", "bf16")
 
@@ -134,28 +134,28 @@ def reading_order(point: Point) -> tuple:
     )
 
 
-def sections(of: Sequence[Row]) -> list[tuple[str, list[tuple[Row, str]]]]:
+def sections(of: Sequence[Row], limit: int = SIZES_LIMIT) -> list[tuple[str, list[tuple[Row, str]]]]:
     """Put rows under headings that hold their common sizes, so that only the differing sizes stand in each row.
 
     Returns (heading, [(row, its own sizes), ...]) for each kernel, direction, cache state and clock, split further
-    where the differing sizes would be too long for a column.
+    where the differing sizes would have more than `limit` characters; with 0 every size is in its heading.
     """
     ordered = sorted(of, key=lambda row: (row.run, *_group_key(row.point)))
     groups = groupby(ordered, key=lambda row: (row.run, *_group_key(row.point)))
-    return [section for _, group in groups for section in _split_section(list(group))]
+    return [section for _, group in groups for section in _split_section(list(group), limit)]
 
 
 def _group_key(point: Point) -> tuple[str, ...]:
     return (point.kernel, point.direction, point.cache, point.clock, ",".join(point.shape))
 
 
-def _split_section(group: list[Row]) -> list[tuple[str, list[tuple[Row, str]]]]:
+def _split_section(group: list[Row], limit: int) -> list[tuple[str, list[tuple[Row, str]]]]:
     shapes = [row.point.shape for row in group]
     common = {name: size for name, size in shapes[0].items() if all(shape[name] == size for shape in shapes)}
     differing = [sizes_text({n: s for n, s in shape.items() if n not in common}) for shape in shapes]
-    if max(map(len, differing)) > _SIZES_LIMIT:
+    if max(map(len, differing)) > limit:
         parts = groupby(group, key=lambda row: row.point.shape_text)
-        return [section for _, part in parts for section in _split_section(list(part))]
+        return [section for _, part in parts for section in _split_section(list(part), limit)]
     point = group[0].point
     heading = f"{point.kernel} {point.direction}, {point.cache} ({point.clock}) {sizes_text(common)}"
     return [(clean(heading.rstrip()), list(zip(group, differing)))]

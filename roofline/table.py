@@ -51,7 +51,8 @@ _COLUMNS = (
     Column("rate", 4, right=True),
     Column("status", 0),
 )
-_INTERVAL, _STEP = 5, 6  # columns that stand only where a row has something to say in them
+_SIZES, _INTERVAL, _STEP = 1, 5, 6  # columns that stand only where a row has something to say in them
+_VALUABLE = 3  # sooner than lose a column of a lower rank, sizes move into headings of their own
 _WALL_COLUMNS = {7: "bound", 8: "best_bound"}
 
 
@@ -119,15 +120,12 @@ def _heading(run: Run, console: Console) -> None:
 
 
 def _points(shown: Sequence[Row], advices: _view.Advices, console: Console) -> None:
-    sections = _view.sections(shown)
-    cells = [[_encodable(_cells(row, sizes, advices), console) for row, sizes in members] for _, members in sections]
     titles = _encodable([column.title for column in _COLUMNS], console)
-    widths = [max(map(_width, column)) for column in zip(titles, *(line for lines in cells for line in lines))]
-    if not any(row.point.time_s for row in shown):
-        widths[_INTERVAL] = 0
-    if not any(row.point.step_s for row in shown):
-        widths[_STEP] = 0
+    sections, cells, widths = _laid_out(shown, _view.SIZES_LIMIT, titles, advices, console)
     gap, dropped = _drop_columns(widths, console.width)
+    if _too_narrow(widths, gap, dropped, console.width):
+        sections, cells, widths = _laid_out(shown, 0, titles, advices, console)
+        gap, dropped = _drop_columns(widths, console.width)
     aligned = [column.right for column in _COLUMNS]
     console.print()
     _line(console, titles, widths, aligned, gap, style="bold")
@@ -147,6 +145,28 @@ def _points(shown: Sequence[Row], advices: _view.Advices, console: Console) -> N
                 _say(console, detail, "dim", indent=widths[0] + gap)
     if dropped:
         _say(console, f"Left out for lack of width: {', '.join(dropped)}.", "dim")
+
+
+def _laid_out(
+    shown: Sequence[Row], limit: int, titles: list[str], advices: _view.Advices, console: Console
+) -> tuple[list[tuple[str, list[tuple[Row, str]]]], list[list[list[str]]], list[int]]:
+    """Sections with at most `limit` characters of sizes per row, their cells, and the width that each column needs."""
+    sections = _view.sections(shown, limit)
+    cells = [[_encodable(_cells(row, sizes, advices), console) for row, sizes in members] for _, members in sections]
+    widths = [max(map(_width, column)) for column in zip(titles, *(line for lines in cells for line in lines))]
+    said = {
+        _SIZES: any(sizes for _, members in sections for _, sizes in members),
+        _INTERVAL: any(row.point.time_s for row in shown),
+        _STEP: any(row.point.step_s for row in shown),
+    }
+    return sections, cells, [width if said.get(index, True) else 0 for index, width in enumerate(widths)]
+
+
+def _too_narrow(widths: Sequence[int], gap: int, dropped: Sequence[str], room: int) -> bool:
+    """Whether a valuable column is missing, or the last one will be cut."""
+    used = [width for width in widths if width]
+    lost = any(column.title in dropped and column.rank < _VALUABLE for column in _COLUMNS)
+    return lost or sum(used) + gap * (len(used) - 1) > room
 
 
 def _drop_columns(widths: list[int], room: int) -> tuple[int, list[str]]:

@@ -6,16 +6,18 @@ import json
 import shlex
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from seqroof.profiler import journal
-from seqroof.profiler.host import commit_of
+from seqroof.profiler.host import commit_of, usable_cores
 from seqroof.profiler.roofs import Roofs
 from seqroof.profiler.session import Request, Session
 from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
+from seqroof.profiler.verification import Verification
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.store import save, write_atomically
@@ -29,6 +31,8 @@ RUNS = Path("seqroof-runs")
 CEILINGS = RUNS / "ceilings"
 # The quick suite must end within a minute on two cores, its start and its report included.
 QUICK_BUDGET_S = 42.0
+# The interpreter works on one core; each of its workers takes about half a gigabyte.
+MOST_INTERPRETERS = 4
 
 
 def open_worker(device: str, interpret: bool = False) -> Supervisor:
@@ -196,21 +200,25 @@ def measure_ceilings(device: str, effort: str) -> Path:
 
 def verify(request: Request, long: bool) -> list[Point]:
     """Check every implementation without timing it; Triton on a CPU runs interpreted, on small odd shapes."""
-    from seqroof.profiler.verification import verify_all
-
     started = time.monotonic()
     more = "-long" if long else ""
     with Reporter() as reporter:
-        with open_worker(request.device) as supervisor:
-            session = Session(replace(request, suite=f"checked{more}"), supervisor, reporter)
-            groups = planned(session)
-            points = verify_all(session, groups)
-            cpu = supervisor.opened["kind"] == "cpu"
-        if cpu:
+        points, kind = _verify(replace(request, suite=f"checked{more}"), reporter)
+        if kind == "cpu":
             odd = replace(request, suite=f"interpreted{more}", device="cpu")
-            with open_worker("cpu", interpret=True) as supervisor:
-                session = Session(odd, supervisor, reporter)
-                points = [point for point in points if not point.implementation.startswith("triton")]
-                points += verify_all(session, planned(session), only="triton", mark="ok (interpreted)")
+            points = [point for point in points if not point.implementation.startswith("triton")]
+            points += _verify(odd, reporter, interpret=True)[0]
     say(f"seqroof: checked {len(points)} cases in {time.monotonic() - started:.0f} s")
     return points
+
+
+def _verify(request: Request, reporter: Reporter, interpret: bool = False) -> tuple[list[Point], str]:
+    """Check one suite, interpreted in as many workers as there are cores; returns the points and the kind of device."""
+    workers = min(usable_cores(), MOST_INTERPRETERS) if interpret else 1
+    reporter.stage("starting the worker" if workers == 1 else f"starting {workers} workers")
+    with ExitStack() as stack:
+        supervisors = [stack.enter_context(open_worker(request.device, interpret)) for _ in range(workers)]
+        sessions = [Session(request, supervisor, reporter) for supervisor in supervisors]
+        groups = planned(sessions[0])
+        options = {"only": "triton", "mark": "ok (interpreted)"} if interpret else {}
+        return Verification(sessions, groups, **options).run(), supervisors[0].opened["kind"]
