@@ -216,10 +216,10 @@ class _Recurrence(torch.autograd.Function):
         return source, *(final.to(x.dtype) for final in states)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    @once_differentiable  # whose type hides the name of the first argument
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         _ = ctx.saved_tensors  # raises where one of them was overwritten since
-        return (None, None, *_gradients(ctx.run, ctx.layers, ctx.ends, ctx.given, *gradients))
+        return (None, None, *_gradients(ctx.run, ctx.layers, ctx.ends, ctx.given, *grad_outputs))
 
 
 def _product(source: Tensor, weight: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def normal(size: tuple[int, ...], dtype: str, device: str, source: torch.Generat
 
 def tf32_allowed() -> bool:
     """Whether float32 products may use TF32 tensor cores (the worker switches this on for tf32 rows only)."""
-    return torch.backends.cuda.matmul.allow_tf32
+    return bool(torch.backends.cuda.matmul.allow_tf32)
 
 
 def tf32_on_cpu(dtype: str, device: str) -> str | None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from importlib import import_module
 from typing import Any
 
+# Not typed: what stands in a device function is Triton's language, which a checker of Python takes for errors.
+triton: Any
+tl: Any
 try:
-    import triton
-    import triton.language as tl
-
+    triton, tl = import_module("triton"), import_module("triton.language")
     AVAILABLE = True
 except ImportError:
     AVAILABLE = False
@@ -30,8 +32,7 @@ except ImportError:
         def __getitem__(self, key: Any) -> Any:
             return self
 
-    triton: Any = _StandIn()
-    tl: Any = _StandIn()
+    triton, tl = _StandIn(), _StandIn()
 
 
 def interpreted() -> bool:

@@ -36,14 +36,15 @@ SPOT_CHECK_FLOPS = {"cpu": 2e10, "cuda": 5e11}
 @contextlib.contextmanager
 def poisoned_memory() -> Iterator[None]:
     """Fill fresh tensors with NaN, so that an output that is never written shows."""
-    before = torch.utils.deterministic.fill_uninitialized_memory
+    switches: Any = torch.utils.deterministic
+    before = switches.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
+    switches.fill_uninitialized_memory = True
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(False)
-        torch.utils.deterministic.fill_uninitialized_memory = before
+        switches.fill_uninitialized_memory = before
 
 
 @dataclass

@@ -176,13 +176,12 @@ class CudaDevice:
 
     def kernel_names(self, call: Callable[[], object]) -> list[str]:
         """Names of the kernels that one call starts, those that take longest first."""
-        from torch.autograd import DeviceType
         from torch.profiler import ProfilerActivity, profile
 
         with profile(activities=[ProfilerActivity.CUDA]) as watched:
             call()
             self.finish()
-        kernels = [event for event in watched.key_averages() if event.device_type == DeviceType.CUDA]
+        kernels = [event for event in watched.key_averages() if event.device_type.name == "CUDA"]
         return [event.key for event in sorted(kernels, key=lambda event: -event.self_device_time_total)]
 
     def describe(self) -> Environment:
