@@ -15,6 +15,9 @@ from . import host
 from .clock import HostStopwatch, Stopwatch
 from .versions import compiler_name, software
 
+# Operations of the largest call of a suite, per core: with wide vectors they take about a second.
+SUITE_FLOPS_PER_CORE = 10**11
+
 
 class DeviceError(Exception):
     """A device that does not exist or cannot be used. The text is for people."""
@@ -32,6 +35,7 @@ class CpuDevice:
         self.name = host.processor_name()
         # Triton's interpreter runs in several workers at once and spends its time in Python.
         torch.set_num_threads(1 if "TRITON_INTERPRET" in os.environ else host.usable_cores())
+        self.most_suite_flops = SUITE_FLOPS_PER_CORE * host.usable_cores()
 
     def last_cache_bytes(self) -> int:
         """Reported size of the last shared cache."""

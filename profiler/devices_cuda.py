@@ -110,6 +110,7 @@ class CudaDevice:
     """One GPU. Its L2 cache is flushed by writing twice its size; persisting lines are reset first."""
 
     kind = "cuda"
+    most_suite_flops = None
     clocks: tuple[tuple[CacheState, Clock], ...] = (
         ("cold", "events"),
         ("warm", "events"),

@@ -68,14 +68,14 @@ def groups_of(kernel: Any, shapes: list[Any], dtypes: list[str], directions: lis
     """The groups of one kernel as plain data, each implementation either planned or refused with a reason."""
     groups = []
     for shape, dtype, direction in itertools.product(shapes, dtypes, directions):
+        work = _work_of(kernel, shape, dtype, direction)
         planned, refused = [], {}
         for name, implementation in kernel.implementations.items():
-            reason = _refusal(name, implementation, shape, dtype, direction, request)
+            reason = _refusal(name, implementation, shape, dtype, direction, request) or _too_long(work, request)
             if reason:
                 refused[name] = reason
             else:
                 planned.append(name)
-        work = _work_of(kernel, shape, dtype, direction)
         groups.append(
             {
                 "source": kernel.source,
@@ -128,6 +128,16 @@ def _class_of(implementation: Any, case: tuple[Any, str, str], direction: str) -
         "depth": implementation.depth(*case, direction),
         "compiler": {"algorithm_derived": algorithm} if algorithm else {},
     }
+
+
+def _too_long(work: Work, request: dict) -> str | None:
+    most = request.get("most_flops")
+    if most is None or work.flops <= most:
+        return None
+    return (
+        f"a call does more than {most / 1e9:.0f} GFLOP, where suites stop on this processor; "
+        "name the sizes with --shape to measure it all the same"
+    )
 
 
 def _refusal(name: str, implementation: Any, shape: Any, dtype: str, direction: str, request: dict) -> str | None:

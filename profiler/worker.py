@@ -73,7 +73,9 @@ class Worker:
         **more: Any,
     ) -> None:
         """Plan all groups of a run; no kernels means every kernel of the catalogue."""
-        request = {"kind": self.device.kind, **more}
+        # A named size is measured however long it takes; a suite is for all machines and has to end.
+        most_flops = None if axes else self.device.most_suite_flops
+        request = {"kind": self.device.kind, "most_flops": most_flops, **more}
         groups: list[dict] = []
         loaded = [self.kernel(source) for source in kernels or self.catalog.kernel_names()]
         check_names(loaded, more["implementations"])
