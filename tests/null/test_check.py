@@ -124,3 +124,33 @@ def test_a_recurrence_may_collect_its_rounding_in_one_element_but_not_on_average
     assert not check.compare((outlier,), single).passed
     assert check.compare((outlier,), chained).passed
     assert not check.compare((torch.full((1000,), 1.0035),), chained).passed
+
+
+def _through_a_kink(inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:
+    """The gradient of relu(x - 1): it jumps where x is 1."""
+    return ((inputs["x"] > 1).to(inputs["x"].dtype),)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_a_gradient_may_fall_on_either_side_of_a_kink(dtype):
+    x = torch.tensor([1.0, 3.0, 0.2])
+    truth = check.truth_of(_through_a_kink, {"x": x}, dtype, "backward")
+    other_side, flipped = (torch.tensor([1.0, 1.0, 0.0]),), (torch.tensor([0.0, 0.0, 0.0]),)
+    assert not check.compare(other_side, truth).passed
+    wider = check.widened(truth, _through_a_kink, {"x": x}, dtype, "backward")
+    assert check.compare(other_side, wider).passed
+    assert wider.outputs is truth.outputs
+    smooth = check.truth_of(_through_a_kink, {"x": x[1:]}, dtype, "backward")
+    assert check.widened(smooth, _through_a_kink, {"x": x[1:]}, dtype, "backward") == smooth
+    assert not check.compare((flipped[0][1:],), smooth).passed
+
+
+def test_only_bfloat16_is_coarser_in_the_interpreter():
+    for dtype, factor in (("bf16", check.CUT_OFF), ("fp16", 1.0), ("fp32", 1.0)):
+        x = torch.linspace(0.1, 2, 9).to({"bf16": torch.bfloat16, "fp16": torch.float16}.get(dtype, torch.float32))
+        usual, coarse = (
+            check.truth_of(lambda given: (given["x"].sin(),), {"x": x}, dtype, interpreted=interpreted)
+            for interpreted in (False, True)
+        )
+        assert coarse.allowed_max == tuple(factor * allowed for allowed in usual.allowed_max)
+        assert coarse.allowed_rms == tuple(factor * allowed for allowed in usual.allowed_rms)

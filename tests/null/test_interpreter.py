@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ import torch
 
 from seqroof.kernels import _catalog, _triton
 from seqroof.kernels._torch import DTYPES, generator
-from seqroof.profiler.check import Truth, compare, truth_of, upcast
+from seqroof.profiler.check import compare, truth_of, upcast, widened
 from seqroof.roofline.contract import Implementation
 
 # (kernel, implementation, shape, dtype, kind)
@@ -29,8 +30,6 @@ Case = tuple[_catalog.Kernel, str, Any, str, str]
 
 # The interpreter needs about a second for this many.
 INTERPRETED_FLOPS = 10**7
-# The interpreter cuts bfloat16 off where a GPU rounds, which doubles the error of every rounding.
-CUT_OFF = 2.0
 # Of longer chains, gradients by one launch per step are left to the long run: they take a minute of interpreting.
 LONG_CHAIN = 64
 # The interpreter works on one core.
@@ -122,12 +121,12 @@ def _wrong_gradients(
 ) -> list[str]:
     """By the rule of profiler/check.py for results and gradients together; a gradient has the dtype of its tensor."""
     chained = kernel.module.work(shape, dtype, "both").depth > 1
-    truth = truth_of(lambda given: _with_gradients(kernel.reference, shape, given), tensors, dtype, "both", chained)
-    if dtype == "bf16":
-        largest, rms = ([CUT_OFF * allowed for allowed in each] for each in (truth.allowed_max, truth.allowed_rms))
-        truth = Truth(truth.outputs, tuple(largest), tuple(rms))
+    compute = partial(_with_gradients, kernel.reference, shape)
+    truth = truth_of(compute, tensors, dtype, "both", chained, interpreted=True)
     actual = _with_gradients(implementation.run, shape, tensors)
     verdict = compare(actual, truth)
+    if not verdict.passed:
+        verdict = compare(actual, widened(truth, compute, tensors, dtype, "both"))
     wrong = [] if verdict.passed else [verdict.detail]
     return wrong + [f"{index} is {got.dtype}" for index, got in enumerate(actual) if got.dtype != DTYPES[dtype]]
 
