@@ -12,10 +12,12 @@ from ._recurrent_plan import (
     COLUMNS,
     FORWARD_BATCHES,
     H200,
+    SHARED_BYTES_SM_80,
     DeviceCell,
     Tile,
     Variant,
     constants,
+    forward_batches,
     kept_tile,
     options,
     shared_bytes,
@@ -29,8 +31,6 @@ _OTHER_TYPES = {
     "lengths": "*i64",
     "counters": "*i32",
 }
-# Shared memory of a program on sm_80, the smallest of the targets.
-SHARED_BYTES_SM_80 = 163 * 1024
 # Of these columns a kernel is compiled for every target in the ordinary test run: the middle of the sizes.
 _REPRESENTATIVE_COLUMNS = 512
 # The dtype of which all sizes are compiled in the ordinary test run.
@@ -44,6 +44,7 @@ def compile_cases(cell: DeviceCell, ordinary: Literal["all sizes", "one tile", "
     wavefront, all sizes with one tile, or the middle size; more would repeat what another cell has shown.
     """
     cases = [case for dtype in _ELEMENT for case in (*_forward_cases(cell, dtype), *_backward_cases(cell, dtype))]
+    cases = [case for case in cases if case.targets]  # in turn, large sizes have the wide batch, except on sm_80
     if ordinary == "all sizes":
         return cases
     return [replace(case, rare=case.rare or not _is_ordinary(case, ordinary)) for case in cases]
@@ -75,7 +76,8 @@ def _tiles(
 
 def _variants(tile: Tile, batches: tuple[int, ...]) -> list[Variant]:
     """Aligned sizes in one tile of sequences, in several where no wider tile exists, and sizes that are not aligned."""
-    several = [Variant(True, True)] if tile.batch == batches[-1] else []
+    widest = {batches[-1], forward_batches(tile, SHARED_BYTES_SM_80)[-1]}
+    several = [Variant(True, True)] if tile.batch in widest else []
     return [Variant(True, False), *several, Variant(False, True)]
 
 
@@ -131,13 +133,20 @@ def _case(
         constexprs=values,
         divisible=kernel.divisible(variant.aligned),
         options=options(tile, stepwise=not columns, forward=forward),
-        # What the smaller shared memory of sm_80 does not hold is refused there before it is launched.
-        targets=(80, 90, 100) if _fits_everywhere(cell, tile, dtype, variant) else (90, 100),
+        targets=_targets(cell, tile, dtype, variant, forward),
         expects=("wide",) if dtype == "fp32" else ("tensor", "wide"),
         representative=usual and middle and columns > 0 and not variant.multi,
         rare=not usual or (dtype != _ORDINARY_DTYPE and not middle),
     )
 
 
-def _fits_everywhere(cell: DeviceCell, tile: Tile, dtype: str, variant: Variant) -> bool:
-    return not tile.chunks or shared_bytes(cell.slots, tile, dtype, variant.wave) <= SHARED_BYTES_SM_80
+def _targets(cell: DeviceCell, tile: Tile, dtype: str, variant: Variant, forward: bool) -> tuple[int, ...]:
+    """Where a configuration is launched: what sm_80 does not hold is refused there, and some it alone takes in turn."""
+    if not tile.chunks:
+        return (80, 90, 100)
+    small = forward_batches(tile, SHARED_BYTES_SM_80) if forward else BACKWARD_BATCHES
+    fits = shared_bytes(cell.slots, tile, dtype, variant.wave) <= SHARED_BYTES_SM_80
+    on_80 = (80,) if fits and tile.batch in small else ()
+    in_turn = variant.aligned and variant.multi
+    widest = FORWARD_BATCHES if forward else BACKWARD_BATCHES
+    return on_80 if in_turn and tile.batch != widest[-1] else (*on_80, 90, 100)

@@ -21,6 +21,8 @@ from ._triton import checked_options, interpreted, tl, triton
 
 # Multiprocessors and bytes of shared memory per program of an H200, for what is planned or interpreted without a GPU.
 H200 = (132, 227 * 1024)
+# Shared memory of a program on sm_80, the smallest of the targets.
+SHARED_BYTES_SM_80 = 163 * 1024
 # Columns that a program keeps; sizes between two of these are filled up with zeros. Few, because each is a program of
 # its own for the compiler.
 COLUMNS = (64, 128, 256, 512, 768, 1024, 1536)
@@ -167,6 +169,12 @@ def kept_tile(cell: DeviceCell, H: int, dtype: str, batch: int, forward: bool) -
     return Tile(_units(cell.slots, dtype), batch, depth, chunks, flight, warps=_warps(dtype))
 
 
+def forward_batches(tile: Tile, shared_limit: int) -> tuple[int, ...]:
+    """Batches that the forward kernel may take: sm_80, told by its shared memory, spills in the wide large ones."""
+    large = tile.chunks * tile.depth >= LARGE_COLUMNS
+    return FORWARD_BATCHES[:1] if large and shared_limit <= SHARED_BYTES_SM_80 else FORWARD_BATCHES
+
+
 def streaming_tile(cell: DeviceCell, dtype: str, batch: int, forward: bool) -> Tile:
     """The tile that reads the weights anew.
 
@@ -200,7 +208,8 @@ def plan_for(cell: DeviceCell, shape: Shape, dtype: str, kept: bool, sms: int, s
     layers, directions = 1, min(shape.D, sms // programs)
     if shape.D == 1 and shape.L > 1 and shared_bytes(cell.slots, tile, dtype, wave=True) <= shared_limit:
         layers = min(shape.L, sms // programs)
-    batch, groups = _batch_for(shape.folded_rows, programs * layers * directions, sms, FORWARD_BATCHES)
+    batches = forward_batches(tile, shared_limit)
+    batch, groups = _batch_for(shape.folded_rows, programs * layers * directions, sms, batches)
     forward = kept_tile(cell, shape.H, dtype, batch, forward=True)
     batch, backward_groups = _batch_for(shape.folded_rows, programs * directions, sms, BACKWARD_BATCHES)
     backward = kept_tile(cell, shape.H, dtype, batch, forward=False)

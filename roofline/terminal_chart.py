@@ -126,7 +126,7 @@ def _legend(series: Series, letters: dict, crowded: bool, width: int) -> list[st
     columns = max(1, (width + 2) // room)
     height = -(-len(entries) // columns)
     lines = ["".join(entry.ljust(room) for entry in entries[index::height]) for index in range(height)]
-    title = "letters, with the numbers of their rows and the share of the machine:"
+    title = "letters, with the share of the machine and the numbers of their rows:"
     return [*textwrap.wrap(title, width), *lines]
 
 
@@ -137,7 +137,7 @@ def _entry(key: tuple[str, str, str], rows: Sequence[Row]) -> str:
     if shares:
         low, high = percent(min(shares)), percent(max(shares))
         share = f", {high}" if low == high else f", {low[:-2]}–{high}"
-    return f"{_view.clean(' '.join(key))} ({numbers}{share})"
+    return f"{_view.clean(' '.join(key))}{share} ({numbers})"  # a narrow terminal cuts the numbers, not the share
 
 
 def _cut(line: str, width: int) -> str:
