@@ -38,8 +38,9 @@ LARGE_COLUMNS, LARGE_DEPTH = 1024, 128
 # Shared memory for turning a sum into its slots: four slots of 16 units and 32 sequences in float32.
 EXCHANGE_BYTES = 8 * 1024
 # 32-bit registers of a thread, for programs of four warps. Left alone, the assembler spills some to make room for a
-# second program that never comes. 255 are all there are; the backward kernel spills at 255 and at 200, and not at 216.
-FORWARD_REGISTERS = 255
+# second program that never comes. 255 are all there are; the backward kernel spills at 255 and at 200, and not at 216,
+# except at the largest size, where it is the other way round.
+ALL_REGISTERS = 255
 BACKWARD_REGISTERS = 216
 _PRECISION = {"bf16": "ieee", "fp16": "ieee", "fp32": "ieee", "fp64": "ieee", "tf32": "tf32"}
 
@@ -331,5 +332,6 @@ def constants(cell: DeviceCell, tile: Tile, dtype: str, variant: Variant, forwar
 
 def options(tile: Tile, stepwise: bool, forward: bool) -> dict[str, Any]:
     """Launch options. One stage for the loop over time: its loads must not be moved ahead of the wait for others."""
-    registers = {"maxnreg": FORWARD_REGISTERS if forward else BACKWARD_REGISTERS} if tile.warps == 4 else {}
+    most = ALL_REGISTERS if forward or tile.chunks * tile.depth == COLUMNS[-1] else BACKWARD_REGISTERS
+    registers = {"maxnreg": most} if tile.warps == 4 else {}
     return checked_options(num_warps=tile.warps, num_stages=1, launch_cooperative_grid=not stepwise, **registers)
