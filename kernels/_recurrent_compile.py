@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Literal
 
 from ..roofline.contract import CompileCase
-from ._recurrent_plan import (
+from ._recurrent_plan import H200
+from ._recurrent_tiles import (
     BACKWARD_BATCHES,
     COLUMNS,
     FORWARD_BATCHES,
-    H200,
     SHARED_BYTES_SM_80,
     DeviceCell,
     Tile,

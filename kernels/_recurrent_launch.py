@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from . import _recurrent_plan as planning
 from ._recurrent import Shape, check, fold, folded_lengths, unfold
-from ._recurrent_plan import DeviceCell, Plan, Tile, Variant
+from ._recurrent_plan import Plan
+from ._recurrent_tiles import DeviceCell, Tile, Variant, acc_of, columns_of, constants, options
 from ._recurrent_triton import BACKWARD, FORWARD, LAYER_LAG
 
 # int32 counters of two groups must not share a line of the cache: 128 bytes.
@@ -149,7 +150,7 @@ def _plain(tensor: Tensor) -> Tensor:
 
 def _state(run: _Run, start: Tensor | None, like: Tensor) -> Tensor:
     """A state (L D, B, H) in the type of the sums, zeros where none is given; a kernel overwrites it."""
-    kind = planning.acc_of(run.dtype)[1]
+    kind = acc_of(run.dtype)[1]
     if start is None:
         return torch.zeros(run.L * run.D, run.B, run.H, dtype=kind, device=like.device)
     return torch.empty_like(start, dtype=kind, memory_format=torch.contiguous_format).copy_(start)
@@ -262,7 +263,7 @@ def _launch_layers(stack: _Stack, first: int, source: Tensor, product: Tensor, s
 def _exchange(run: _Run, tile: Tile, chains: int, slots: int, like: Tensor) -> Tensor:
     """The buffer in which programs exchange the state: three parts of zeros, (3, chains, rows, slots, columns)."""
     rows = -(-run.B // tile.batch) * tile.batch
-    return like.new_zeros(3, chains, rows, slots, planning.columns_of(tile, run.H))
+    return like.new_zeros(3, chains, rows, slots, columns_of(tile, run.H))
 
 
 def _launch(
@@ -274,17 +275,17 @@ def _launch(
     per_launch = layers * min(plan.directions, run.D)
     several = -(-run.B // tile.batch) > groups
     variant = Variant.of(run.cell, run.H, several, layers > 1, forward and run.save, run.recompute)
-    constants = planning.constants(run.cell, tile, run.dtype, variant, forward)
-    options = planning.options(tile, plan.stepwise, forward)
+    compiled = {
+        **constants(run.cell, tile, run.dtype, variant, forward),
+        **options(tile, plan.stepwise, forward),
+    }
     program = (FORWARD if forward else BACKWARD).program(variant.aligned)
     grid = (-(-run.H // tile.units), per_launch, groups)
     ranges = [(step, step + 1) for step in range(steps)] if plan.stepwise else [(0, steps)]
     for first_chain in range(0, layers * run.D, per_launch):
         counters = torch.zeros(groups * run.D * _COUNTER_STRIDE, dtype=torch.int32, device=exchange.device)
         for first, last in ranges:
-            program[grid](
-                *tensors, counters, first, last, *sizes, first_chain, exchange.shape[2], **constants, **options
-            )
+            program[grid](*tensors, counters, first, last, *sizes, first_chain, exchange.shape[2], **compiled)
 
 
 def _gradients(

@@ -14,7 +14,8 @@ from ._recurrent_cost import CellCost, depth_by_layer
 from ._recurrent_launch import recurrence
 from ._recurrent_parts import torch_parts, triton_parts
 from ._recurrent_peers import peer_rows
-from ._recurrent_plan import DeviceCell, device_limits, plan_depth, plan_for
+from ._recurrent_plan import device_limits, plan_depth, plan_for
+from ._recurrent_tiles import DeviceCell
 from ._recurrent_vendor import run_onednn, run_padded, run_torch
 from ._torch import run_compiled, tf32_on_cpu, why_no_compiler
 from ._triton import interpreted, why_no_triton

@@ -36,8 +36,8 @@ from ._device import tanh
 from ._recurrent import LONG_SIZES, ODD_SIZES, Cell, suites
 from ._recurrent_compile import compile_cases
 from ._recurrent_cost import CellCost
-from ._recurrent_plan import DeviceCell
 from ._recurrent_rows import rows
+from ._recurrent_tiles import DeviceCell
 from ._triton import tl, triton
 
 GATES = 1

@@ -16,6 +16,7 @@ import torch
 
 from seqroof.kernels import _recurrent, _recurrent_launch, _triton, gru, lstm, rnn
 from seqroof.kernels import _recurrent_plan as planning
+from seqroof.kernels import _recurrent_tiles as tiles
 from seqroof.kernels._recurrent import Shape
 from seqroof.kernels._recurrent_plan import Plan, plan_depth, plan_for
 from seqroof.kernels._recurrent_triton import LAYER_LAG
@@ -54,7 +55,8 @@ ALL_BATCHES = (1, 2, 8, 15, 16, 17, 31, 32, 33, 48, 64, 65, 128, 200, 256, 512)
 @pytest.fixture(autouse=True)
 def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan as for a GPU, even where this process interprets its kernels."""
-    monkeypatch.setattr(planning, "interpreted", lambda: False)
+    for module in (planning, tiles):
+        monkeypatch.setattr(module, "interpreted", lambda: False)
 
 
 @dataclass(frozen=True)
@@ -165,11 +167,11 @@ def faults(name: str, launches: list[Launch], machine: tuple[int, int], dtype: s
         steps = launch.numbers["last"] - launch.numbers["first"]
         if steps > 1 and (programs * chains * groups > sms or not values["launch_cooperative_grid"]):
             yield f"{launch.grid} programs wait for one another on {sms} processors"
-        tile = planning.Tile(*(values[key] for key in ("UNITS", "BATCH", "DEPTH", "CHUNKS", "FLIGHT")))
+        tile = tiles.Tile(*(values[key] for key in ("UNITS", "BATCH", "DEPTH", "CHUNKS", "FLIGHT")))
         if values["KEEP"]:
             if tile.chunks * tile.depth < H:
                 yield f"{tile.chunks} x {tile.depth} columns are kept of H={H}"
-            if planning.shared_bytes(values["SLOTS"], tile, dtype, values.get("WAVE", False)) > shared:
+            if tiles.shared_bytes(values["SLOTS"], tile, dtype, values.get("WAVE", False)) > shared:
                 yield "more shared memory than there is"
 
 
@@ -367,8 +369,8 @@ def test_programs_that_wait_for_one_another_are_on_the_device_together(
         case = case_of("lstm", launch)
         assert case is not None and target in case.targets
         result, program = _compile(monkeypatch, case, target)
-        tile = planning.Tile(*(launch.values[key] for key in ("UNITS", "BATCH", "DEPTH", "CHUNKS", "FLIGHT")))
-        assert result.shared_bytes <= planning.shared_bytes(launch.values["SLOTS"], tile, "bf16", wave=False)
+        tile = tiles.Tile(*(launch.values[key] for key in ("UNITS", "BATCH", "DEPTH", "CHUNKS", "FLIGHT")))
+        assert result.shared_bytes <= tiles.shared_bytes(launch.values["SLOTS"], tile, "bf16", wave=False)
         registers = result.registers * result.warps * compiled.WARP_THREADS
         by_shared = SHARED_PER_SM[target] // (result.shared_bytes + SHARED_OF_SYSTEM)
         per_sm = min(by_shared, compiled.BLOCK_REGISTER_LIMIT // registers)

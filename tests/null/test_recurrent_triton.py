@@ -20,7 +20,8 @@ from recurrences import CELLS, cells, close, doubles, run
 from seqroof.kernels import _recurrent_cost, _recurrent_launch, _triton, gru, lstm, rnn
 from seqroof.kernels import _recurrent_plan as planning
 from seqroof.kernels._recurrent import Cell, Shape
-from seqroof.kernels._recurrent_plan import Plan, Tile
+from seqroof.kernels._recurrent_plan import Plan
+from seqroof.kernels._recurrent_tiles import Tile
 from seqroof.profiler.cases import poisoned_memory
 
 DEVICES = {"lstm": lstm.DEVICE, "gru": gru.DEVICE} | {
