@@ -89,7 +89,8 @@ def groups_of(kernel: Any, shapes: list[Any], dtypes: list[str], directions: lis
                 "work": work.model_dump(mode="json"),
                 "memory_bytes": MEMORY_FACTOR * work.compulsory_bytes,
                 "sequence": work.depth > 1,
-                "padding_waste": _padding_waste(kernel, shape),
+                "padding_waste": _said(kernel, "padding_waste", shape),
+                "receptive_field": _said(kernel, "receptive_field", shape),
                 "classes": {
                     name: _class_of(entry, (shape, dtype, request["kind"]), direction)
                     for name, entry in kernel.implementations.items()
@@ -111,10 +112,10 @@ def _work_of(kernel: Any, shape: Any, dtype: str, direction: str) -> Work:
     return work
 
 
-def _padding_waste(kernel: Any, shape: Any) -> float | None:
-    """The padded share of a ragged batch, where the kernel file can say it; None where nothing is padded."""
-    share = kernel.module.padding_waste(shape) if hasattr(kernel.module, "padding_waste") else 0.0
-    return float(share) or None
+def _said(kernel: Any, name: str, shape: Any) -> Any:
+    """What an optional function of the kernel file says of a shape; None where it is missing or says nothing."""
+    function = getattr(kernel.module, name, None)
+    return (function(shape) or None) if function else None
 
 
 def _class_of(implementation: Any, case: tuple[Any, str, str], direction: str) -> dict[str, Any]:

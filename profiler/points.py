@@ -33,6 +33,7 @@ def _base(group: dict[str, Any], implementation: str) -> dict[str, Any]:
         "hoists": declared["hoists"],
         "depth": declared["depth"],
         "padding_waste": group["padding_waste"],
+        "receptive_field": group["receptive_field"],
         "compiler": declared["compiler"],
     }
 

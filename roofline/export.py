@@ -175,6 +175,7 @@ _FIELDS: dict[str, Callable[[Point], Value]] = {
     "launch_tax_s": lambda point: point.launch_tax_s,
     "hoists": lambda point: int(point.hoists),
     "padding_waste": lambda point: point.padding_waste,
+    "receptive_field": lambda point: point.receptive_field,
     "residency": lambda point: point.residency,
     **{f"floor_{wall}_s": _floor(wall, best=False) for wall in WALLS},
     "bound": lambda point: point.bound,

@@ -41,10 +41,10 @@ def step_sweeps(points: tuple[Point, ...]) -> list[list[Point]]:
 
 
 def observations(points: tuple[Point, ...], machine: Machine) -> list[Observation]:
-    """One observation for every sweep of batch or steps in a run, and for every ragged batch beside a padded one."""
+    """What sweeps of batch and steps show, what padding costs beside packed rows, and how far outputs see."""
     found = [_walk(sweep, machine) for sweep in batch_sweeps(points)]
     found += [_settling(sweep) for sweep in step_sweeps(points)]
-    return found + padding(points)
+    return found + padding(points) + reach(points)
 
 
 def _rest(point: Point, *left_out: str) -> str:
@@ -75,7 +75,8 @@ def _settling(sweep: list[Point]) -> Observation:
     else:
         text = (
             f"time per step goes from {seconds(first.step_s)} at T={first.shape['T']} to {seconds(last.step_s)} at "
-            f"T={last.shape['T']} and has not settled within {percent(SETTLED)}"
+            f"T={last.shape['T']}, and just before it was still {seconds(sweep[-2].step_s or 0.0)}: not settled within "
+            f"{percent(SETTLED)}"
         )
     text += f"; the serial floor is {percent(share)} of it" if share is not None else "; the serial floor is not known"
     text += f"; bound: {WALL_WORDS[last.bound]}" if last.bound else ""
@@ -122,6 +123,26 @@ def _packed_against_padded(point: Point, padded: Point) -> Observation:
         text=f"{_name(point)}: {percent(point.padding_waste)} of the padded steps are padding; packed takes "
         f"{percent(ratio)} of the padded time ({beside}).",
         numbers={"padding_waste": point.padding_waste, "packed_over_padded": ratio},
+    )
+
+
+def reach(points: tuple[Point, ...]) -> list[Observation]:
+    """How far back the outputs of a kernel see, once for every shape."""
+    found = {}
+    for point in points:
+        if point.receptive_field and point.time_s is not None:
+            found.setdefault((point.kernel, point.shape_text), point)
+    return [_field_of(point) for point in found.values()]
+
+
+def _field_of(point: Point) -> Observation:
+    field, steps = point.receptive_field, point.shape.get("T")
+    assert field
+    share = f", {percent(min(1.0, field / steps))} of the sequence" if steps else ""
+    return Observation(
+        id=f"reach {point.kernel} {point.shape_text}",
+        text=f"{point.kernel} ({point.shape_text}): an output sees {field} {'step' if field == 1 else 'steps'}{share}.",
+        numbers={"receptive_field": field, "steps": steps},
     )
 
 

@@ -131,6 +131,7 @@ class Point(Frozen):
     floors_s, bound : of the implementation's own class (`residency` says where its weights live).
     hoists : the input product is done once for all steps. depth : dependent steps of this implementation where they are
         not those of its work. padding_waste : the share of all steps that is padding, in a ragged batch.
+    receptive_field : steps that an output sees, its own included, where the kernel limits them.
     step_s : time per dependent step. launch_tax_s : what launching adds to each: host clock minus graph clock.
     best_floors_s, best_bound : of the best possible implementation of the same work.
     attainable_fraction : of this design; best_fraction : of the machine; roof_fraction : the classic roofline figure.
@@ -158,6 +159,7 @@ class Point(Frozen):
     hoists: bool = False
     depth: int | None = None
     padding_waste: float | None = None
+    receptive_field: int | None = None
     residency: Literal["dram", "cache", "chip"] | None = None
     floors_s: Floors | None = None
     floor_notes: dict[str, str] = Field(default_factory=dict)

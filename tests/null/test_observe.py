@@ -79,7 +79,7 @@ def test_time_per_step_settles():
 
 def test_time_per_step_that_still_falls_says_so():
     (found,) = observations(steps([16 * 8.0, 32 * 5.0, 64 * 3.0, 128 * 2.0]), ROUND)
-    assert "has not settled" in found.text and found.numbers["settled_from_T"] is None
+    assert "not settled within 10 %" in found.text and found.numbers["settled_from_T"] is None
 
 
 def test_a_sweep_over_steps_that_wait_for_nothing_is_no_recurrence():
@@ -117,3 +117,15 @@ def test_the_next_command_sweeps_the_steps_of_a_recurrence():
     assert next_command(run) == "seqroof profile k --shape T=16:1024:x2,B=1,H=7"
     assert "T=16" not in next_command(samples.run(points=chain))
     assert "T=16" not in next_command(run.model_copy(update={"command": "seqroof profile ./k.py"}))
+
+
+def test_how_far_an_output_sees_is_told_once_for_every_shape():
+    shape = {"B": 4, "T": 62}
+    seeing = [
+        point(timing(9.0), implementation=name, shape=shape, dtype=dtype, receptive_field=31)
+        for name, dtype in (("torch", "fp32"), ("torch", "bf16"), ("triton", "fp32"))
+    ]
+    blind = point(timing(9.0), shape=shape)
+    (found,) = observations((*seeing, blind), ROUND)
+    assert found.numbers == {"receptive_field": 31, "steps": 62}
+    assert "an output sees 31 steps, 50 % of the sequence" in found.text
