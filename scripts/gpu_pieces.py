@@ -43,10 +43,15 @@ def _profile(name: str, *words: str, budget_s: int) -> tuple[str, ...]:
     return _seqroof("profile", *words, *fixed, "--budget", f"{budget_s}s")
 
 
-def _recurrent(name: str, kernel: str, sizes: str, *words: str, rows: str = "", budget_s: int) -> tuple[str, ...]:
-    """Profile a recurrent kernel at some sizes in bf16 unless `words` say otherwise, by the vendor's rows and ours."""
+# Rows of a recurrence, of attention, and of what PyTorch computes in one way.
+_RECURRENT = "torch,triton_step,triton_resident"
+_ATTENTION = "torch.flash,torch.efficient,torch.cudnn,triton"
+_PLAIN = "torch,triton"
+
+
+def _sizes(name: str, kernel: str, sizes: str, *words: str, rows: str = _RECURRENT, budget_s: int) -> tuple[str, ...]:
+    """Profile a kernel at some sizes in bf16 unless `words` say otherwise, by the vendor's rows and ours."""
     words = words or ("--dtype", "bf16")
-    rows = rows or "torch,triton_step,triton_resident"
     return _profile(name, kernel, "--shape", sizes, *words, "--implementation", rows, budget_s=budget_s)
 
 
@@ -69,78 +74,132 @@ def installed(package: str) -> bool:
 def _peers() -> tuple[str, ...]:
     rows = ",".join(["torch", "triton_resident", *(row for row, package in PEERS.items() if installed(package))])
     words = ("--dtype", "bf16,fp32", "--direction", "forward,both")
-    return _recurrent("peers", "lstm", "B=16,T=1024,I=768,H=64|768", *words, rows=rows, budget_s=80)
+    return _sizes("peers", "lstm", "B=16,T=1024,I=768,H=64|768", *words, rows=rows, budget_s=80)
 
 
 _CLOCKS = "tests/gpu/test_clock.py"  # alone on the device: other tests would be in its times
+_TRAINING = ("--dtype", "bf16", "--direction", "forward,both")
 # In order of worth: what is wrong makes every number after it worthless, and the ceilings are what numbers are held to.
-# All limits together are below half an hour, those of the recurrent family below twelve minutes.
+# All limits together are below half an hour.
 PIECES = (
     Piece("clocks", "the clocks that everything is timed with", 40, _pytest(_CLOCKS)),
     Piece(
         "tests",
         "the tests that need a GPU",
-        260,
+        320,
         _pytest("tests/gpu", f"--ignore={_CLOCKS}", *_beside_one_another()),
     ),
     Piece("verify", "every implementation against its reference", 180, _seqroof("verify", "--device", "cuda:0")),
     Piece(
         "ceilings",
         "what this machine can do at most, one barrier of all multiprocessors included",
-        120,
+        100,
         _seqroof("ceilings", "--device", "cuda:0", "--full", "--json"),
         keeps=ROOFS,
     ),
     Piece(
         "lstm_768",
         "an LSTM of 768 units in one launch, forward and with gradients",
-        110,
-        _recurrent(
+        80,
+        _sizes(
             "lstm_768",
             "lstm",
             "B=16,T=1024,I=768,H=768",
             *("--dtype", "bf16,fp16", "--direction", "forward,both"),
-            budget_s=70,
+            budget_s=50,
         ),
     ),
     Piece(
         "gru",
         "GRUs of 256 to 1024 units in one launch",
-        110,
-        _recurrent("gru", "gru", "B=16,T=1024,I=512,H=256|512|768|1024", budget_s=70),
+        70,
+        _sizes("gru", "gru", "B=16,T=1024,I=512,H=256|512|768|1024", budget_s=40),
     ),
     Piece(
         "wave_512",
         "four layers of 512 units as a wavefront, and one",
-        80,
-        _recurrent("wave_512", "lstm", "B=16,T=1024,I=512,H=512,L=1|4", budget_s=40),
+        50,
+        _sizes("wave_512", "lstm", "B=16,T=1024,I=512,H=512,L=1|4", budget_s=25),
     ),
     Piece(
         "wave_768",
         "two layers of 768 units as a wavefront, and one",
-        80,
-        _recurrent("wave_768", "lstm", "B=16,T=1024,I=768,H=768,L=1|2", budget_s=40),
+        50,
+        _sizes("wave_768", "lstm", "B=16,T=1024,I=768,H=768,L=1|2", budget_s=25),
     ),
     Piece(
         "directions",
         "both directions in one launch, and one",
-        90,
-        _recurrent("directions", "lstm", "B=16,T=1024,I=768,H=768|1024,D=1|2", budget_s=50),
+        60,
+        _sizes("directions", "lstm", "B=16,T=1024,I=768,H=768|1024,D=1|2", budget_s=35),
+    ),
+    Piece(
+        "lstm_step",
+        "the LSTM step over batch sizes, by the bytes of its weights",
+        80,
+        _sizes("lstm_step", "lstm_step", "B=1|8|32|128,I=2048,H=2048|4096", rows="torch,triton", budget_s=50),
+    ),
+    Piece(
+        "attention",
+        "attention over 16384 tokens, causal and full, forward and with gradients",
+        110,
+        _sizes(
+            "attention",
+            "attention",
+            "B=1,N=16,S=16384,P=64|128,causal=0|1",
+            *_TRAINING,
+            rows=_ATTENTION,
+            budget_s=80,
+        ),
+    ),
+    Piece(
+        "decode",
+        "one query against 8 to 128 thousand keys",
+        70,
+        _sizes("decode", "attention_decode", "B=8,N=32,G=8,K=8192|32768|131072,P=128", rows=_ATTENTION, budget_s=40),
+    ),
+    Piece(
+        "gated_conv",
+        "gated convolutions that memory binds",
+        60,
+        _sizes("gated_conv", "gated_conv", "B=128,T=16384,C=16,O=16,W=2|4", *_TRAINING, rows=_PLAIN, budget_s=35),
+    ),
+    Piece(
+        "dense_conv",
+        "gated convolutions that the product binds",
+        60,
+        _sizes("dense_conv", "gated_conv", "B=8,T=4096,C=512,O=512,W=4", *_TRAINING, rows=_PLAIN, budget_s=35),
+    ),
+    Piece(
+        "depthwise",
+        "short depthwise convolutions, alone",
+        60,
+        _sizes("depthwise", "separable_conv", "B=8,T=8192,C=2048,W=4,silu=0|1", *_TRAINING, rows=_PLAIN, budget_s=35),
+    ),
+    Piece(
+        "hierarchy",
+        "10000 vectors summarised by windows of 100",
+        60,
+        _sizes(
+            "hierarchy",
+            "hierarchical_attention",
+            "B=32,T=10000,P=64|128",
+            rows="torch,triton,triton_tree",
+            budget_s=35,
+        ),
+    ),
+    Piece(
+        "memory",
+        "an addressed memory over 256 steps",
+        60,
+        _sizes("memory", "memory_attention", "B=132,T=256,M=128,P=64", budget_s=35),
     ),
     Piece(
         "lstm_sizes",
         "LSTMs over hidden and batch sizes",
-        140,
-        _recurrent("lstm_sizes", "lstm", "B=1|16|64,T=512,I=512,H=256|512|768|1024|1536", budget_s=100),
+        110,
+        _sizes("lstm_sizes", "lstm", "B=1|16|64,T=512,I=512,H=256|512|768|1024|1536", budget_s=80),
     ),
-    *(
-        Piece(kernel, why, 170, _profile(kernel, kernel, "--suite", "standard", budget_s=110))
-        for kernel, why in (
-            ("lstm_step", "the LSTM step over batch sizes"),
-            ("attention", "attention over lengths"),
-            ("gated_conv", "the gated convolution over lengths"),
-        )
-    ),
-    Piece("quick", "all kernels, as a first run shows them", 75, _profile("quick", "--suite", "quick", budget_s=42)),
-    Piece("peers", "other people's recurrent kernels", 120, _peers(), needs=tuple(PEERS.values())),
+    Piece("quick", "all kernels, as a first run shows them", 90, _profile("quick", "--suite", "quick", budget_s=60)),
+    Piece("peers", "other people's recurrent kernels", 80, _peers(), needs=tuple(PEERS.values())),
 )
