@@ -1,7 +1,7 @@
 """w = sharpen(shift(interpolate(softmax(beta cos(key, m_i))))), r = sum w_i m_i, m_i <- m_i (1 - w_i erase) + w_i add
 
-The addressed memory of a neural Turing machine: at every step one head compares its key with all rows of a memory, turns
-the likeness into weights, reads the weighted sum of the rows and writes to them with the same weights.
+The addressed memory of a neural Turing machine: at every step one head compares its key with all rows of a memory,
+turns the likeness into weights, reads the weighted sum of the rows and writes to them with the same weights.
 
 B batch, T time steps, M rows of P values; C = 3P + 6 control values.
 memory (B, M, P), weights (B, M), controls (T, B, C) -> r (T, B, P), memory (B, M, P), weights (B, M), the last two as
@@ -20,7 +20,9 @@ The read comes before the write. Initial weights are not negative and do not all
 Source: Graves, Wayne and Danihelka, Neural Turing Machines, arXiv 1410.5401, 2014.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,10 +32,12 @@ from torch.nn import functional as F
 from ..roofline.contract import Implementation
 from ..roofline.work import Term, Work, terms
 from ._cost import operations
+from ._memory_launch import COMPILE, EPSILON, Call, run, tile_for
 from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
+from ._triton import interpreted, why_no_triton
 
-# Norms below this count as this; float16 can still hold it, unlike the 1e-8 of torch.nn.functional.cosine_similarity.
-EPSILON = 1e-6
+__all__ = ["COMPILE", "IMPLEMENTATIONS", "ODD", "ODD_LONG", "SHAPES", "Shape", "inputs", "reference", "spot", "work"]
+
 SHIFTS = 3  # -1, 0 and +1 row
 # Values of a step besides key, erase and add: strength, gate, shifts, sharpening.
 _SCALARS = SHIFTS + 3
@@ -64,12 +68,13 @@ class Shape:
 
 
 SHAPES = {
-    "quick": [Shape(2, 6, 37, 20), Shape(4, 16, 128, 64)],
+    "quick": [Shape(2, 2, 37, 20), Shape(4, 16, 128, 64)],
     # Time grows with T; the batch is free until it fills the machine; then a memory too large for one program.
     "standard": [
         *(Shape(1, T, 128, 64) for T in (16, 64, 256)),
         *(Shape(B, 64, 128, 64) for B in (4, 16, 64)),
         Shape(16, 64, 128, 20),
+        Shape(16, 8, 128, 64),
         *(Shape(B, 32, 1024, 64) for B in (1, 8)),
     ],
     "full": [
@@ -207,7 +212,7 @@ def _operations_forward(shape: Shape) -> tuple[Term, ...]:
         *terms(
             "pointwise_flops",
             ("norms of the rows", 2 * cells, "squares and their sum: the write of every step changes them"),
-            ("write", 4 * cells, "m + w (add - erase m)"),
+            ("write", 5 * cells, "m (1 - w erase) + w add"),
             ("cosine", 2 * rows, "norm at least eps, and the division by it"),
             ("content weights", 5 * rows, "strength times cosine, softmax"),
             ("interpolation", 3 * rows, "w + g (c - w)"),
@@ -372,8 +377,73 @@ def _why_no_unrolling(shape: Shape, dtype: str, device: str) -> str | None:
     return why_no_compiler(shape, dtype, device)
 
 
+def _run_triton(resident: bool) -> Callable[..., Any]:
+    """Give the `run` of a Triton row; it raises ValueError with a sentence for sizes that it does not take."""
+
+    def compute(shape: Shape, memory: Tensor, weights: Tensor, controls: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        check(shape, {"memory": memory, "weights": weights, "controls": controls})
+        if not shape.B:
+            return _nothing(shape, memory, weights, controls)
+        tile = tile_for(shape.M, shape.P, resident)
+        if isinstance(tile, str):
+            raise ValueError(tile + ".")
+        save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (memory, weights, controls))
+        return run(Call(shape.T, shape.B, shape.M, shape.P, tile, resident, save), memory, weights, controls)
+
+    return compute
+
+
+def _nothing(shape: Shape, memory: Tensor, weights: Tensor, controls: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the results for no batch: empty tensors that depend on all inputs, so that all gradients are zero."""
+    nothing = memory.sum() + weights.sum() + controls.sum()
+    return memory.new_zeros(shape.T, 0, shape.P) + nothing, memory + nothing, weights + nothing
+
+
+def _why_not_triton(resident: bool, shape: Shape, dtype: str, device: str) -> str | None:
+    if dtype == "fp64" and not interpreted():
+        return "the Triton kernels add up in float32; float64 is for the reference"
+    refused = why_no_triton(device) or tf32_on_cpu(dtype, device)
+    tile = tile_for(shape.M, shape.P, resident)
+    return refused or (tile if isinstance(tile, str) else None)
+
+
 IMPLEMENTATIONS = {
-    "reference": Implementation(reference, supports=_why_not_torch, grad=True),
-    "torch": Implementation(_run_torch, supports=_why_not_torch, grad=True),
-    "compile": Implementation(run_compiled(reference), supports=_why_no_unrolling, grad=True),
+    "reference": Implementation(
+        reference,
+        # Operators of a step, and the stacking of what was read.
+        launches=lambda shape, dtype, device: 40 * shape.T + 1,
+        supports=_why_not_torch,
+        grad=True,
+    ),
+    "torch": Implementation(
+        _run_torch,
+        # Operators for all steps, and those of every step.
+        launches=lambda shape, dtype, device: 12 + 17 * shape.T,
+        supports=_why_not_torch,
+        grad=True,
+    ),
+    "compile": Implementation(
+        run_compiled(reference),
+        # Two products that are not fused, and what lies between them.
+        launches=lambda shape, dtype, device: 5 * shape.T,
+        supports=_why_no_unrolling,
+        grad=True,
+    ),
+    "triton_step": Implementation(
+        _run_triton(resident=False),
+        weights="reread",
+        chain="launch",
+        launches=lambda shape, dtype, device: 2 * shape.T + 1,
+        supports=partial(_why_not_triton, False),
+        depth=lambda shape, dtype, device, direction: (4 if direction == "both" else 2) * shape.T,
+        grad=True,
+    ),
+    "triton_resident": Implementation(
+        _run_triton(resident=True),
+        weights="kept",
+        chain="inside",
+        launches=1,
+        supports=partial(_why_not_triton, True),
+        grad=True,
+    ),
 }
