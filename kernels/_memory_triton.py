@@ -199,13 +199,19 @@ def _store_scalars(
 
 
 @triton.jit
-def _block(base, row, column, M, P):
-    """Pointers to rows of one memory, and which of them are inside."""
-    return base + row.to(tl.int64)[:, None] * P + column[None, :], (row < M)[:, None] & (column < P)[None, :]
+def _places(base, row, column, S):
+    """Pointers to some rows of one memory."""
+    return base + row.to(tl.int64)[:, None] * S + column[None, :]
+
+
+@triton.jit
+def _inside(row, column, M, S):
+    """Which of these places belong to a memory."""
+    return (row < M)[:, None] & (column < S)[None, :]
 
 
 def _compare(
-    memory, control, cosine, M, P,
+    memory, control, cosine, M, P, S,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, EPSILON: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Cosines of the key and ROWS rows of one memory; grid: B times the blocks of rows. memory (B, M, P)."""
@@ -213,8 +219,8 @@ def _compare(
     batch = (tl.program_id(0) // blocks).to(tl.int64)
     row = tl.program_id(0) % blocks * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
-    place, inside = _block(memory + batch * M * P, row, column, M, P)
-    rows = tl.load(place, mask=inside, other=0.0).to(ACC)
+    inside = _inside(row, column, M, S)
+    rows = tl.load(_places(memory + batch * M * S, row, column, S), mask=inside, other=0.0).to(ACC)
     key = tl.load(control + batch * (3 * P + 6) + column, mask=column < P, other=0.0).to(ACC)
     unit, _ = _direction(key, EPSILON)
     norm = _norms(rows)
@@ -223,7 +229,7 @@ def _compare(
 
 
 def _read_and_write(
-    memory, target, control, cosine, before, after, parts, M, P,
+    memory, target, control, cosine, before, after, parts, M, P, S,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, ALL: tl.constexpr, ACC: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """Read and write ROWS rows of one memory with the weights that all cosines give; grid as in `_compare`.
@@ -235,8 +241,8 @@ def _read_and_write(
     batch = (tl.program_id(0) // blocks).to(tl.int64)
     row = tl.program_id(0) % blocks * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
-    place, inside = _block(memory + batch * M * P, row, column, M, P)
-    rows = tl.load(place, mask=inside, other=0.0).to(ACC)
+    inside = _inside(row, column, M, S)
+    rows = tl.load(_places(memory + batch * M * S, row, column, S), mask=inside, other=0.0).to(ACC)
     _, erase, add, beta, gate, s_before, s_here, s_after, gamma = _controls(
         control + batch * (3 * P + 6), column, P, ACC
     )
@@ -249,34 +255,41 @@ def _read_and_write(
     weights = _sharpen(turned, gamma, every, M)
     share = tl.where(row < M, tl.gather(weights, tl.where(row < M, row, 0), 0), 0.0)
     tl.store(after + batch * M + row, share, mask=row < M)
-    part = parts + tl.program_id(0).to(tl.int64) * P + column
-    tl.store(part, tl.sum(share[:, None] * rows, 0), mask=column < P)
+    part = parts + tl.program_id(0).to(tl.int64) * S + column
+    tl.store(part, tl.sum(share[:, None] * rows, 0), mask=column < S)
     rows = _write(rows, share, sigmoid(erase), tanh(add))
-    place, inside = _block(target + batch * M * P, row, column, M, P)
-    tl.store(place, _rounded(rows, target.dtype.element_ty, INTERPRET), mask=inside)
+    tl.store(
+        _places(target + batch * M * S, row, column, S), _rounded(rows, target.dtype.element_ty, INTERPRET), mask=inside
+    )
 
 
 def _walk(
-    memory, target, history, controls, cosines, track, r, T, B, M, P,
-    ALL: tl.constexpr, COLUMNS: tl.constexpr, SAVE: tl.constexpr, EPSILON: tl.constexpr, ACC: tl.constexpr,
-    INTERPRET: tl.constexpr,
+    memory, target, history, controls, cosines, track, r, T, B, M, P, S,
+    ALL: tl.constexpr, COLUMNS: tl.constexpr, SAVE: tl.constexpr, AHEAD: tl.constexpr, EPSILON: tl.constexpr,
+    ACC: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """Run all steps of one batch row with its memory in registers; grid: B.
 
     history (T - 1, B, M, P), cosines (T, B, M) and track (T + 1, B, M), the weights from the initial ones on, are kept
-    where SAVE; else track is (2, B, M), initial and final. The controls of a step are loaded during the one before.
+    where SAVE; else track is (2, B, M), initial and final. AHEAD: the controls of a step are loaded during the one
+    before, so that no step waits for memory.
     """
     batch = tl.program_id(0).to(tl.int64)
     row, column = tl.arange(0, ALL), tl.arange(0, COLUMNS)
-    place, inside = _block(memory + batch * M * P, row, column, M, P)
-    rows = tl.load(place, mask=inside, other=0.0).to(ACC)
+    inside = _inside(row, column, M, S)
+    rows = tl.load(_places(memory + batch * M * S, row, column, S), mask=inside, other=0.0).to(ACC)
     weights = tl.load(track + batch * M + row, mask=row < M, other=0.0)
     width = 3 * P + 6
     following = _controls(controls + batch * width, column, P, ACC)
     for t in range(T):
-        key, erase, add, beta, gate, s_before, s_here, s_after, gamma = following
         step = B.to(tl.int64) * (t + 1) + batch
-        following = _controls(controls + tl.where(t + 1 < T, step, batch) * width, column, P, ACC)
+        if AHEAD:
+            key, erase, add, beta, gate, s_before, s_here, s_after, gamma = following
+            following = _controls(controls + tl.where(t + 1 < T, step, batch) * width, column, P, ACC)
+        else:
+            key, erase, add, beta, gate, s_before, s_here, s_after, gamma = _controls(
+                controls + (step - B) * width, column, P, ACC
+            )
         beta, gate, gamma = _softplus(beta), sigmoid(gate), 1.0 + _softplus(gamma)
         s_before, s_here, s_after = _shares(s_before, s_here, s_after)
         unit, _ = _direction(key, EPSILON)
@@ -290,16 +303,17 @@ def _walk(
             tl.store(cosines + (step - B) * M + row, cosine, mask=row < M)
             tl.store(track + step * M + row, weights, mask=row < M)
             if t + 1 < T:
-                place, _ = _block(history + (step - B) * M * P, row, column, M, P)
-                tl.store(place, _rounded(rows, history.dtype.element_ty, INTERPRET), mask=inside)
+                kept = _places(history + (step - B) * M * S, row, column, S)
+                tl.store(kept, _rounded(rows, history.dtype.element_ty, INTERPRET), mask=inside)
     if not SAVE:
         tl.store(track + (B + batch) * M + row, weights, mask=row < M)
-    place, inside = _block(target + batch * M * P, row, column, M, P)
-    tl.store(place, _rounded(rows, target.dtype.element_ty, INTERPRET), mask=inside)
+    tl.store(
+        _places(target + batch * M * S, row, column, S), _rounded(rows, target.dtype.element_ty, INTERPRET), mask=inside
+    )
 
 
 def _weigh_back(
-    memory, drows, control, dr, after, dafter, dweights, parts, M, P,
+    memory, drows, control, dr, after, dafter, dweights, parts, M, P, S,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the weights of ROWS rows, complete, and of erase and add as far as these rows go; grid as above.
@@ -311,10 +325,9 @@ def _weigh_back(
     batch = (tl.program_id(0) // blocks).to(tl.int64)
     row = tl.program_id(0) % blocks * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
-    place, inside = _block(memory + batch * M * P, row, column, M, P)
-    rows = tl.load(place, mask=inside, other=0.0).to(ACC)
-    place, inside = _block(drows + batch * M * P, row, column, M, P)
-    gradients = tl.load(place, mask=inside, other=0.0)
+    inside = _inside(row, column, M, S)
+    rows = tl.load(_places(memory + batch * M * S, row, column, S), mask=inside, other=0.0).to(ACC)
+    gradients = tl.load(_places(drows + batch * M * S, row, column, S), mask=inside, other=0.0)
     control += batch * (3 * P + 6)
     erase = sigmoid(tl.load(control + P + column, mask=column < P, other=0.0).to(ACC))
     add = tanh(tl.load(control + 2 * P + column, mask=column < P, other=0.0).to(ACC))
@@ -323,13 +336,13 @@ def _weigh_back(
     dshare, derase, dadd = _write_back(rows, gradients, above, share, erase, add)
     dshare += tl.load(dafter + batch * M + row, mask=row < M, other=0.0)
     tl.store(dweights + batch * M + row, dshare, mask=row < M)
-    parts += tl.program_id(0).to(tl.int64) * 3 * P + column
-    tl.store(parts + P, derase, mask=column < P)
-    tl.store(parts + 2 * P, dadd, mask=column < P)
+    parts += tl.program_id(0).to(tl.int64) * 3 * S + column
+    tl.store(parts + S, derase, mask=column < S)
+    tl.store(parts + 2 * S, dadd, mask=column < S)
 
 
 def _move_back(
-    memory, drows, control, dr, cosine, before, after, dweights, dbefore, parts, along, dcontrol, M, P,
+    memory, drows, control, dr, cosine, before, after, dweights, dbefore, parts, along, dcontrol, M, P, S,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, ALL: tl.constexpr, EPSILON: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Move the gradients of ROWS rows before the step, given those of all weights; grid and letters as above.
@@ -341,9 +354,9 @@ def _move_back(
     batch = (tl.program_id(0) // blocks).to(tl.int64)
     row = tl.program_id(0) % blocks * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
-    place, inside = _block(memory + batch * M * P, row, column, M, P)
-    rows = tl.load(place, mask=inside, other=0.0).to(ACC)
-    target, inside = _block(drows + batch * M * P, row, column, M, P)
+    inside = _inside(row, column, M, S)
+    source, target = _places(memory + batch * M * S, row, column, S), _places(drows + batch * M * S, row, column, S)
+    rows = tl.load(source, mask=inside, other=0.0).to(ACC)
     gradients = tl.load(target, mask=inside, other=0.0)
     key, erase, _, strength, gate, s_before, s_here, s_after, sharpening = _controls(
         control + batch * (3 * P + 6), column, P, ACC
@@ -366,7 +379,7 @@ def _move_back(
         tl.gather(likeness, here, 0), tl.gather(dcosine, here, 0), EPSILON,
     )  # fmt: skip
     tl.store(target, gradients, mask=inside)
-    tl.store(parts + tl.program_id(0).to(tl.int64) * 3 * P + column, dunit, mask=column < P)
+    tl.store(parts + tl.program_id(0).to(tl.int64) * 3 * S + column, dunit, mask=column < S)
     tl.store(dbefore + batch * M + row, tl.gather(dearlier, here, 0), mask=row < M)
     if tl.program_id(0) % blocks == 0:
         tl.store(along + batch, tl.sum(dcosine * likeness, 0))
@@ -377,20 +390,20 @@ def _move_back(
 
 
 def _collect(
-    controls, parts, along, dcontrols, blocks, P,
+    controls, parts, along, dcontrols, blocks, P, S,
     COLUMNS: tl.constexpr, EPSILON: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Sum the parts (T B, blocks, 3, P) of one step and batch row, and store the gradients of key, erase and add."""
     step = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, COLUMNS)
-    parts += step * blocks * 3 * P + column
+    parts += step * blocks * 3 * S + column
     dunit = tl.zeros((COLUMNS,), ACC)
     derase = tl.zeros((COLUMNS,), ACC)
     dadd = tl.zeros((COLUMNS,), ACC)
     for block in range(blocks):
-        dunit += tl.load(parts + block * 3 * P, mask=column < P, other=0.0)
-        derase += tl.load(parts + (block * 3 + 1) * P, mask=column < P, other=0.0)
-        dadd += tl.load(parts + (block * 3 + 2) * P, mask=column < P, other=0.0)
+        dunit += tl.load(parts + block * 3 * S, mask=column < S, other=0.0)
+        derase += tl.load(parts + (block * 3 + 1) * S, mask=column < S, other=0.0)
+        dadd += tl.load(parts + (block * 3 + 2) * S, mask=column < S, other=0.0)
     width = 3 * P + 6
     _store_vectors(
         dcontrols + step * width, controls + step * width, column, P, dunit, derase, dadd, tl.load(along + step),
@@ -399,7 +412,7 @@ def _collect(
 
 
 def _walk_back(
-    memory, history, controls, cosines, track, dr, dmemory, dweights, dtarget, dcontrols, T, B, M, P,
+    memory, history, controls, cosines, track, dr, dmemory, dweights, dtarget, dcontrols, T, B, M, P, S,
     ALL: tl.constexpr, COLUMNS: tl.constexpr, EPSILON: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Walk back through all steps of one batch row with the gradient of its memory in registers; grid: B.
@@ -408,15 +421,14 @@ def _walk_back(
     """
     batch = tl.program_id(0).to(tl.int64)
     row, column = tl.arange(0, ALL), tl.arange(0, COLUMNS)
-    place, inside = _block(dmemory + batch * M * P, row, column, M, P)
-    gradients = tl.load(place, mask=inside, other=0.0).to(ACC)
+    inside = _inside(row, column, M, S)
+    gradients = tl.load(_places(dmemory + batch * M * S, row, column, S), mask=inside, other=0.0).to(ACC)
     dw = tl.load(dweights + batch * M + row, mask=row < M, other=0.0)
     width = 3 * P + 6
     for turn in range(T):
         step = B.to(tl.int64) * (T - 1 - turn) + batch
-        start = tl.where(turn + 1 < T, history + (step - B) * M * P, memory + batch * M * P)
-        place, _ = _block(start, row, column, M, P)
-        rows = tl.load(place, mask=inside, other=0.0).to(ACC)
+        start = tl.where(turn + 1 < T, history + (step - B) * M * S, memory + batch * M * S)
+        rows = tl.load(_places(start, row, column, S), mask=inside, other=0.0).to(ACC)
         key, erase, add, strength, gate, s_before, s_here, s_after, sharpening = _controls(
             controls + step * width, column, P, ACC
         )
@@ -432,6 +444,12 @@ def _walk_back(
             dw + dshare, weights, content, mixed, turned, cosine, earlier, beta, gate, s_before, s_here, s_after,
             gamma, row, M,
         )  # fmt: skip
+        _store_scalars(
+            dcontrols + step * width, P, dbeta, dgate, ds_before, ds_here, ds_after, dgamma,
+            strength, gate, s_before, s_here, s_after, sharpening,
+        )  # fmt: skip
+        # Loaded once more, from a cache: there are no registers for it while the gradients go through the addressing.
+        rows = tl.load(_places(start, row, column, S), mask=inside, other=0.0).to(ACC)
         gradients, dunit = _rows_back(
             rows, gradients, above, weights, sigmoid(erase), _direction(key, EPSILON)[0], cosine, dcosine, EPSILON
         )
@@ -439,22 +457,17 @@ def _walk_back(
             dcontrols + step * width, controls + step * width, column, P, dunit, derase, dadd,
             tl.sum(dcosine * cosine, 0), EPSILON, ACC,
         )  # fmt: skip
-        _store_scalars(
-            dcontrols + step * width, P, dbeta, dgate, ds_before, ds_here, ds_after, dgamma,
-            strength, gate, s_before, s_here, s_after, sharpening,
-        )  # fmt: skip
-    place, inside = _block(dtarget + batch * M * P, row, column, M, P)
-    tl.store(place, gradients.to(dtarget.dtype.element_ty), mask=inside)
+    tl.store(_places(dtarget + batch * M * S, row, column, S), gradients.to(dtarget.dtype.element_ty), mask=inside)
     tl.store(dweights + batch * M + row, dw, mask=row < M)
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel, as a program for aligned sizes and one for any: exactly the two signatures that are compiled offline.
+    """One kernel with the one signature that is compiled offline: nothing known of its arguments but of the wide ones.
 
     elements, sums : names of the arguments that point to the tensors' type, and to the type of the sums.
-    wide : those whose last axis has P values, so that wide loads can take them where P is a multiple of 16.
-    numbers : names of the integers; P is among them.
+    wide : those whose rows take S values, a multiple of 16, so that 128-bit loads can take them.
+    numbers : names of the integers, S among them.
     """
 
     name: str
@@ -462,50 +475,35 @@ class Kernel:
     sums: tuple[str, ...]
     wide: tuple[str, ...]
     numbers: tuple[str, ...]
-    aligned: Any
-    unaligned: Any
-
-    def program(self, aligned: bool) -> Any:
-        """The Triton function."""
-        return self.aligned if aligned else self.unaligned
-
-    def divisible(self, aligned: bool) -> tuple[str, ...]:
-        """The arguments known to be multiples of 16."""
-        return (*self.wide, "P") if aligned else ()
+    program: Any
 
 
 def _kernel(function: Any, elements: str, sums: str, wide: str, numbers: str) -> Kernel:
     names = [tuple(each.split()) for each in (elements, sums, wide, numbers)]
-    tensors = (*names[0], *names[1])
-    varying = [name for name in (*tensors, *names[3]) if name not in (*names[2], "P")]
-    return Kernel(
-        function.__name__.strip("_"),
-        *names,
-        triton.jit(do_not_specialize=varying)(function),
-        triton.jit(do_not_specialize=[*tensors, *names[3]])(function),
-    )
+    varying = [name for name in (*names[0], *names[1], *names[3]) if name not in (*names[2], "S")]
+    return Kernel(function.__name__.strip("_"), *names, triton.jit(do_not_specialize=varying)(function))
 
 
-COMPARE = _kernel(_compare, "memory control", "cosine", "memory", "M P")
+COMPARE = _kernel(_compare, "memory control", "cosine", "memory", "M P S")
 READ_AND_WRITE = _kernel(
-    _read_and_write, "memory target control", "cosine before after parts", "memory target parts", "M P"
+    _read_and_write, "memory target control", "cosine before after parts", "memory target parts", "M P S"
 )
-WALK = _kernel(_walk, "memory target history controls r", "cosines track", "memory target history r", "T B M P")
+WALK = _kernel(_walk, "memory target history controls r", "cosines track", "memory target history", "T B M P S")
 WEIGH_BACK = _kernel(
-    _weigh_back, "memory control dr", "drows after dafter dweights parts", "memory dr drows parts", "M P"
+    _weigh_back, "memory control dr", "drows after dafter dweights parts", "memory drows parts", "M P S"
 )
 MOVE_BACK = _kernel(
     _move_back,
     "memory control dr dcontrol",
     "drows cosine before after dweights dbefore parts along",
-    "memory dr drows parts",
-    "M P",
+    "memory drows parts",
+    "M P S",
 )
-COLLECT = _kernel(_collect, "controls dcontrols", "parts along", "parts", "blocks P")
+COLLECT = _kernel(_collect, "controls dcontrols", "parts along", "parts", "blocks P S")
 WALK_BACK = _kernel(
     _walk_back,
     "memory history controls dr dmemory dtarget dcontrols",
     "cosines track dweights",
-    "memory history dr dmemory dtarget",
-    "T B M P",
+    "memory history dmemory dtarget",
+    "T B M P S",
 )
