@@ -190,14 +190,17 @@ class _Memory(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dr: Tensor, dmemory: Tensor, dweights: Tensor) -> tuple[Tensor | None, ...]:
-        call, saved = ctx.call, ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        call, (memory, controls, history, cosines, track) = ctx.call, ctx.saved_tensors
+        dr, dmemory, dweights = gradients
         whole = call.resident and call.tile.rows * call.tile.columns <= BACKWARD_VALUES[dmemory.element_size()]
-        gradients = _gradients_resident if whole else _gradients_stepwise
+        walk = _gradients_resident if whole else _gradients_stepwise
         # A copy: the kernels overwrite it from step to step.
-        carried = dweights.to(saved[-1].dtype, memory_format=torch.contiguous_format, copy=True)
+        carried = dweights.to(track.dtype, memory_format=torch.contiguous_format, copy=True)
         # The padding has no gradient, so that its zeros stay zeros.
-        target, *others = gradients(call, *saved, _plain(dr), _padded(dmemory, call.S), carried)
+        target, *others = walk(
+            call, memory, controls, history, cosines, track, _plain(dr), _padded(dmemory, call.S), carried
+        )
         return None, _narrow(target, call.P), *others
 
 

@@ -134,7 +134,7 @@ def _address_back(
     difference = tl.where(inside, dw - tl.sum(weights * dw, 0), 0.0)
     logarithm = tl.where(turned == 0.0, 0.0, tl.log(turned))
     dgamma = tl.sum(tl.where(inside, weights * difference * logarithm, 0.0), 0)
-    limit = tl.where(gamma == 1.0, 1.0 / tl.sum(turned, 0), 0.0)
+    limit = tl.where(gamma == 1.0, 1.0 / tl.sum(turned, 0), 0.0)  # pyright: ignore[reportOperatorIssue]
     ratio = tl.where(turned == 0.0, limit, weights / turned)
     dturned = tl.where(inside, gamma * ratio * difference, 0.0)
     following, preceding = _neighbours(mixed, row, M)
@@ -144,7 +144,7 @@ def _address_back(
     dmixed = tl.where(inside, s_before * preceding + s_here * dturned + s_after * following, 0.0)
     dgate = tl.sum(dmixed * (content - before), 0)
     dcontent = gate * dmixed
-    dscore = content * (dcontent - tl.sum(content * dcontent, 0))
+    dscore = content * (dcontent - tl.sum(content * dcontent, 0))  # pyright: ignore[reportOperatorIssue]
     dbeta = tl.sum(dscore * cosine, 0)
     return beta * dscore, (1.0 - gate) * dmixed, dbeta, dgate, ds_before, ds_here, ds_after, dgamma
 
@@ -479,9 +479,16 @@ class Kernel:
 
 
 def _kernel(function: Any, elements: str, sums: str, wide: str, numbers: str) -> Kernel:
-    names = [tuple(each.split()) for each in (elements, sums, wide, numbers)]
-    varying = [name for name in (*names[0], *names[1], *names[3]) if name not in (*names[2], "S")]
-    return Kernel(function.__name__.strip("_"), *names, triton.jit(do_not_specialize=varying)(function))
+    names = [*elements.split(), *sums.split(), *numbers.split()]
+    varying = [name for name in names if name not in (*wide.split(), "S")]
+    return Kernel(
+        function.__name__.strip("_"),
+        tuple(elements.split()),
+        tuple(sums.split()),
+        tuple(wide.split()),
+        tuple(numbers.split()),
+        triton.jit(do_not_specialize=varying)(function),
+    )
 
 
 COMPARE = _kernel(_compare, "memory control", "cosine", "memory", "M P S")
