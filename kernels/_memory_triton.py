@@ -154,7 +154,7 @@ def _write_back(rows, drows, dr, share, erase, add):
     """Gradients through write and read for some rows: of their weights, and parts of those of erase and add."""
     dshare = tl.sum(drows * (add[None, :] - erase[None, :] * rows) + dr[None, :] * rows, 1)
     shared = share[:, None] * drows
-    return dshare, -tl.sum(shared * rows, 0), tl.sum(shared, 0)
+    return dshare, tl.sum(-shared * rows, 0), tl.sum(shared, 0)
 
 
 @triton.jit
