@@ -39,9 +39,9 @@ class Tile:
 # One program for a memory: the smallest that holds it.
 RESIDENT = (
     Tile(32, 32, 32, 4),
-    Tile(128, 32, 128, 8),
+    Tile(128, 32, 128, 4),
     Tile(128, 64, 128, 8),
-    Tile(512, 32, 512, 8),
+    Tile(256, 32, 256, 8),
     Tile(256, 64, 256, 8),
     Tile(128, 128, 128, 8),
 )
@@ -55,10 +55,11 @@ _AHEAD_VALUES = 8192
 _STEP_COLUMNS = (32, 64, 128)
 _STEP_VALUES = 4096
 _STEP_EVERY = (128, 1024, 2048)
+_STEP_WARPS = 4  # twice as many where the weights of all rows would not fit their registers
 
 
 def _step_tile(columns: int, every: int) -> Tile:
-    return Tile(_STEP_VALUES // columns, columns, every, 8 if every > 1024 else 4)
+    return Tile(_STEP_VALUES // columns, columns, every, 2 * _STEP_WARPS if every > 1024 else _STEP_WARPS)
 
 
 def tile_for(M: int, P: int, resident: bool) -> Tile | str:
@@ -80,7 +81,7 @@ def tile_for(M: int, P: int, resident: bool) -> Tile | str:
             f"every program holds rows of at most {_STEP_COLUMNS[-1]} values and the weights of at most "
             f"{_STEP_EVERY[-1]} rows, not M={M} of P={P}; the rows reference and torch take any size"
         )
-    return Tile(_STEP_VALUES // columns, columns, every, 8 if every > 1024 else 4)
+    return Tile(_STEP_VALUES // columns, columns, every, 2 * _STEP_WARPS if every > 1024 else _STEP_WARPS)
 
 
 def _acc(kind: torch.dtype) -> torch.dtype:
@@ -108,7 +109,12 @@ _CONSTANTS = {
 
 
 def _options(kernel: Kernel, tile: Tile) -> dict[str, Any]:
-    return checked_options(num_warps=1 if kernel.name == "collect" else tile.warps, num_stages=1)
+    if kernel in (kernels.WALK, kernels.WALK_BACK):
+        # All registers that a thread can have: else ptxas spills a few bytes so that one more program would fit, and a
+        # batch seldom has as many.
+        return checked_options(num_warps=tile.warps, num_stages=1, maxnreg=255)
+    few = 1 if kernel is kernels.COLLECT else _STEP_WARPS
+    return checked_options(num_warps=tile.warps if "ALL" in _CONSTANTS[kernel.name] else few, num_stages=1)
 
 
 @dataclass(frozen=True)
