@@ -129,7 +129,7 @@ def _by_hand(shape: Shape, memory: torch.Tensor, weights: torch.Tensor, controls
         shares = [Number(value) for value in weights[b].tolist()]
         for t in range(shape.T):
             read, rows, shares = _one_step(rows, shares, [Number(value) for value in controls[t, b].tolist()])
-            reads[t, b] = torch.tensor([value.value for value in read])
+            reads[t, b] = torch.tensor([value.value for value in read], dtype=torch.float64)
         last_memory[b] = torch.tensor([[value.value for value in row] for row in rows], dtype=torch.float64)
         last_weights[b] = torch.tensor([value.value for value in shares], dtype=torch.float64)
     return [reads, last_memory, last_weights]
