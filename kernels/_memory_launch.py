@@ -42,12 +42,14 @@ RESIDENT = (
     Tile(128, 32, 128, 4),
     Tile(128, 64, 128, 8),
     Tile(256, 32, 256, 8),
+    Tile(512, 16, 512, 8),
     Tile(256, 64, 256, 8),
     Tile(128, 128, 128, 8),
 )
 # Values of a memory for which one program has registers twice, for it and for its gradient, by the bytes of an element:
 # wider ones have more rows in every thread. For larger ones the gradients of `triton_resident` take launches per step.
 BACKWARD_VALUES = {2: 8192, 4: 4096, 8: 4096}
+_BACKWARD_ROWS = 256  # the gradients of the weights of more rows spill
 # Values of a memory that leave registers for controls loaded ahead.
 _AHEAD_VALUES = 8192
 # Several programs for a memory: 4096 values each, 8 KiB in 16 bit, so that a dozen programs per processor keep its
@@ -82,6 +84,11 @@ def tile_for(M: int, P: int, resident: bool) -> Tile | str:
             f"{_STEP_EVERY[-1]} rows, not M={M} of P={P}; the rows reference and torch take any size"
         )
     return Tile(_STEP_VALUES // columns, columns, every, 2 * _STEP_WARPS if every > 1024 else _STEP_WARPS)
+
+
+def walks_back(tile: Tile, element_bytes: int) -> bool:
+    """Whether one program has the registers for the gradients of all steps of a memory that it keeps."""
+    return tile.rows * tile.columns <= BACKWARD_VALUES[element_bytes] and tile.rows <= _BACKWARD_ROWS
 
 
 def _acc(kind: torch.dtype) -> torch.dtype:
@@ -199,7 +206,7 @@ class _Memory(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         call, (memory, controls, history, cosines, track) = ctx.call, ctx.saved_tensors
         dr, dmemory, dweights = gradients
-        whole = call.resident and call.tile.rows * call.tile.columns <= BACKWARD_VALUES[dmemory.element_size()]
+        whole = call.resident and walks_back(call.tile, dmemory.element_size())
         walk = _gradients_resident if whole else _gradients_stepwise
         # A copy: the kernels overwrite it from step to step.
         carried = dweights.to(track.dtype, memory_format=torch.contiguous_format, copy=True)
@@ -315,10 +322,10 @@ def _resident_cases(dtype: str) -> Iterator[CompileCase]:
     for tile in RESIDENT:
         size = tile.rows * tile.columns
         usual = size >= largest if dtype == _USUAL[0] else dtype == "fp32" and size == largest
-        middle = dtype == _USUAL[0] and size == largest
+        middle = dtype == _USUAL[0] and (tile.rows, tile.columns) == (128, 64)
         for save in (True, False):
             yield _case(kernels.WALK, dtype, tile, save, usual and save, middle and save)
-        if size <= largest:
+        if walks_back(tile, ELEMENT_BYTES[dtype]):
             yield _case(kernels.WALK_BACK, dtype, tile, False, usual, middle)
 
 

@@ -206,7 +206,7 @@ def a_memory_too_large_for_two_in_registers_gets_its_gradients_step_by_step() ->
     shape = Shape(1, 2, 130, 40)
     tile = _memory_launch.tile_for(shape.M, shape.P, resident=True)
     assert isinstance(tile, _memory_launch.Tile)
-    assert tile.rows * tile.columns > max(_memory_launch.BACKWARD_VALUES.values())
+    assert not _memory_launch.walks_back(tile, 8)
     as_the_reference("triton_resident", shape, doubles(shape))
 
 
@@ -238,15 +238,15 @@ def test_every_shape_that_is_taken_has_its_kernels_compiled(resident: bool, dtyp
         for case in _memory_launch.COMPILE
     ]
     assert len(set(compiled)) == len(compiled)
-    for M in (1, 32, 33, 128, 129, 256, 257, 2048):
-        for P in (1, 32, 33, 64, 65, 128):
+    for M in (1, 32, 33, 128, 129, 256, 257, 512, 2048):
+        for P in (1, 16, 17, 32, 33, 64, 65, 128):
             tile = _memory_launch.tile_for(M, P, resident)
             if isinstance(tile, str):
                 assert resident and "triton_step" in tile
                 continue
             assert tile.columns >= P and tile.every >= M and (not resident or tile.rows >= M)
             walks = (_memory_triton.WALK, _memory_triton.WALK_BACK)
-            two = tile.rows * tile.columns <= _memory_launch.BACKWARD_VALUES[4 if dtype == "fp32" else 2]
+            two = _memory_launch.walks_back(tile, 4 if dtype == "fp32" else 2)
             for kernel in (walks if two else walks[:1]) if resident else (*STEP, _memory_triton.COLLECT):
                 for save in (False, True):
                     values = _memory_launch._constants(kernel, tile, save, torch.float32, interpret=False)
