@@ -24,7 +24,9 @@ from torch.nn import functional
 from ..roofline.contract import Implementation
 from ..roofline.work import Term, Work, terms
 from ._cost import operations, traffic
+from ._hierarchical_launch import WIDEST, hierarchy
 from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
+from ._triton import interpreted, why_no_triton
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,18 @@ def _run_torch(shape: Shape, x, V, b, q) -> tuple[Tensor, ...]:
     return tuple(contexts)
 
 
+def _run_triton(shape: Shape, x, V, b, q) -> tuple[Tensor, ...]:
+    """One launch per level."""
+    check(shape, x=x, V=V, b=b, q=q)
+    return hierarchy(shape.lengths, shape.F, False, x, V, b, q)
+
+
+def _run_tree(shape: Shape, x, V, b, q) -> tuple[Tensor, ...]:
+    """All levels in one launch."""
+    check(shape, x=x, V=V, b=b, q=q)
+    return hierarchy(shape.lengths, shape.F, True, x, V, b, q)
+
+
 def _vectors(shape: Shape) -> tuple[int, int, int]:
     """Vectors that all levels read, contexts that they write, and those contexts that another level reads."""
     below, above = sum(shape.lengths[:-1]), sum(shape.lengths[1:])
@@ -302,6 +316,14 @@ def _why_not_compile(shape: Shape, dtype: str, device: str) -> str | None:
     return why_no_compiler(shape, dtype, device) or _why_not_torch(shape, dtype, device)
 
 
+def _why_not_triton(shape: Shape, dtype: str, device: str) -> str | None:
+    if dtype == "fp64" and not interpreted():
+        return "the Triton kernels accumulate in float32; float64 is for the reference"
+    if shape.P > WIDEST:
+        return f"the Triton kernels take vectors of up to {WIDEST} numbers, not P={shape.P}"
+    return why_no_triton(device) or tf32_on_cpu(dtype, device)
+
+
 # Launches as far as known; per level eagerly: the product, bias and tanh, the scores, then softmax and product of the
 # full windows and of the one left over, and their concatenation.
 IMPLEMENTATIONS = {
@@ -323,4 +345,12 @@ IMPLEMENTATIONS = {
         supports=_why_not_compile,
         grad=True,
     ),
+    "triton": Implementation(
+        _run_triton,
+        launches=lambda shape, dtype, device: shape.levels,
+        supports=_why_not_triton,
+        grad=True,
+    ),
+    # The last program of a window goes on with its parent, without a barrier of the whole grid.
+    "triton_tree": Implementation(_run_tree, chain="inside", supports=_why_not_triton, grad=True),
 }
