@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import accumulate
 from typing import Any
 
@@ -24,33 +23,40 @@ from ._triton import checked_options, interpreted, tl, triton
 
 @dataclass(frozen=True)
 class Kernel:
-    """One of the three kernels: its function, its pointers and its numbers, `wide` tensors being those of x's dtype."""
+    """One of the kernels, as two: one for tensors and P that allow 128-bit loads, one for anything else.
+
+    tensors : names of its tensors of the dtype of x. others : those of sums and counters, whose address may be any.
+    numbers : its integers besides P.
+    """
 
     name: str
-    function: Any
-    wide: tuple[str, ...]
-    sums: tuple[str, ...]
+    aligned: Any
+    unaligned: Any
+    tensors: tuple[str, ...]
+    others: dict[str, str]
     numbers: tuple[str, ...]
-    counters: tuple[str, ...] = ()
 
     @property
-    def pointers(self) -> tuple[str, ...]:
-        return (*self.wide, *self.sums, *self.counters)
+    def signature(self) -> dict[str, str]:
+        """The Triton types of what does not depend on the dtype of x."""
+        return {**self.others, **dict.fromkeys((*self.numbers, "P"), "i32")}
 
-    @cache
-    def program(self, aligned: bool) -> Any:
-        """The kernel for pointers and P that are all multiples of 16, which gives 128-bit loads, or of nothing."""
-        free = self.numbers if aligned else (*self.numbers, *self.pointers, "P")
-        return triton.jit(do_not_specialize=[*free])(self.function)
+
+def _kernel(
+    name: str, function: Any, tensors: tuple[str, ...], others: dict[str, str], numbers: tuple[str, ...]
+) -> Kernel:
+    free = (*others, *numbers)
+    aligned = triton.jit(do_not_specialize=[*free])(function)
+    unaligned = triton.jit(do_not_specialize=[*free, *tensors, "P"])(function)
+    return Kernel(name, aligned, unaligned, tensors, others, numbers)
 
 
 _INPUTS = ("x", "contexts", "V", "b", "q")
+_SUMS = {"scores": "*fp32", "logarithms": "*fp32"}
 _SIZES = ("windows", "share", "n", "above", "F")
-LEVEL = Kernel("level", _level, _INPUTS, ("scores", "logarithms"), (*_SIZES, "keep"))
-TREE = Kernel("tree", _tree, _INPUTS, ("scores", "logarithms"), (*_SIZES, "B", "keep"), ("counters",))
-BACKWARD = Kernel(
-    "backward", _gradients, (*_INPUTS, "dcontexts", "dx", "dhidden"), ("scores", "logarithms", "sums"), _SIZES
-)
+LEVEL = _kernel("level", _level, _INPUTS, _SUMS, (*_SIZES, "keep"))
+TREE = _kernel("tree", _tree, _INPUTS, {**_SUMS, "counters": "*i32"}, (*_SIZES, "B", "keep"))
+BACKWARD = _kernel("backward", _gradients, (*_INPUTS, "dcontexts", "dx", "dhidden"), {**_SUMS, "sums": "*fp32"}, _SIZES)
 
 
 @dataclass(frozen=True)
@@ -141,12 +147,69 @@ class Plan:
         return -(-windows // share), share
 
     def launch(self, programs: int, tensors: Sequence[Tensor], **numbers: int) -> None:
-        self.kernel.program(self.aligned)[(programs,)](
-            **dict(zip(self.kernel.pointers, tensors, strict=True)),
+        names = (*self.kernel.tensors, *self.kernel.others)
+        kernel = self.kernel.aligned if self.aligned else self.kernel.unaligned
+        kernel[(programs,)](
+            **dict(zip(names, tensors, strict=True)),
             **numbers,
             **self.constexprs(interpreted()),
             **self.tile.options(),
         )
+
+    def case(self) -> CompileCase:
+        """Describe the launch to a compiler without a GPU."""
+        constexprs = self.constexprs(interpret=False)
+        kernel = self.kernel.aligned if self.aligned else self.kernel.unaligned
+        tensor_cores = ("tensor",) if self.dtype != "fp32" else ()
+        layout = ("padded" if self.padded else "exact") if self.aligned else "unaligned"
+        return CompileCase(
+            label=f"{self.kernel.name} {self.dtype} P={self.width} {layout}{' short' if self.short else ''}",
+            kernel=kernel,
+            signature={
+                **dict.fromkeys(self.kernel.tensors, _ELEMENT[self.dtype]),
+                **self.kernel.signature,
+                **dict.fromkeys(constexprs, "constexpr"),
+            },
+            constexprs=constexprs,
+            divisible=(*self.kernel.tensors, "P") if self.aligned else (),
+            options=self.tile.options(),
+            expects=(*tensor_cores, "wide") if self.aligned else tensor_cores,
+            representative=layout == "exact"
+            and not self.short
+            and (self.kernel.name, self.dtype, self.width) in _MIDDLE,
+            rare=not self._is_usual(layout),
+        )
+
+    def _is_plain(self, layout: str) -> bool:
+        return layout == "exact" and not self.short
+
+    def _is_usual(self, layout: str) -> bool:
+        """Whether the ordinary test run compiles it: bf16 in all forms at one width, other dtypes and widths in one."""
+        plain = self._is_plain(layout)
+        if self.kernel is TREE:
+            return plain and self.dtype == "bf16" and self.width == 128
+        if self.dtype == "bf16":
+            return self.width == 128 or (plain and self.width > 32)
+        return plain and self.width == 64 and self.dtype != "fp16"
+
+
+# Compiled for every target in the ordinary test run.
+_MIDDLE = {
+    *(("level", dtype, 64) for dtype in ("bf16", "tf32", "fp32")),
+    *((name, "bf16", 128) for name in ("level", "tree", "backward")),
+}
+
+
+def compile_cases() -> list[CompileCase]:
+    """Every configuration that can be launched."""
+    layouts = [(False, False, True), (True, False, True), (False, True, True), (True, True, True), (True, True, False)]
+    return [
+        Plan(kernel, dtype, width, *layout).case()
+        for kernel in (LEVEL, TREE, BACKWARD)
+        for dtype in _ELEMENT
+        for width in WIDTHS
+        for layout in layouts
+    ]
 
 
 def plan_for(kernel: Kernel, P: int, F: int, tensors: Sequence[Tensor]) -> Plan:
@@ -255,7 +318,7 @@ def _launch_levels(
     kept = zip(_split(scores, below), _split(logarithms, above)) if run.keep else [(scores, logarithms)] * run.levels
     for level, (context, (score, logarithm)) in enumerate(zip(tops, kept)):
         tensors = (source, context, V[level], b[level], q[level], score, logarithm)
-        plan = plan_for(LEVEL, run.P, run.F, tensors[:-2])
+        plan = plan_for(LEVEL, run.P, run.F, tensors[:5])
         programs, share = plan.shares(above[level], x.device)
         plan.launch(programs, tensors, windows=above[level], share=share, keep=int(run.keep), **run.sizes(level))
         source = context

@@ -61,6 +61,17 @@ def _hidden(tile, turned, bias, FAST: tl.constexpr, PRECISION: tl.constexpr, INT
 
 
 @triton.jit
+def _scores(
+    tile, turned, b, q, first, P, COLUMNS: tl.constexpr, PADDED: tl.constexpr,
+    ACC: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """The part of the scores q . u of a tile that COLUMNS rows of V, from `first` on, contribute."""
+    bias = _part_of(b, first, P, COLUMNS, PADDED, ACC)
+    hidden = _hidden(tile, turned, bias, FAST, PRECISION, INTERPRET)
+    return tl.sum(hidden * _part_of(q, first, P, COLUMNS, PADDED, ACC)[None, :], 1)
+
+
+@triton.jit
 def _places(first, turn, last, n, above, F, WINDOWS: tl.constexpr, PLACES: tl.constexpr):
     """Rows of x that belong to a tile, whether they exist, and the window of each slot of the tile."""
     chunks = tl.cdiv(tl.minimum(F, n), PLACES)
@@ -118,7 +129,8 @@ def _summarise(
     kept = ()
     if KEEP:
         for block in tl.static_range(WIDTH // COLUMNS):
-            kept = kept + (tl.trans(_rows_of_V(V, block * COLUMNS, P, COLUMNS, WIDTH, PADDED)),)
+            turned = tl.trans(_rows_of_V(V, block * COLUMNS, P, COLUMNS, WIDTH, PADDED))
+            kept = kept + (turned,)  # noqa: RUF005 - Triton joins tuples with a plus sign only
     average = tl.zeros((WINDOWS, WIDTH), ACC)
     total = tl.zeros((WINDOWS,), ACC)
     top = tl.zeros((WINDOWS,), ACC)
@@ -126,15 +138,17 @@ def _summarise(
         row, inside, window = _places(first, turn, last, n, above, F, WINDOWS, PLACES)
         tile = _tile(x, row, inside, P, WIDTH, PADDED, FRESH)
         score = tl.zeros((WINDOWS * PLACES,), ACC)
-        for block in tl.static_range(WIDTH // COLUMNS):
-            if KEEP:
-                turned = kept[block]
-            else:
+        if KEEP:
+            for block in tl.static_range(WIDTH // COLUMNS):
+                score += _scores(
+                    tile, kept[block], b, q, block * COLUMNS, P, COLUMNS, PADDED, ACC, FAST, PRECISION, INTERPRET
+                )
+        else:
+            for block in tl.range(0, WIDTH // COLUMNS):
                 turned = tl.trans(_rows_of_V(V, block * COLUMNS, P, COLUMNS, WIDTH, PADDED))
-            bias = _part_of(b, block * COLUMNS, P, COLUMNS, PADDED, ACC)
-            hidden = _hidden(tile, turned, bias, FAST, PRECISION, INTERPRET)
-            query = _part_of(q, block * COLUMNS, P, COLUMNS, PADDED, ACC)
-            score += tl.sum(hidden * query[None, :], 1)
+                score += _scores(
+                    tile, turned, b, q, block * COLUMNS, P, COLUMNS, PADDED, ACC, FAST, PRECISION, INTERPRET
+                )
         tl.store(scores + row, score, mask=tl.where(inside, keep, 0) != 0)
         score = tl.where(inside, score, float("-inf")).reshape(WINDOWS, PLACES)
 
@@ -251,6 +265,27 @@ def _products(
     return result
 
 
+@triton.jit
+def _through_hidden(
+    slope, tile, rows, turned, dscore, row, inside, b, q, dhidden, sums, first, P,
+    WIDTH: tl.constexpr, COLUMNS: tl.constexpr, PADDED: tl.constexpr,
+    ACC: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """Add to `slope`, dx of a tile, what comes through COLUMNS rows of V from `first` on.
+
+    Writes `dhidden` of these rows, and sums for db and, WIDTH places later, for dq.
+    """
+    unit = first + tl.arange(0, COLUMNS)
+    hidden = _hidden(tile, turned, _part_of(b, first, P, COLUMNS, PADDED, ACC), FAST, PRECISION, INTERPRET)
+    tl.store(sums + WIDTH + unit, tl.sum(dscore[:, None] * hidden, 0))
+    query = _part_of(q, first, P, COLUMNS, PADDED, ACC)
+    change = dscore[:, None] * query[None, :] * (1.0 - hidden * hidden)
+    tl.store(sums + unit, tl.sum(change, 0))
+    change = change.to(tile.dtype)
+    tl.store(dhidden + row[:, None] * P + unit[None, :], change, mask=inside[:, None] & (unit < P)[None, :])
+    return dot(change, rows, slope, PRECISION, INTERPRET)
+
+
 def _gradients(
     x, contexts, scores, logarithms, V, b, q, dcontexts, dx, dhidden, sums, windows, share, n, above, F, P,
     WINDOWS: tl.constexpr, PLACES: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr, KEEP: tl.constexpr,
@@ -265,14 +300,13 @@ def _gradients(
     last = tl.minimum(first + share, windows)
     chunks = tl.cdiv(tl.minimum(F, n), PLACES)
     column = tl.arange(0, WIDTH)
-    part = tl.arange(0, COLUMNS)
     kept = ()
     kept_turned = ()
     if KEEP:
         for block in tl.static_range(WIDTH // COLUMNS):
             rows = _rows_of_V(V, block * COLUMNS, P, COLUMNS, WIDTH, PADDED)
-            kept = kept + (rows,)
-            kept_turned = kept_turned + (tl.trans(rows),)
+            kept = kept + (rows,)  # noqa: RUF005
+            kept_turned = kept_turned + (tl.trans(rows),)  # noqa: RUF005
     for turn in tl.range(0, tl.cdiv(last - first, WINDOWS) * chunks):
         row, inside, window = _places(first, turn, last, n, above, F, WINDOWS, PLACES)
         tile = _tile(x, row, inside, P, WIDTH, PADDED, False)
@@ -287,22 +321,19 @@ def _gradients(
         dscore = (weight * (dweight - share_of_sum[:, None])).reshape(WINDOWS * PLACES)
         slope = tl.zeros((WINDOWS * PLACES, WIDTH), ACC)
         tile_sums = sums + (first // WINDOWS * chunks + turn).to(tl.int64) * 2 * WIDTH
-        for block in tl.static_range(WIDTH // COLUMNS):
-            if KEEP:
-                rows, turned = kept[block], kept_turned[block]
-            else:
+        if KEEP:
+            for block in tl.static_range(WIDTH // COLUMNS):
+                slope = _through_hidden(
+                    slope, tile, kept[block], kept_turned[block], dscore, row, inside, b, q, dhidden, tile_sums,
+                    block * COLUMNS, P, WIDTH, COLUMNS, PADDED, ACC, FAST, PRECISION, INTERPRET,
+                )  # fmt: skip
+        else:
+            for block in tl.range(0, WIDTH // COLUMNS):
                 rows = _rows_of_V(V, block * COLUMNS, P, COLUMNS, WIDTH, PADDED)
-                turned = tl.trans(rows)
-            bias = _part_of(b, block * COLUMNS, P, COLUMNS, PADDED, ACC)
-            query = _part_of(q, block * COLUMNS, P, COLUMNS, PADDED, ACC)
-            hidden = _hidden(tile, turned, bias, FAST, PRECISION, INTERPRET)
-            tl.store(tile_sums + WIDTH + block * COLUMNS + part, tl.sum(dscore[:, None] * hidden, 0))
-            change = dscore[:, None] * query[None, :] * (1.0 - hidden * hidden)
-            tl.store(tile_sums + block * COLUMNS + part, tl.sum(change, 0))
-            change = change.to(x.dtype.element_ty)
-            unit = block * COLUMNS + part
-            tl.store(dhidden + row[:, None] * P + unit[None, :], change, mask=inside[:, None] & (unit < P)[None, :])
-            slope = dot(change, rows, slope, PRECISION, INTERPRET)
+                slope = _through_hidden(
+                    slope, tile, rows, tl.trans(rows), dscore, row, inside, b, q, dhidden, tile_sums,
+                    block * COLUMNS, P, WIDTH, COLUMNS, PADDED, ACC, FAST, PRECISION, INTERPRET,
+                )  # fmt: skip
         # Loaded again, from the cache: it need not stay in registers meanwhile.
         dcontext = _tile(dcontexts, window.to(tl.int64), exists, P, WIDTH, PADDED, False).to(ACC)
         slope += (weight[:, :, None] * dcontext[:, None, :]).reshape(WINDOWS * PLACES, WIDTH)

@@ -24,7 +24,7 @@ from torch.nn import functional
 from ..roofline.contract import Implementation
 from ..roofline.work import Term, Work, terms
 from ._cost import operations, traffic
-from ._hierarchical_launch import WIDEST, hierarchy
+from ._hierarchical_launch import WIDEST, compile_cases, hierarchy
 from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
 from ._triton import interpreted, why_no_triton
 
@@ -323,6 +323,8 @@ def _why_not_triton(shape: Shape, dtype: str, device: str) -> str | None:
         return f"the Triton kernels take vectors of up to {WIDEST} numbers, not P={shape.P}"
     return why_no_triton(device) or tf32_on_cpu(dtype, device)
 
+
+COMPILE = compile_cases()
 
 # Launches as far as known; per level eagerly: the product, bias and tanh, the scores, then softmax and product of the
 # full windows and of the one left over, and their concatenation.
