@@ -54,10 +54,17 @@ def _part_of(vector, first, P, COLUMNS: tl.constexpr, PADDED: tl.constexpr, ACC:
 
 
 @triton.jit
-def _hidden(tile, turned, bias, FAST: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr):
-    """u = tanh(V x + b) for some rows of V and all vectors of a tile."""
-    nothing = tl.zeros((tile.shape[0], turned.shape[1]), bias.dtype)
-    return _squash(dot(tile, turned, nothing, PRECISION, INTERPRET) + bias[None, :], FAST, INTERPRET)
+def _hidden(
+    tile, turned, b, first, P, COLUMNS: tl.constexpr, PADDED: tl.constexpr,
+    ACC: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
+):  # fmt: skip
+    """u = tanh(V x + b) of all vectors of a tile for COLUMNS rows of V, from `first` on; zero beyond P."""
+    nothing = tl.zeros((tile.shape[0], COLUMNS), ACC)
+    bias = _part_of(b, first, P, COLUMNS, PADDED, ACC)
+    hidden = _squash(dot(tile, turned, nothing, PRECISION, INTERPRET) + bias[None, :], FAST, INTERPRET)
+    if PADDED:  # an infinite number of x times the zeros beyond P is NaN
+        hidden = tl.where((first + tl.arange(0, COLUMNS) < P)[None, :], hidden, 0.0)
+    return hidden
 
 
 @triton.jit
@@ -66,8 +73,7 @@ def _scores(
     ACC: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """The part of the scores q . u of a tile that COLUMNS rows of V, from `first` on, contribute."""
-    bias = _part_of(b, first, P, COLUMNS, PADDED, ACC)
-    hidden = _hidden(tile, turned, bias, FAST, PRECISION, INTERPRET)
+    hidden = _hidden(tile, turned, b, first, P, COLUMNS, PADDED, ACC, FAST, PRECISION, INTERPRET)
     return tl.sum(hidden * _part_of(q, first, P, COLUMNS, PADDED, ACC)[None, :], 1)
 
 
@@ -99,14 +105,13 @@ def _weighted(
 ):
     """Sum the vectors of a tile by their weights (WINDOWS, PLACES): a block (WINDOWS, WIDTH).
 
-    One window is a row of a product on tensor cores, so that the vectors need not enter registers. Several are summed
-    each by itself: in a product the zero weight of another window's NaN would still give NaN.
+    One window is a product on tensor cores, so that the vectors need not enter registers; its rows are all the same.
+    Several windows are summed each by itself: in a product the zero weight of another's NaN would still give NaN.
     """
     if WINDOWS == 1 and (tile.dtype.primitive_bitwidth == 16 or PRECISION == "tf32"):
-        first = tl.arange(0, DOT_ROWS)[:, None] == 0
-        weights = tl.where(first, weight, 0.0).to(tile.dtype)
+        weights = tl.broadcast_to(weight, (DOT_ROWS, PLACES)).to(tile.dtype)
         nothing = tl.zeros((DOT_ROWS, tile.shape[1]), weight.dtype)
-        result = tl.sum(dot(weights, tile, nothing, PRECISION, INTERPRET), 0)[None, :]
+        result = tl.max(dot(weights, tile, nothing, PRECISION, INTERPRET), 0)[None, :]
     else:
         vectors = tile.to(weight.dtype).reshape(WINDOWS, PLACES, tile.shape[1])
         result = tl.sum(weight[:, :, None] * vectors, 1)
@@ -233,7 +238,7 @@ def _tree(
                     contexts + source.to(tl.int64) * P, contexts + contexts_above.to(tl.int64) * P,
                     scores + score, logarithms + contexts_above, matrix, b + level * P, q + level * P,
                     here, here + 1, length, fewer, F, P, keep,
-                    WINDOWS, PLACES, WIDTH, COLUMNS, KEEP, PADDED, ACC, FAST, True, PRECISION, INTERPRET,
+                    WINDOWS, PLACES, WIDTH, COLUMNS, False, PADDED, ACC, FAST, True, PRECISION, INTERPRET,
                 )  # fmt: skip
                 climbing = fewer > 1
                 if climbing:
@@ -255,10 +260,9 @@ def _products(
 ):  # fmt: skip
     """Dot products of the rows of a tile with the vector of their window (WINDOWS, WIDTH): (WINDOWS, PLACES)."""
     if WINDOWS == 1 and (tile.dtype.primitive_bitwidth == 16 or PRECISION == "tf32"):
-        columns = tl.arange(0, DOT_ROWS)[None, :] == 0
-        chosen = tl.where(columns, tl.trans(vectors), 0.0).to(tile.dtype)
+        columns = tl.broadcast_to(tl.trans(vectors), (tile.shape[1], DOT_ROWS))
         nothing = tl.zeros((PLACES, DOT_ROWS), ACC)
-        result = tl.sum(dot(tile, chosen, nothing, PRECISION, INTERPRET), 1)[None, :]
+        result = tl.max(dot(tile, columns, nothing, PRECISION, INTERPRET), 1)[None, :]
     else:
         rows = tile.to(ACC).reshape(WINDOWS, PLACES, tile.shape[1])
         result = tl.sum(rows * vectors.to(ACC)[:, None, :], 2)
@@ -276,7 +280,7 @@ def _through_hidden(
     Writes `dhidden` of these rows, and sums for db and, WIDTH places later, for dq.
     """
     unit = first + tl.arange(0, COLUMNS)
-    hidden = _hidden(tile, turned, _part_of(b, first, P, COLUMNS, PADDED, ACC), FAST, PRECISION, INTERPRET)
+    hidden = _hidden(tile, turned, b, first, P, COLUMNS, PADDED, ACC, FAST, PRECISION, INTERPRET)
     tl.store(sums + WIDTH + unit, tl.sum(dscore[:, None] * hidden, 0))
     query = _part_of(q, first, P, COLUMNS, PADDED, ACC)
     change = dscore[:, None] * query[None, :] * (1.0 - hidden * hidden)
