@@ -83,11 +83,14 @@ _FORWARD_16_BIT = {32: Tile(128, 32, 4, 4), 64: Tile(128, 64, 8, 3), 128: Tile(1
 _FORWARD_TF32 = {32: Tile(128, 32, 4, 3), 64: Tile(64, 32, 4, 3), 128: Tile(64, 32, 8, 2), 256: Tile(32, 32, 8, 1)}
 # Without tensor cores operands live in registers too.
 _FORWARD_FP32 = {32: Tile(32, 32, 4, 1), 64: Tile(32, 32, 8, 1), 128: Tile(32, 32, 8, 1), 256: Tile(16, 16, 8, 1)}
-_BACKWARD_16_BIT = {32: Tile(128, 32, 4, 3), 64: Tile(128, 64, 8, 3), 128: Tile(128, 32, 8, 2), 256: Tile(64, 32, 8, 1)}
+_BACKWARD_16_BIT = {32: Tile(128, 32, 4, 3), 64: Tile(128, 64, 8, 3), 128: Tile(128, 32, 8, 2), 256: Tile(64, 16, 8, 1)}
 _BACKWARD_TF32 = {32: Tile(64, 32, 4, 2), 64: Tile(64, 32, 8, 2), 128: Tile(64, 32, 8, 1), 256: Tile(32, 32, 8, 1)}
-_BACKWARD_FP32 = {32: Tile(32, 32, 4, 1), 64: Tile(32, 32, 8, 1), 128: Tile(16, 16, 8, 1), 256: Tile(16, 16, 16, 1)}
+_BACKWARD_FP32 = {32: Tile(32, 32, 4, 1), 64: Tile(32, 32, 8, 1), 128: Tile(16, 32, 8, 1), 256: Tile(16, 16, 8, 1)}
 _FORWARD = {"bf16": _FORWARD_16_BIT, "fp16": _FORWARD_16_BIT, "tf32": _FORWARD_TF32, "fp32": _FORWARD_FP32}
 _BACKWARD = {"bf16": _BACKWARD_16_BIT, "fp16": _BACKWARD_16_BIT, "tf32": _BACKWARD_TF32, "fp32": _BACKWARD_FP32}
+# Sizes that are no multiples of 16 are loaded element by element, which small tiles that keep nothing serve as well.
+_UNALIGNED_FORWARD = {32: Tile(32, 32, 4, 1), 64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 8, 1), 256: Tile(16, 16, 8, 1)}
+_UNALIGNED_BACKWARD = {32: Tile(32, 32, 4, 1), 64: Tile(32, 32, 8, 1), 128: Tile(16, 32, 8, 1), 256: Tile(16, 16, 8, 1)}
 _WIDEST_KEPT = {"bf16": 128, "fp16": 128, "tf32": 64, "fp32": 0, "fp64": 0}
 WIDTHS = tuple(_FORWARD_FP32)
 WIDEST = WIDTHS[-1]
@@ -97,7 +100,7 @@ _ELEMENT = {"bf16": "*bf16", "fp16": "*fp16", "fp32": "*fp32", "tf32": "*fp32"}
 
 # Programs per multiprocessor, as many as registers and shared memory hold of the most common tile.
 _PROGRAMS_PER_PROCESSOR = 2
-# Where there is no GPU the interpreter runs programs one after the other: three of them, which go through several tiles.
+# Without a GPU the interpreter runs programs one after the other: three of them, which go through several tiles each.
 _PROGRAMS_INTERPRETED = 3
 
 
@@ -114,8 +117,10 @@ class Plan:
 
     @property
     def tile(self) -> Tile:
-        tiles = _BACKWARD if self.kernel is BACKWARD else _FORWARD
-        return tiles["fp32" if self.dtype == "fp64" else self.dtype][self.width]
+        backward = self.kernel is BACKWARD
+        if not self.aligned:
+            return (_UNALIGNED_BACKWARD if backward else _UNALIGNED_FORWARD)[self.width]
+        return (_BACKWARD if backward else _FORWARD)["fp32" if self.dtype == "fp64" else self.dtype][self.width]
 
     @property
     def windows(self) -> int:
@@ -128,7 +133,7 @@ class Plan:
             "PLACES": self.tile.rows // self.windows,
             "WIDTH": self.width,
             "COLUMNS": self.tile.columns,
-            "KEEP": self.width <= _WIDEST_KEPT[self.dtype],
+            "KEEP": self.aligned and self.width <= _WIDEST_KEPT[self.dtype],
             "PADDED": self.padded,
             "ACC": tl.float64 if self.dtype == "fp64" else tl.float32,
             "FAST": self.dtype in ("bf16", "fp16"),

@@ -122,7 +122,8 @@ def _weighted(
 def _summarise(
     x, contexts, scores, logarithms, V, b, q, first, last, n, above, F, P, keep,
     WINDOWS: tl.constexpr, PLACES: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr, KEEP: tl.constexpr,
-    PADDED: tl.constexpr, ACC: tl.constexpr, FAST: tl.constexpr, FRESH: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
+    PADDED: tl.constexpr, ACC: tl.constexpr, FAST: tl.constexpr, FRESH: tl.constexpr,
+    PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """Summarise the windows `first` to `last` of one level; scores and logarithms are written where `keep` is 1.
 
@@ -287,7 +288,11 @@ def _through_hidden(
     tl.store(sums + unit, tl.sum(change, 0))
     change = change.to(tile.dtype)
     tl.store(dhidden + row[:, None] * P + unit[None, :], change, mask=inside[:, None] & (unit < P)[None, :])
-    return dot(change, rows, slope, PRECISION, INTERPRET)
+    if tile.dtype.primitive_bitwidth == 16 or PRECISION == "tf32":
+        slope = dot(change, rows, slope, PRECISION, INTERPRET)
+    else:  # turned around, for without tensor cores the layout of the other form spills
+        slope = tl.trans(dot(turned, tl.trans(change), tl.trans(slope), PRECISION, INTERPRET))
+    return slope
 
 
 def _gradients(
