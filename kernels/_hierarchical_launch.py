@@ -7,7 +7,7 @@ from the top down, and one product per level for those of V.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -75,15 +75,14 @@ class Tile:
 # Windows up to this length share tiles, 16 rows for each; longer ones have tiles of their own, one or several.
 SHORT = 16
 
-# By the width of a tile, P rounded up to a power of two. V stays in the program up to a width of 128 in 16-bit types,
-# and of 64 in tf32; wider ones take it from the cache, in blocks of `columns` rows.
-# Forward in 16-bit types: 128 registers at a width of 128, and so two programs per multiprocessor, each with the next
-# two tiles under way.
+# By the width of a tile, P rounded up to a power of two. Forward in 16-bit types two tiles are under way at a time.
 _FORWARD_16_BIT = {32: Tile(128, 32, 4, 4), 64: Tile(128, 64, 8, 3), 128: Tile(128, 64, 8, 3), 256: Tile(64, 64, 8, 2)}
+# sm_80 multiplies from registers, which do not hold V at this width.
+_SM_80_FORWARD_128 = Tile(64, 32, 8, 1)
 _FORWARD_TF32 = {32: Tile(128, 32, 4, 3), 64: Tile(64, 32, 4, 3), 128: Tile(64, 32, 8, 2), 256: Tile(32, 32, 8, 1)}
 # Without tensor cores operands live in registers too.
 _FORWARD_FP32 = {32: Tile(32, 32, 4, 1), 64: Tile(32, 32, 8, 1), 128: Tile(32, 32, 8, 1), 256: Tile(16, 16, 8, 1)}
-_BACKWARD_16_BIT = {32: Tile(128, 32, 4, 3), 64: Tile(128, 64, 8, 3), 128: Tile(128, 32, 8, 2), 256: Tile(64, 16, 8, 1)}
+_BACKWARD_16_BIT = {32: Tile(128, 32, 4, 3), 64: Tile(128, 64, 8, 3), 128: Tile(64, 32, 8, 1), 256: Tile(64, 16, 8, 1)}
 _BACKWARD_TF32 = {32: Tile(64, 32, 4, 2), 64: Tile(64, 32, 8, 2), 128: Tile(64, 32, 8, 1), 256: Tile(32, 32, 8, 1)}
 _BACKWARD_FP32 = {32: Tile(32, 32, 4, 1), 64: Tile(32, 32, 8, 1), 128: Tile(16, 32, 8, 1), 256: Tile(16, 16, 8, 1)}
 _FORWARD = {"bf16": _FORWARD_16_BIT, "fp16": _FORWARD_16_BIT, "tf32": _FORWARD_TF32, "fp32": _FORWARD_FP32}
@@ -91,7 +90,9 @@ _BACKWARD = {"bf16": _BACKWARD_16_BIT, "fp16": _BACKWARD_16_BIT, "tf32": _BACKWA
 # Sizes that are no multiples of 16 are loaded element by element, which small tiles that keep nothing serve as well.
 _UNALIGNED_FORWARD = {32: Tile(32, 32, 4, 1), 64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 8, 1), 256: Tile(16, 16, 8, 1)}
 _UNALIGNED_BACKWARD = {32: Tile(32, 32, 4, 1), 64: Tile(32, 32, 8, 1), 128: Tile(16, 32, 8, 1), 256: Tile(16, 16, 8, 1)}
-_WIDEST_KEPT = {"bf16": 128, "fp16": 128, "tf32": 64, "fp32": 0, "fp64": 0}
+# V stays in the program up to these widths; wider ones come from the cache, in blocks of `columns` rows.
+_WIDEST_KEPT_FORWARD = {"bf16": 128, "fp16": 128, "tf32": 64, "fp32": 0, "fp64": 0}
+_WIDEST_KEPT_BACKWARD = {"bf16": 64, "fp16": 64, "tf32": 32, "fp32": 0, "fp64": 0}
 WIDTHS = tuple(_FORWARD_FP32)
 WIDEST = WIDTHS[-1]
 
@@ -106,7 +107,11 @@ _PROGRAMS_INTERPRETED = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """How one kernel is launched for tensors of a dtype: its tile, and what it is compiled for."""
+    """How one kernel is launched for tensors of a dtype: its tile, and what it is compiled for.
+
+    width : P rounded up to a power of two. short : windows share tiles. padded : P is below the width, or may be.
+    aligned : 128-bit loads. sm_80 : the GPU is older than sm_90.
+    """
 
     kernel: Kernel
     dtype: str
@@ -114,12 +119,26 @@ class Plan:
     short: bool
     padded: bool
     aligned: bool
+    sm_80: bool = False
+
+    @property
+    def differs(self) -> bool:
+        """Whether sm_80 has a tile of its own for this."""
+        return self.aligned and self.kernel is not BACKWARD and self.dtype in ("bf16", "fp16") and self.width == 128
+
+    @property
+    def kept(self) -> bool:
+        """Whether V stays in the program."""
+        widest = _WIDEST_KEPT_BACKWARD if self.kernel is BACKWARD else _WIDEST_KEPT_FORWARD
+        return self.aligned and self.width <= widest[self.dtype] and not (self.sm_80 and self.differs)
 
     @property
     def tile(self) -> Tile:
         backward = self.kernel is BACKWARD
         if not self.aligned:
             return (_UNALIGNED_BACKWARD if backward else _UNALIGNED_FORWARD)[self.width]
+        if self.sm_80 and self.differs:
+            return _SM_80_FORWARD_128
         return (_BACKWARD if backward else _FORWARD)["fp32" if self.dtype == "fp64" else self.dtype][self.width]
 
     @property
@@ -133,7 +152,7 @@ class Plan:
             "PLACES": self.tile.rows // self.windows,
             "WIDTH": self.width,
             "COLUMNS": self.tile.columns,
-            "KEEP": self.aligned and self.width <= _WIDEST_KEPT[self.dtype],
+            "KEEP": self.kept,
             "PADDED": self.padded,
             "ACC": tl.float64 if self.dtype == "fp64" else tl.float32,
             "FAST": self.dtype in ("bf16", "fp16"),
@@ -166,9 +185,10 @@ class Plan:
         constexprs = self.constexprs(interpret=False)
         kernel = self.kernel.aligned if self.aligned else self.kernel.unaligned
         tensor_cores = ("tensor",) if self.dtype != "fp32" else ()
+        flags = [name for name in ("short", "sm_80") if getattr(self, name)]
         layout = ("padded" if self.padded else "exact") if self.aligned else "unaligned"
         return CompileCase(
-            label=f"{self.kernel.name} {self.dtype} P={self.width} {layout}{' short' if self.short else ''}",
+            label=" ".join((self.kernel.name, self.dtype, f"P={self.width}", layout, *flags)),
             kernel=kernel,
             signature={
                 **dict.fromkeys(self.kernel.tensors, _ELEMENT[self.dtype]),
@@ -178,6 +198,7 @@ class Plan:
             constexprs=constexprs,
             divisible=(*self.kernel.tensors, "P") if self.aligned else (),
             options=self.tile.options(),
+            targets=((80,) if self.sm_80 else (90, 100)) if self.differs else (80, 90, 100),
             expects=(*tensor_cores, "wide") if self.aligned else tensor_cores,
             representative=layout == "exact"
             and not self.short
@@ -208,13 +229,14 @@ _MIDDLE = {
 def compile_cases() -> list[CompileCase]:
     """Every configuration that can be launched."""
     layouts = [(False, False, True), (True, False, True), (False, True, True), (True, True, True), (True, True, False)]
-    return [
-        Plan(kernel, dtype, width, *layout).case()
+    plans = [
+        Plan(kernel, dtype, width, *layout)
         for kernel in (LEVEL, TREE, BACKWARD)
         for dtype in _ELEMENT
         for width in WIDTHS
         for layout in layouts
     ]
+    return [plan.case() for plan in (*plans, *(replace(plan, sm_80=True) for plan in plans if plan.differs))]
 
 
 def plan_for(kernel: Kernel, P: int, F: int, tensors: Sequence[Tensor]) -> Plan:
@@ -223,8 +245,10 @@ def plan_for(kernel: Kernel, P: int, F: int, tensors: Sequence[Tensor]) -> Plan:
     dtype = names.get(tensors[0].dtype, "tf32" if tf32_allowed() else "fp32")
     aligned = P % 16 == 0 and all(tensor.data_ptr() % 16 == 0 for tensor in tensors)
     width = max(WIDTHS[0], triton.next_power_of_2(P))
+    device = tensors[0].device
+    sm_80 = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] < 9
     # Without wide loads one form serves all windows.
-    return Plan(kernel, dtype, width, F <= SHORT or not aligned, width != P or not aligned, aligned)
+    return Plan(kernel, dtype, width, F <= SHORT or not aligned, width != P or not aligned, aligned, sm_80)
 
 
 @dataclass(frozen=True)
