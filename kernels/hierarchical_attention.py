@@ -280,6 +280,7 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
     """
     element_bytes = ELEMENT_BYTES[dtype]
     sizes = _bytes_by_tensor(shape, element_bytes)
+    done = operations(direction, _operations_forward(shape), _operations_backward(shape))
     moved = traffic(
         _TRAFFIC,
         sizes,
@@ -291,7 +292,7 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
     weight_bytes = sizes["V"] + sizes["b"] + sizes["q"]
     return Work(
         terms=(
-            *operations(direction, _operations_forward(shape), _operations_backward(shape)),
+            *done,
             *moved,
             *_streamed(shape, direction, element_bytes, sizes),
         ),
