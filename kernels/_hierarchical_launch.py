@@ -78,7 +78,7 @@ SHORT = 16
 # By the width of a tile, P rounded up to a power of two. Forward in 16-bit types two tiles are under way at a time.
 _FORWARD_16_BIT = {32: Tile(128, 32, 4, 4), 64: Tile(128, 64, 8, 3), 128: Tile(128, 64, 8, 3), 256: Tile(64, 64, 8, 2)}
 # sm_80 multiplies from registers, which do not hold V at this width.
-_SM_80_FORWARD_128 = Tile(64, 32, 8, 1)
+_SM_80_FORWARD_128 = Tile(64, 32, 4, 1)
 _FORWARD_TF32 = {32: Tile(128, 32, 4, 3), 64: Tile(64, 32, 4, 3), 128: Tile(64, 32, 8, 2), 256: Tile(32, 32, 8, 1)}
 # Without tensor cores operands live in registers too.
 _FORWARD_FP32 = {32: Tile(32, 32, 4, 1), 64: Tile(32, 32, 8, 1), 128: Tile(32, 32, 8, 1), 256: Tile(16, 16, 8, 1)}
