@@ -102,7 +102,7 @@ ODD = [
     Shape(1, 9, 5, 4, O=3, dilation=64, gate=1),
     Shape(1, 1031, 17, 3, O=33, dilation=5, silu=1),
     Shape(1, 70, 48, 31, O=144),
-    Shape(2, 130, 200, 5, gate=1),
+    Shape(1, 130, 200, 5, gate=1),
     Shape(1, 33, 32, 2, O=200, silu=1),
 ]
 ODD_LONG = [
@@ -156,7 +156,9 @@ def _convolve(shape: Shape, x, weight, bias) -> torch.Tensor:
     return convolved.transpose(1, 2)
 
 
-def reference(shape: Shape, x, weight, bias, z=None, pointwise=None, pointwise_bias=None) -> tuple[torch.Tensor]:
+def reference(
+    shape: Shape, x, weight, bias, z: Any = None, pointwise: Any = None, pointwise_bias: Any = None
+) -> tuple[torch.Tensor]:
     """Compute the separable convolution in plain PyTorch, in the dtype of the tensors; returns y."""
     h = _convolve(shape, x, weight, bias)
     if shape.silu:
@@ -166,7 +168,9 @@ def reference(shape: Shape, x, weight, bias, z=None, pointwise=None, pointwise_b
     return (h @ pointwise + pointwise_bias if shape.O else h,)
 
 
-def _run_torch(shape: Shape, x, weight, bias, z=None, pointwise=None, pointwise_bias=None) -> tuple[torch.Tensor]:
+def _run_torch(
+    shape: Shape, x, weight, bias, z: Any = None, pointwise: Any = None, pointwise_bias: Any = None
+) -> tuple[torch.Tensor]:
     """Call conv1d, silu and linear. Without a product the result is a view in whatever layout conv1d prefers."""
     h = _convolve(shape, x, weight, bias)
     if shape.silu:
@@ -359,8 +363,7 @@ def _tiles(shape: Shape, *tensors: torch.Tensor) -> int:
     # A fresh tensor is aligned, so the sums' address does not bear on the choice of the tile.
     wide = aligned(SPREAD, tensors, _numbers(shape))
     tile = tile_for(SPREAD, _dtype(tensors[0]), tensors[0].element_size(), shape.C, shape.O, wide)
-    phases, blocks = walk(tile.steps, shape.T, shape.dilation)
-    return shape.B * phases * blocks
+    return shape.B * -(-walk(shape.T, shape.dilation)[1] // tile.segments)
 
 
 class _Separable(torch.autograd.Function):
