@@ -103,7 +103,7 @@ ODD = [
     Shape(1, 1031, 17, 3, O=33, dilation=5, silu=1),
     Shape(1, 70, 48, 31, O=144),
     Shape(1, 130, 200, 5, gate=1),
-    Shape(1, 33, 32, 2, O=200, silu=1),
+    Shape(1, 33, 32, 2, O=200, gate=1),
 ]
 ODD_LONG = [
     Shape(2, T, C, W, O=O, dilation=d, silu=silu, gate=gate)
@@ -439,6 +439,6 @@ IMPLEMENTATIONS = {
     ),
     "compile": Implementation(run_compiled(reference), launches=4, supports=_why_not_compile, grad=True),
     "triton": Implementation(_run_triton, supports=_why_not_triton, grad=True),
-    "triton_unfused": Implementation(_run_unfused, launches=2, supports=_why_not_unfused, grad=True),
+    "unfused": Implementation(_run_unfused, launches=2, supports=_why_not_unfused, grad=True),
     **peer_rows(),
 }

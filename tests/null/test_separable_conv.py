@@ -229,7 +229,7 @@ def test_impossible_sizes_are_refused(sizes: dict[str, int], sentence: str) -> N
         ("z", torch.zeros(2, 19, 6), "z is no input of this shape; its inputs are x, weight, bias"),
     ],
 )
-@pytest.mark.parametrize("row", ["triton", "triton_unfused"])
+@pytest.mark.parametrize("row", ["triton", "unfused"])
 def test_tensors_that_do_not_fit_are_refused(row: str, name: str, value: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         run(row, SEPARABLE, inputs(SEPARABLE, "fp32", "cpu", 0) | {name: value})
@@ -244,7 +244,7 @@ def test_rows_that_cannot_run_say_why() -> None:
         assert "TF32" in (_refusal(row, "tf32", "cpu") or ""), row
         assert "1 GFLOP/s" in (_refusal(row, "fp16", "cpu", T=65536, C=512, O=64) or ""), row
     assert _refusal("torch", "fp16", "cuda", T=65536, C=512, O=64) is None
-    assert "nothing to take apart" in (_refusal("triton_unfused", "bf16", "cuda") or "")
+    assert "nothing to take apart" in (_refusal("unfused", "bf16", "cuda") or "")
     if not _triton.interpreted():
         assert "float64" in (_refusal("triton", "fp64", "cuda") or "")
 
@@ -341,7 +341,7 @@ def test_other_packages_refuse_what_they_do_not_compute(monkeypatch: pytest.Monk
     assert "multiple of 8" in (conv.supports(dataclasses.replace(base, C=12), "bf16", "cuda") or "")
 
 
-ROWS = ("triton", "triton_unfused")
+ROWS = ("triton", "unfused")
 TINY = [Shape(2, 6, 2, 3, silu=1), Shape(1, 5, 2, 6, O=2, dilation=2, gate=1), Shape(1, 3, 2, 2, O=3)]
 
 
@@ -360,7 +360,8 @@ def gradients_are_those_of_differences(row: str, shape: Shape) -> None:
 
 
 # Two tiles along time in every phase; filters of one to eight taps lack three to none of a group.
-FILTERS = [Shape(1, 150, 18, W, dilation=d, silu=1) for W in (1, 2, 3, 4, 5, 8) for d in (1, 2)]
+FILTERS = [Shape(1, 150, 18, W, dilation=d, silu=1) for W, d in ((1, 2), (2, 1), (3, 2), (4, 1), (5, 2), (8, 1))]
+FILTERS.append(Shape(1, 75, 18, 4, O=6, gate=1))
 
 
 @checks.each(*((shape,) for shape in FILTERS))
@@ -373,7 +374,7 @@ def values_and_gradients_are_those_of_the_reference(shape: Shape) -> None:
 @checks.each((1,), (2,), (4,), (6,))
 def a_nan_reaches_no_step_before_it_and_none_beyond_the_taps(W: int) -> None:
     """Also where a group of taps is not full, and in the gradients of inputs and weights."""
-    for step in (0, 7, 20):
+    for step in (0, 7, 14, 17, 18, 20):
         shape = Shape(1, 21, 3, W, dilation=2)
         tensors = doubles(shape)
         tensors["x"][0, step, 1] = float("nan")
