@@ -77,8 +77,8 @@ SHAPES = {
     # memory binds, and many, where the product does.
     "standard": [
         *(Shape(1, 4096, C, 4, silu=1) for C in (1024, 2048, 4096)),
-        Shape(8, 2048, 1024, 4),
-        Shape(8, 2048, 1024, 4, gate=1),
+        Shape(4, 2048, 1024, 4),
+        Shape(4, 2048, 1024, 4, gate=1),
         Shape(4, 2048, 512, 31, silu=1),
         Shape(32, 2048, 64, 4, O=64, silu=1),
         Shape(16, 2048, 256, 3, O=256),

@@ -102,6 +102,7 @@ def test_values_and_gradients_are_those_of_torchs_modules(row: str) -> None:
     tensors = doubles(shape)
     convolution = torch.nn.Conv1d(6, 6, 4, dilation=2, groups=6, dtype=torch.float64)
     product = torch.nn.Linear(6, 5, dtype=torch.float64)
+    assert convolution.bias is not None
     with torch.no_grad():
         convolution.weight.copy_(tensors["weight"].t()[:, None])
         convolution.bias.copy_(tensors["bias"])
