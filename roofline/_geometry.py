@@ -111,16 +111,17 @@ def axes(rows: Sequence[Row], of: Sequence[Roof], width: float, height: float) -
     slopes = [roof for roof in of if roof.wall != "compute"]
     flats = [roof for roof in of if roof.wall == "compute"]
     xs = [x for x, _ in points] + [flat.value / slope.value for flat in flats for slope in slopes]
-    low, high = _domain(xs, _MARGIN)
+    low, high = domain(xs, _MARGIN)
     ys = [y for _, y in points] + [roof.value for roof in flats]
     if not ys:
         ys = [slope.rate(x) for slope in slopes for x in (low, high)]
     least = min(ys, default=1.0) / _DEEPEST
     ys += [rate for row in rows if (rate := serial_rate(row)) and least <= rate <= max(ys) * _MARGIN]
-    return LogAxis(low, high, width), LogAxis(*_domain(ys, _MARGIN), height)
+    return LogAxis(low, high, width), LogAxis(*domain(ys, _MARGIN), height)
 
 
-def _domain(values: Sequence[float], margin: float) -> tuple[float, float]:
+def domain(values: Sequence[float], margin: float) -> tuple[float, float]:
+    """The ends of an axis that holds all values with a factor of `margin` around them, a decade at least."""
     usable = [value for value in values if value > 0 and math.isfinite(value)] or [1.0]
     low, high = min(usable) / margin, max(usable) * margin
     if high / low < _SHORTEST:

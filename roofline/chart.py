@@ -9,18 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import _geometry, _theme, _view, _walks
+from . import _geometry, _theme, _view, _walks, depth_chart
 from ._geometry import LogAxis
-from ._labels import Label
 from ._layout import TEXT, WIDTH, Layout, lay_out
+from ._marks import LOOK, SCHEMA, SYMBOL_AREA, TOOLTIP, direct, label_value, point_values, position, text_layer
 from ._view import Row, clean
 from .record import Run
-from .units import si
 
-SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
-
-_SYMBOL_AREA = 95  # about 10 pixels across
-FILL = {"fp32": 0.12, "tf32": 0.4, "fp16": 0.7}  # wider types are hollower; everything else is filled
 _KEY_COLUMNS, _KEY_LINE, _KEY_TEXT = 2, 17, 90  # layout of the key: columns, pixels per line, characters per entry
 _AWAY = 0.35  # opacity of the serial wall of a point that another wall stops
 _EDGE = 3  # pixels from the frame within which a bar would look cut
@@ -69,15 +64,17 @@ def spec(runs: Sequence[Run], theme: str = "light", static: bool = False) -> Jso
         "layer": [
             *_roof_layers(layout, colours),
             *_point_layers(layout, colours, static),
-            _text_layer("roof_labels", _roof_label_values(layout, colours), None),
-            _text_layer("labels", _label_values(layout, colours), "indexof(silent, datum.text) < 0"),
+            text_layer("roof_labels", _roof_label_values(layout, colours), None),
+            text_layer("labels", _label_values(layout, colours), "indexof(silent, datum.text) < 0"),
         ],
     }
     whole: Json = {"$schema": SCHEMA, "description": describe(runs), "background": colours["paper"] if static else None}
     whole["config"] = _theme.chart_config(colours, TEXT)
     whole["params"] = [{"name": "hidden", "value": []}, {"name": "silent", "value": []}, {"name": "focus", "value": ""}]
     if static:
-        whole |= {"title": _title(runs), "spacing": 14, "vconcat": [chart, _key(layout, colours)]}
+        below = depth_chart.drawing(runs, colours, static=True)
+        parts = [chart, *([below] if below else []), _key(layout, colours)]
+        whole |= {"title": _title(runs), "spacing": 14, "vconcat": parts}
     else:
         whole |= chart
     return whole
@@ -100,21 +97,12 @@ def unlabelled(drawing: Json) -> list[str]:
     return [value["number"] for value in layers["points"] if value["number"] not in named]
 
 
-def _position(axis: str, scale: LogAxis, title: str) -> Json:
-    """A position channel with a fixed domain, so that the places computed here are the places on the screen."""
-    unit = "format(datum.value, '~s')" if axis == "y" else "format(datum.value, ',~r')"
-    return {
-        "field": axis,
-        "type": "quantitative",
-        "scale": {"type": "log", "domain": [scale.low, scale.high], "nice": False, "clamp": False},
-        "axis": {"title": title, "values": scale.ticks(), "labelExpr": unit, "labelOverlap": True, "format": "~g"},
-    }
-
-
 def _encoding(layout: Layout) -> Json:
     return {
-        "x": _position("x", layout.x, "operations per byte (compulsory traffic, modelled)"),
-        "y": _position("y", layout.y, "FLOP/s (measured)"),
+        "x": position(
+            "x", layout.x, "operations per byte (compulsory traffic, modelled)", "format(datum.value, ',~r')"
+        ),
+        "y": position("y", layout.y, "FLOP/s (measured)", "format(datum.value, '~s')"),
     }
 
 
@@ -131,25 +119,25 @@ def _roof_layers(layout: Layout, colours: dict[str, str]) -> list[Json]:
 
 def _point_layers(layout: Layout, colours: dict[str, str], static: bool) -> list[Json]:
     """Lines of batch sweeps, bars of serial walls, and the points on top."""
-    values = {value["number"]: value for value in _point_values(layout, colours)}
+    values = {value["number"]: value for value in point_values(layout.rows, colours)}
     walks = [
         {**{name: values[row.number][name] for name in ("x", "y", "number", "colour")}, "walk": index}
         for index, walk in enumerate(_walks.walks(layout.rows))
         for row in walk.rows
     ]
     bars = [bar for row in layout.rows if (bar := _serial_bar(row, values[row.number]["x"], layout.y))]
-    base, symbol = _encoding(layout), _direct(_LOOK)
-    size = {"test": "focus !== '' && datum.number === focus", "value": _SYMBOL_AREA * 4}
-    symbol["size"] = {"condition": size, "value": _SYMBOL_AREA}
+    base, symbol = _encoding(layout), direct(LOOK)
+    size = {"test": "focus !== '' && datum.number === focus", "value": SYMBOL_AREA * 4}
+    symbol["size"] = {"condition": size, "value": SYMBOL_AREA}
     if not static:
-        symbol["tooltip"] = [{"field": name, "type": "nominal"} for name in _TOOLTIP]
+        symbol["tooltip"] = [{"field": name, "type": "nominal"} for name in TOOLTIP]
     line = {"type": "line", "strokeWidth": 1.4, "opacity": 0.55}
     bar = {"type": "point", "shape": "stroke", "size": 200, "stroke": colours["serial"], "strokeWidth": 2}
     point = {"type": "point", "strokeWidth": 1.6, "opacity": 1}
     walk = {"stroke": symbol["stroke"], "detail": {"field": "walk", "type": "nominal"}}
     layers = (
         ("walks", walks, line, base | walk),
-        ("serial", bars, bar, base | _direct({"opacity": "strength"})),
+        ("serial", bars, bar, base | direct({"opacity": "strength"})),
         ("points", list(values.values()), point, base | symbol),
     )
     shown = [] if static else [{"filter": _SHOWN}]
@@ -157,42 +145,6 @@ def _point_layers(layout: Layout, colours: dict[str, str], static: bool) -> list
         {"name": name, "data": {"values": data}, "transform": shown, "mark": mark, "encoding": encoding}
         for name, data, mark, encoding in layers
     ]
-
-
-def _direct(channels: dict[str, str]) -> Json:
-    """Channels whose fields hold the very value to draw, without a scale."""
-    kinds = {channel: "quantitative" if "pacity" in channel else "nominal" for channel in channels}
-    return {channel: {"field": field, "type": kinds[channel], "scale": None} for channel, field in channels.items()}
-
-
-_LOOK = {"stroke": "colour", "fill": "colour", "fillOpacity": "fill", "shape": "shape"}
-_TOOLTIP = ("point", "shape of the case", "time", "wall", "share of machine", "share of design", "rate", "chain allows")
-
-
-def _point_values(layout: Layout, colours: dict[str, str]) -> list[Json]:
-    names = _theme.colours(row.point.implementation for row in layout.rows)
-    shapes = _theme.symbols(row.point.kernel for row in layout.rows)
-    result = []
-    for row in layout.rows:
-        point = row.point
-        texts = (
-            clean(f"{row.number}  {point.kernel} {point.implementation} {point.dtype} {point.direction}"),
-            clean(point.shape_text),
-            f"{_view.time_text(point)} {_view.interval_text(point)}",
-            _view.wall_text(point.bound, point.contested_with),
-            _view.machine_text(point),
-            _view.design_text(point),
-            _view.rate_text(point),
-            si(_geometry.serial_rate(row), "FLOP/s"),
-        )
-        look = {
-            "colour": colours[names[point.implementation]],
-            "shape": shapes[point.kernel],
-            "fill": FILL.get(point.dtype, 1.0),
-        }
-        x, y = _geometry.coordinates(row)
-        result.append({"x": x, "y": y, "number": row.number, **look, **dict(zip(_TOOLTIP, texts))})
-    return result
 
 
 def _serial_bar(row: Row, x: float, y: LogAxis) -> Json | None:
@@ -204,38 +156,15 @@ def _serial_bar(row: Row, x: float, y: LogAxis) -> Json | None:
     return {"x": x, "y": rate, "number": row.number, "strength": 1.0 if binding else _AWAY}
 
 
-def _text_layer(name: str, values: list[Json], shown: str | None) -> Json:
-    return {
-        "name": name,
-        "data": {"values": values},
-        "transform": [{"filter": shown}] if shown else [],
-        "layer": [
-            {
-                "transform": [{"filter": f"datum.align === '{align}'"}],
-                "mark": {"type": "text", "align": align, "baseline": "middle", "fontSize": TEXT},
-                "encoding": {
-                    **{axis: {"field": axis, "type": "quantitative"} for axis in ("x", "y")},
-                    "text": {"field": "text"},
-                    "color": {"field": "colour", "type": "nominal", "scale": None},
-                },
-            }
-            for align in ("left", "center", "right")
-            if any(value["align"] == align for value in values)
-        ],
-    }
-
-
-def _label_value(layout: Layout, label: Label, colour: str) -> Json:
-    x, y = layout.x.value(label.x), layout.y.value(layout.height - label.y)
-    return {"x": x, "y": y, "text": label.text, "align": label.align, "colour": colour}
-
-
 def _label_values(layout: Layout, colours: dict[str, str]) -> list[Json]:
-    return [_label_value(layout, label, colours["ink"]) | {"members": members} for label, members in layout.labels]
+    return [
+        label_value(layout.x, layout.y, label, colours["ink"]) | {"members": members}
+        for label, members in layout.labels
+    ]
 
 
 def _roof_label_values(layout: Layout, colours: dict[str, str]) -> list[Json]:
-    return [_label_value(layout, label, colours[roof.wall]) for label, roof in layout.roof_labels]
+    return [label_value(layout.x, layout.y, label, colours[roof.wall]) for label, roof in layout.roof_labels]
 
 
 def _title(runs: Sequence[Run]) -> Json:
@@ -252,7 +181,7 @@ def _key(layout: Layout, colours: dict[str, str]) -> Json:
     """The numbers in words, below a static chart: symbol, number, case, time, wall and share of the machine."""
     lines = max(1, -(-len(layout.rows) // _KEY_COLUMNS))
     values = []
-    for index, (value, row) in enumerate(zip(_point_values(layout, colours), layout.rows)):
+    for index, (value, row) in enumerate(zip(point_values(layout.rows, colours), layout.rows)):
         column, line = divmod(index, lines)
         point = row.point
         case = clean(f"{point.kernel} {point.implementation} {point.dtype} {point.shape_text}")
@@ -269,7 +198,7 @@ def _key(layout: Layout, colours: dict[str, str]) -> Json:
         "data": {"values": values},
         "encoding": channels,
         "layer": [
-            {"mark": {"type": "point", "size": 60, "strokeWidth": 1.6, "opacity": 1}, "encoding": _direct(_LOOK)},
+            {"mark": {"type": "point", "size": 60, "strokeWidth": 1.6, "opacity": 1}, "encoding": direct(LOOK)},
             {"mark": text, "encoding": {"text": {"field": "text"}, "color": {"value": colours["ink"]}}},
         ],
     }

@@ -41,10 +41,51 @@ def step_sweeps(points: tuple[Point, ...]) -> list[list[Point]]:
 
 
 def observations(points: tuple[Point, ...], machine: Machine) -> list[Observation]:
-    """What sweeps of batch and steps show, what padding costs beside packed rows, and how far outputs see."""
+    """What sweeps show, depth 1 beside depth T, what padding costs beside packed rows, and how far outputs see."""
     found = [_walk(sweep, machine) for sweep in batch_sweeps(points)]
     found += [_settling(sweep) for sweep in step_sweeps(points)]
-    return found + padding(points) + reach(points)
+    return found + depths(points) + padding(points) + reach(points)
+
+
+def length(point: Point) -> int | None:
+    """Positions of the sequences that a point works on: its time steps T, or its queries S; None for a single step."""
+    return point.shape.get("T", point.shape.get("S"))
+
+
+def token_s(point: Point) -> float | None:
+    """Measured time per sequence position, in seconds; None where it is not known."""
+    return point.time_s.median / point.work.tokens if point.time_s and point.work and point.work.tokens else None
+
+
+def depths(points: tuple[Point, ...]) -> list[Observation]:
+    """Depth 1 against depth T: the fastest of either kind, at the longest sequence that both were measured at."""
+    groups: dict[tuple[str, str], dict[int, list[Point]]] = defaultdict(lambda: defaultdict(list))
+    for point in points:
+        size = length(point)
+        if point.status == "ok" and point.headline and size and size > 1 and token_s(point):
+            groups[point.dtype, point.direction][size].append(point)
+    found = []
+    for (dtype, direction), lengths in groups.items():
+        for size in sorted(lengths, reverse=True):
+            flat, chained = ([p for p in lengths[size] if (p.steps == 1) is one] for one in (True, False))
+            if flat and chained:
+                best = [min(kind, key=lambda point: token_s(point) or math.inf) for kind in (flat, chained)]
+                found.append(_depth(dtype, direction, size, *best))
+                break
+    return found
+
+
+def _depth(dtype: str, direction: str, size: int, flat: Point, chained: Point) -> Observation:
+    one, other = token_s(flat), token_s(chained)
+    assert one and other
+    turn = "" if direction == "forward" else f" {direction}"
+    return Observation(
+        id=f"depth {dtype}{turn} {size}",
+        text=f"Depth 1 against depth {chained.steps}, {dtype}{turn}, sequences of {size}: {flat.kernel} "
+        f"{flat.implementation} ({_rest(flat)}) takes {seconds(one)} per token, {chained.kernel} "
+        f"{chained.implementation} ({_rest(chained)}) {seconds(other)}, {other / one:.3g} times that.",
+        numbers={"depth": chained.steps, "flat_token_s": one, "chained_token_s": other},
+    )
 
 
 def _rest(point: Point, *left_out: str) -> str:

@@ -15,7 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import _numbers, _steps, _theme, _view, _walks, chart
+from . import _numbers, _steps, _theme, _view, _walks, chart, depth_chart
+from ._marks import FILL
 from ._view import Row, clean
 from .observe import next_command
 from .record import WALLS, Run, Wall
@@ -52,11 +53,14 @@ def render(runs: Sequence[Run]) -> str:
         lstrip_blocks=True,
     )
     scripts, style, drawing = _scripts(), _style(), chart.spec(runs, "css")
+    depth = depth_chart.spec(runs, "css")
     return environment.get_template("page.html.j2").render(
         policy=_policy(scripts, style),
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
         chart_data=Markup(_inert_json(drawing)),
+        depth_data=Markup(_inert_json(depth)) if depth else "",
+        depth_description=depth_chart.describe(runs),
         unlabelled=_numbers.ranges(chart.unlabelled(drawing)),
         **_content(runs),
     )
@@ -166,7 +170,7 @@ class _Facets:
             _option("i", i, name, _PLAIN, _theme.CSS[colour])
             for i, (name, colour) in enumerate(self._implementations.items())
         ]
-        dtypes = [_option("d", i, name, _PLAIN, ink, chart.FILL.get(name, 1.0)) for i, name in enumerate(self._dtypes)]
+        dtypes = [_option("d", i, name, _PLAIN, ink, FILL.get(name, 1.0)) for i, name in enumerate(self._dtypes)]
         runs = [_option("r", i, name, "", "") for i, name in enumerate(self._runs)]
         titles = ("kernel", "implementation", "dtype", "run")
         groups = zip(titles, (kernels, implementations, dtypes, runs))

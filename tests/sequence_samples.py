@@ -72,3 +72,20 @@ def sequence_run() -> Run:
     found = with_launch_tax(points(machine()))
     texts = tuple(observations(found, machine()))
     return run(points=found).model_copy(update={"observations": texts})
+
+
+def depth_run() -> Run:
+    """Recurrences beside attention at the same lengths: depth T and depth 1."""
+    on = machine()
+    found = []
+    for steps in (16, 64, 256, 1024):
+        shape = {"B": 1, "N": 4, "G": 4, "S": steps, "K": steps, "P": 64, "causal": 1}
+        for name, share in (("torch.flash", 0.4), ("triton", 0.3)):
+            found.append(judge(point("attention", name, shape, "bf16", share, on), on))
+    found += with_launch_tax(points(on))
+    counted = tuple(
+        p.model_copy(update={"work": p.work.model_copy(update={"tokens": p.shape.get("T", p.shape.get("S"))})})
+        for p in found
+        if p.work
+    )
+    return run(points=counted).model_copy(update={"observations": tuple(observations(counted, on))})

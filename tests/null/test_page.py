@@ -11,7 +11,7 @@ from pathlib import Path
 import browser as browsers
 import pytest
 import samples
-from sequence_samples import sequence_run
+from sequence_samples import depth_run, sequence_run
 
 pytest.importorskip("jinja2", reason="the page needs the report extra")
 pytest.importorskip("vl_convert", reason="the page needs the report extra")
@@ -25,6 +25,7 @@ RUNS = {
     "hostile": lambda: [samples.hostile_run()],
     "crowd": lambda: [samples.crowd(150)],
     "sequences": lambda: [sequence_run()],
+    "depths": lambda: [depth_run()],
     "empty": lambda: [samples.run("gpu", points=())],
 }
 LIMIT_BYTES = 1_500_000
@@ -152,6 +153,24 @@ def test_filters_hide_points_in_chart_and_table(window: browsers.Browser, pages:
     visible = "return [...document.querySelectorAll('tr.point:not([hidden])')].map((row) => row.dataset.number)"
     assert after == {number for number in window.run(visible) if number}
     assert after
+
+
+def test_the_chart_of_depths_is_legible_and_follows_the_filters(
+    window: browsers.Browser, pages: dict[str, Path]
+) -> None:
+    """Points and texts of the small chart, before and after a kernel is switched off."""
+    window.open(pages["depths"])
+    texts = window.run(TEXTS.replace("#chart", "#depth"))
+    assert overlaps(texts) == [] and min(text["size"] for text in texts) >= 11
+    points = POINTS.replace("#chart svg .points_marks", "#depth svg .depths_marks")
+    before = {point["number"] for point in window.run(points)}
+    assert before == {point["number"] for point in window.run(POINTS)}
+    window.run("document.querySelector('.filters input[value=k0]').click()")
+    for _ in range(50):
+        if len(window.run(points)) < len(before):
+            break
+    after = {point["number"] for point in window.run(points)}
+    assert after and after < before
 
 
 def test_pointing_at_a_row_marks_its_point(window: browsers.Browser, pages: dict[str, Path]) -> None:

@@ -1,0 +1,99 @@
+"""Parts that all Vega-Lite charts of a report share: axes, the look of a point, and texts placed in pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import _geometry, _theme, _view
+from ._geometry import LogAxis
+from ._labels import Label
+from ._layout import TEXT
+from ._view import Row, clean
+from .units import si
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+SYMBOL_AREA = 95  # about 10 pixels across
+FILL = {"fp32": 0.12, "tf32": 0.4, "fp16": 0.7}  # wider types are hollower; everything else is filled
+
+Json = dict[str, Any]
+
+
+def position(axis: str, scale: LogAxis, title: str, unit: str) -> Json:
+    """A position channel with a fixed domain, so that the places computed here are the places on the screen.
+
+    unit : the Vega expression that writes a tick, from `datum.value`.
+    """
+    return {
+        "field": axis,
+        "type": "quantitative",
+        "scale": {"type": "log", "domain": [scale.low, scale.high], "nice": False, "clamp": False},
+        "axis": {"title": title, "values": scale.ticks(), "labelExpr": unit, "labelOverlap": True, "format": "~g"},
+    }
+
+
+def direct(channels: dict[str, str]) -> Json:
+    """Channels whose fields hold the very value to draw, without a scale."""
+    kinds = {channel: "quantitative" if "pacity" in channel else "nominal" for channel in channels}
+    return {channel: {"field": field, "type": kinds[channel], "scale": None} for channel, field in channels.items()}
+
+
+LOOK = {"stroke": "colour", "fill": "colour", "fillOpacity": "fill", "shape": "shape"}
+TOOLTIP = ("point", "shape of the case", "time", "wall", "share of machine", "share of design", "rate", "chain allows")
+
+
+def point_values(
+    rows: Sequence[Row], colours: dict[str, str], place: Callable[[Row], tuple[float, float]] = _geometry.coordinates
+) -> list[Json]:
+    """What a chart knows of every point: place, number, look and the lines of its tooltip."""
+    names = _theme.colours(row.point.implementation for row in rows)
+    shapes = _theme.symbols(row.point.kernel for row in rows)
+    result = []
+    for row in rows:
+        point = row.point
+        texts = (
+            clean(f"{row.number}  {point.kernel} {point.implementation} {point.dtype} {point.direction}"),
+            clean(point.shape_text),
+            f"{_view.time_text(point)} {_view.interval_text(point)}",
+            _view.wall_text(point.bound, point.contested_with),
+            _view.machine_text(point),
+            _view.design_text(point),
+            _view.rate_text(point),
+            si(_geometry.serial_rate(row), "FLOP/s"),
+        )
+        look = {
+            "colour": colours[names[point.implementation]],
+            "shape": shapes[point.kernel],
+            "fill": FILL.get(point.dtype, 1.0),
+        }
+        x, y = place(row)
+        result.append({"x": x, "y": y, "number": row.number, **look, **dict(zip(TOOLTIP, texts))})
+    return result
+
+
+def text_layer(name: str, values: list[Json], shown: str | None) -> Json:
+    """A layer of texts, each at its place; shown : the Vega expression that keeps a text."""
+    return {
+        "name": name,
+        "data": {"values": values},
+        "transform": [{"filter": shown}] if shown else [],
+        "layer": [
+            {
+                "transform": [{"filter": f"datum.align === '{align}'"}],
+                "mark": {"type": "text", "align": align, "baseline": "middle", "fontSize": TEXT},
+                "encoding": {
+                    **{axis: {"field": axis, "type": "quantitative"} for axis in ("x", "y")},
+                    "text": {"field": "text"},
+                    "color": {"field": "colour", "type": "nominal", "scale": None},
+                },
+            }
+            for align in ("left", "center", "right")
+            if any(value["align"] == align for value in values)
+        ],
+    }
+
+
+def label_value(x_axis: LogAxis, y_axis: LogAxis, label: Label, colour: str) -> Json:
+    """A text at the place that the layout found for it."""
+    x, y = x_axis.value(label.x), y_axis.value(y_axis.length - label.y)
+    return {"x": x, "y": y, "text": label.text, "align": label.align, "colour": colour}

@@ -1,0 +1,144 @@
+"""Draws time per token over dependent steps: what kernels of depth 1 and kernels of depth T pay for the same sequence.
+
+A small companion of the roofline with the same numbers, symbols and colours. It is drawn only where runs hold both
+kinds, and the second at several lengths; the findings of the runs say the same in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from . import _geometry, _numbers, _theme, _view
+from ._geometry import LogAxis
+from ._labels import Board, Label, Mark, label_marks
+from ._layout import REACH, TEXT, WIDTH
+from ._marks import LOOK, SCHEMA, SYMBOL_AREA, TOOLTIP, direct, label_value, point_values, position, text_layer
+from ._view import Row
+from .observe import length, token_s
+from .record import Run
+
+HEIGHT = 240
+_MARGIN = 2.0  # factor left free around the outermost points, room for their numbers
+_RADIUS = 6.0  # half a symbol and its outline
+_LENGTHS = 2  # so many depths above 1 make a direction
+
+Json = dict[str, Any]
+
+
+def rows_of(runs: Sequence[Run]) -> list[Row]:
+    """The numbered points of sequence kernels; none unless depth 1 and several greater depths are among them."""
+    rows = [row for row in _view.rows(runs) if row.number and length(row.point) and token_s(row.point)]
+    depths = {row.point.steps for row in rows}
+    return rows if 1 in depths and len(depths) > _LENGTHS else []
+
+
+def place(row: Row) -> tuple[float, float]:
+    """Dependent steps and seconds per token of a row."""
+    time = token_s(row.point)
+    if not time:
+        raise ValueError(f"the point {row.point.key} has no time per token: ask `rows_of` first")
+    return float(row.point.steps), time
+
+
+def spec(runs: Sequence[Run], theme: str = "light") -> Json | None:
+    """Describe the chart in Vega-Lite for a page; None where there is nothing to compare.
+
+    theme : as in `chart.spec`.
+    """
+    colours = _theme.THEMES[theme]
+    drawn = drawing(runs, colours, static=False)
+    if drawn is None:
+        return None
+    names = ("hidden", "silent", "focus")
+    return drawn | {
+        "$schema": SCHEMA,
+        "description": describe(runs),
+        "background": None,
+        "config": _theme.chart_config(colours, TEXT),
+        "params": [{"name": name, "value": "" if name == "focus" else []} for name in names],
+    }
+
+
+def describe(runs: Sequence[Run]) -> str:
+    """Say in one sentence what the chart shows, for readers who do not see it."""
+    rows = rows_of(runs)
+    deepest = max((row.point.steps for row in rows), default=1)
+    return (
+        f"Log-log chart of time per token over dependent steps for {len(rows)} numbered points of 1 to {deepest} "
+        "dependent steps; the findings compare them in words."
+    )
+
+
+def drawing(runs: Sequence[Run], colours: dict[str, str], static: bool) -> Json | None:
+    """The layers of the chart with their size, to stand alone or below a roofline; None where there is none."""
+    rows = rows_of(runs)
+    if not rows:
+        return None
+    x, y, labels = lay_out(rows)
+    base = {
+        "x": position("x", x, "dependent steps (those of the design)", "format(datum.value, ',~r')"),
+        "y": position("y", y, "time per token (measured)", "format(datum.value, '~s') + 's'"),
+    }
+    values = {value["number"]: value for value in point_values(rows, colours, place)}
+    symbol = direct(LOOK)
+    size = {"test": "focus !== '' && datum.number === focus", "value": SYMBOL_AREA * 4}
+    symbol["size"] = {"condition": size, "value": SYMBOL_AREA}
+    if not static:
+        symbol["tooltip"] = [{"field": name, "type": "nominal"} for name in TOOLTIP]
+    lines = [
+        {**{name: values[row.number][name] for name in ("x", "y", "number", "colour")}, "sweep": index}
+        for index, sweep in enumerate(sweeps(rows))
+        for row in sweep
+    ]
+    line = {"type": "line", "strokeWidth": 1.4, "opacity": 0.55}
+    sweep = {"stroke": symbol["stroke"], "detail": {"field": "sweep", "type": "nominal"}}
+    texts = [label_value(x, y, label, colours["ink"]) | {"members": members} for label, members in labels]
+    shown = [] if static else [{"filter": "indexof(hidden, datum.number) < 0"}]
+    points = {"type": "point", "strokeWidth": 1.6, "opacity": 1}
+    layers = [
+        {"name": name, "data": {"values": data}, "transform": shown, "mark": mark, "encoding": base | encoding}
+        for name, data, mark, encoding in (
+            ("sweeps", lines, line, sweep),
+            ("depths", list(values.values()), points, symbol),
+        )
+    ]
+    layers.append(text_layer("depth_labels", texts, None if static else "indexof(silent, datum.text) < 0"))
+    return {"width": WIDTH, "height": HEIGHT, "layer": layers}
+
+
+def lay_out(rows: Sequence[Row]) -> tuple[LogAxis, LogAxis, list[tuple[Label, list[str]]]]:
+    """Choose the axes, and a place for every number that finds room: each with the numbers it stands for."""
+    xs, ys = zip(*map(place, rows))
+    x = LogAxis(*_geometry.domain(xs, _MARGIN), WIDTH)
+    y = LogAxis(*_geometry.domain(ys, _MARGIN), HEIGHT)
+    board = Board(WIDTH, HEIGHT, TEXT)
+    marks = {row.number: Mark(x.at(place(row)[0]), HEIGHT - y.at(place(row)[1]), row.number) for row in rows}
+    for mark in marks.values():
+        board.symbol(mark.x, mark.y, _RADIUS)
+    for sweep in sweeps(rows):
+        for before, after in pairwise(marks[row.number] for row in sweep):
+            board.line(before.x, before.y, after.x, after.y)
+    return x, y, label_marks(board, list(marks.values()), _numbers.ranges, REACH)
+
+
+def sweeps(rows: Sequence[Row]) -> list[list[Row]]:
+    """Points that differ in the length of the sequence only, in its order: what the lines join."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        point = row.point
+        rest = tuple((name, size) for name, size in point.shape.items() if name not in ("T", "S", "K"))
+        key = (
+            row.run,
+            point.kernel,
+            point.implementation,
+            point.dtype,
+            point.direction,
+            point.cache,
+            point.clock,
+            rest,
+        )
+        groups.setdefault(key, []).append(row)
+    ordered = [sorted(group, key=lambda row: length(row.point) or 0) for group in groups.values()]
+    return [group for group in ordered if len(group) > 1]
