@@ -439,6 +439,6 @@ IMPLEMENTATIONS = {
     ),
     "compile": Implementation(run_compiled(reference), launches=4, supports=_why_not_compile, grad=True),
     "triton": Implementation(_run_triton, supports=_why_not_triton, grad=True),
-    "unfused": Implementation(_run_unfused, launches=2, supports=_why_not_unfused, grad=True),
+    "triton_unfused": Implementation(_run_unfused, launches=2, supports=_why_not_unfused, grad=True),
     **peer_rows(),
 }

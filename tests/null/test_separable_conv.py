@@ -230,7 +230,7 @@ def test_impossible_sizes_are_refused(sizes: dict[str, int], sentence: str) -> N
         ("z", torch.zeros(2, 19, 6), "z is no input of this shape; its inputs are x, weight, bias"),
     ],
 )
-@pytest.mark.parametrize("row", ["triton", "unfused"])
+@pytest.mark.parametrize("row", ["triton", "triton_unfused"])
 def test_tensors_that_do_not_fit_are_refused(row: str, name: str, value: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         run(row, SEPARABLE, inputs(SEPARABLE, "fp32", "cpu", 0) | {name: value})
@@ -245,7 +245,7 @@ def test_rows_that_cannot_run_say_why() -> None:
         assert "TF32" in (_refusal(row, "tf32", "cpu") or ""), row
         assert "1 GFLOP/s" in (_refusal(row, "fp16", "cpu", T=65536, C=512, O=64) or ""), row
     assert _refusal("torch", "fp16", "cuda", T=65536, C=512, O=64) is None
-    assert "nothing to take apart" in (_refusal("unfused", "bf16", "cuda") or "")
+    assert "nothing to take apart" in (_refusal("triton_unfused", "bf16", "cuda") or "")
     if not _triton.interpreted():
         assert "float64" in (_refusal("triton", "fp64", "cuda") or "")
 
@@ -342,7 +342,7 @@ def test_other_packages_refuse_what_they_do_not_compute(monkeypatch: pytest.Monk
     assert "multiple of 8" in (conv.supports(dataclasses.replace(base, C=12), "bf16", "cuda") or "")
 
 
-ROWS = ("triton", "unfused")
+ROWS = ("triton", "triton_unfused")
 TINY = [Shape(2, 6, 2, 3, silu=1), Shape(1, 5, 2, 6, O=2, dilation=2, gate=1), Shape(1, 3, 2, 2, O=3)]
 
 
