@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from seqroof.kernels import attention
+from seqroof.kernels._attention_lengths import lengths_of
 from seqroof.kernels.attention import IMPLEMENTATIONS, ODD, SHAPES, Shape, inputs, reference, work
 
 CPU_ROWS = ["reference", "torch.math", "torch.flash"]
@@ -108,9 +109,11 @@ def test_heads_may_lie_inside_of_steps(row: str) -> None:
 
 @pytest.mark.parametrize("shape", [*SHAPES["quick"], *ODD, SQUARE, BLIND], ids=str)
 def test_visible_pairs_are_those_of_the_mask(shape: Shape) -> None:
-    mask = torch.ones(shape.S, shape.K, dtype=torch.bool)
-    mask = mask.tril(shape.K - shape.S) if shape.causal else mask
-    assert shape.visible_pairs == mask.sum()
+    pairs = 0
+    for queries, keys in zip(*lengths_of(shape)):
+        mask = torch.ones(queries, keys, dtype=torch.bool)
+        pairs += int((mask.tril(keys - queries) if shape.causal else mask).sum())
+    assert shape.visible_pairs == pairs
 
 
 def test_sizes_left_out_are_filled_in() -> None:
@@ -178,8 +181,11 @@ def test_cost_counted_by_hand() -> None:
 
 def test_the_compiled_configurations_are_the_launched_ones() -> None:
     labels = {case.label for case in attention.COMPILE}
-    assert len(labels) == len(attention.COMPILE) == 4 * 4 * 3
+    # Three kernels; four widths in three layouts, and for all dtypes but fp32 in a fourth.
+    assert len(labels) == len(attention.COMPILE) == 3 * (4 * 4 * 3 + 3 * 4)
     for case in attention.COMPILE:
-        padded = "exact" not in case.label
-        assert case.constexprs["PADDED"] == padded
-        assert bool(case.divisible) == ("unaligned" not in case.label)
+        layout = case.label.split()[-1]
+        assert case.constexprs["LAYOUT"] == layout
+        assert bool(case.divisible) == (layout != "unaligned")
+        assert (80 in case.targets) == (layout != "descriptor")
+    assert sum(not case.rare for case in attention.COMPILE) <= 25
