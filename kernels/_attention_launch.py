@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from .attention import Shape
 
 
+# Numbers that all kernels take after the scale, in their order.
+SIZES = ("S", "K", "P", "N", "heads_per_group", "causal", "ragged")
+
+
 @dataclass(frozen=True)
 class _Rows:
     """How many queries and keys every row of the batch has: two tensors (B,), or two empty ones that nobody reads."""
@@ -91,10 +95,10 @@ def _launch(
     dtype, width = _dtype_of(q), tiles.width_of(shape.P)
     strides = [stride for tensor in loaded for stride in tensor.stride()[:3]]
     addresses = [tensor.data_ptr() for tensor in (*loaded, *others)]
-    layout = tiles.layout_of(dtype, shape.P, shape.ragged, strides, addresses, q.device)
+    layout = tiles.layout_of(dtype, shape.P, shape.ragged, strides, addresses, tiles.capability_of(q.device))
     tile = tiles.tile_of(kernel, dtype, width, layout)
     operands: list[Any] = list(loaded)
-    if layout == "descriptor":
+    if layout.startswith("descriptor"):
         operands = [
             tensor_descriptor(tensor, tiles.block_of(tile, axis, width))
             for tensor, axis in zip(loaded, kernel.loaded.values(), strict=True)

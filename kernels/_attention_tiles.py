@@ -1,7 +1,8 @@
 """Which tile each Triton kernel of attention runs with, and the list of what is compiled.
 
 A configuration is a kernel, a dtype, a block width (the head dimension rounded up to a power of two, 32 or more) and a
-layout: `descriptor`, aligned tensors loaded by the copy engine of sm_90 and later; `exact`, aligned and P equal to the
+layout: `descriptor`, aligned tensors loaded by the copy engine of sm_90 and later, and `descriptor_100` where sm_100,
+whose products are another unit's, takes a tile of its own; `exact`, aligned and P equal to the
 width; `padded`, aligned and P below it; `unaligned`, anything else. Aligned means that addresses, strides and P are all
 multiples of 16, which gives 128-bit loads.
 
@@ -18,7 +19,7 @@ import torch
 
 from ..roofline.contract import CompileCase
 from ._attention_triton import attend, key_gradient, query_gradient
-from ._triton import checked_options, interpreted, tl, triton
+from ._triton import checked_options, tl, triton
 
 WIDEST = 256
 NARROWEST = 32  # two of the shortest products that a tensor core takes
@@ -80,16 +81,16 @@ class Kernel:
 
 
 _LENGTHS = ("query_lengths", "key_lengths")
-_COUNTS = ("S", "K", "N", "heads_per_group", "causal", "ragged")
+COUNTS = ("S", "K", "N", "heads_per_group", "causal", "ragged")
 _OPERANDS = {"q": "queries", "k": "keys", "v": "keys"}
 # Element "" is that of q; the others are float32.
-FORWARD = Kernel("forward", _OPERANDS, {"o": "", "logarithms": "fp32"}, (*_COUNTS, "keep"), attend)
+FORWARD = Kernel("forward", _OPERANDS, {"o": "", "logarithms": "fp32"}, (*COUNTS, "keep"), attend)
 QUERIES = Kernel(
-    "dq", _OPERANDS | {"do": "queries"}, {"o": "", "dq": "", "logarithms": "fp32", "sums": "fp32"}, _COUNTS,
+    "dq", _OPERANDS | {"do": "queries"}, {"o": "", "dq": "", "logarithms": "fp32", "sums": "fp32"}, COUNTS,
     query_gradient,
 )  # fmt: skip
 KEYS = Kernel(
-    "dk dv", _OPERANDS | {"do": "queries"}, {"dk": "", "dv": "", "logarithms": "fp32", "sums": "fp32"}, _COUNTS,
+    "dk dv", _OPERANDS | {"do": "queries"}, {"dk": "", "dv": "", "logarithms": "fp32", "sums": "fp32"}, COUNTS,
     key_gradient,
 )  # fmt: skip
 
@@ -153,12 +154,12 @@ _QUERIES_16_BIT: _Table = {
     (64, "descriptor"): Tile(128, 64, 8, 3),
     (64, "exact"): Tile(64, 64, 4, 2),
     (64, "padded"): Tile(64, 64, 4, 2),
-    (64, "unaligned"): Tile(64, 32, 4, 1),
+    (64, "unaligned"): Tile(64, 32, 8, 1),
     (128, "descriptor"): Tile(128, 64, 8, 2),
     (128, "exact"): Tile(64, 32, 8, 2),
     (128, "padded"): Tile(64, 32, 8, 2),
     (128, "unaligned"): Tile(64, 16, 8, 1),
-    (256, "descriptor"): Tile(64, 32, 8, 2),
+    (256, "descriptor"): Tile(64, 64, 8, 2),
     (256, "exact"): Tile(64, 16, 8, 2),
     (256, "padded"): Tile(64, 16, 8, 2),
     (256, "unaligned"): Tile(16, 16, 8, 1),
@@ -192,10 +193,12 @@ _KEYS_16_BIT: _Table = {
     (32, "padded"): Tile(64, 64, 4, 2),
     (32, "unaligned"): Tile(32, 64, 4, 1),
     (64, "descriptor"): Tile(64, 128, 8, 3),
-    (64, "exact"): Tile(64, 64, 4, 2),
-    (64, "padded"): Tile(64, 64, 4, 2),
+    (64, "descriptor_100"): Tile(32, 128, 8, 3),
+    (64, "exact"): Tile(32, 128, 8, 2),
+    (64, "padded"): Tile(32, 128, 8, 2),
     (64, "unaligned"): Tile(32, 64, 4, 1),
     (128, "descriptor"): Tile(64, 128, 8, 2),
+    (128, "descriptor_100"): Tile(32, 64, 8, 2),
     (128, "exact"): Tile(32, 64, 8, 2),
     (128, "padded"): Tile(32, 64, 8, 2),
     (128, "unaligned"): Tile(16, 64, 8, 1),
@@ -228,7 +231,8 @@ _ELEMENT = {"bf16": "bf16", "fp16": "fp16", "tf32": "fp32", "fp32": "fp32"}
 
 def tile_of(kernel: Kernel, dtype: str, width: int, layout: str) -> Tile:
     """Look up a tile; float64, which only the interpreter runs, takes those of fp32."""
-    return TILES[kernel.name]["fp32" if dtype == "fp64" else dtype][width, layout]
+    table = TILES[kernel.name]["fp32" if dtype == "fp64" else dtype]
+    return table.get((width, layout)) or table[width, layout.removesuffix("_100")]
 
 
 def constants(kernel: Kernel, dtype: str, width: int, layout: str, interpret: bool) -> dict[str, Any]:
@@ -238,7 +242,7 @@ def constants(kernel: Kernel, dtype: str, width: int, layout: str, interpret: bo
         "BLOCK_S": tile.queries,
         "BLOCK_K": tile.keys,
         "BLOCK_P": width,
-        "LAYOUT": layout,
+        "LAYOUT": layout.removesuffix("_100"),
         "PRECISION": "tf32" if dtype == "tf32" else "ieee",
         "ACC": tl.float64 if dtype == "fp64" else tl.float32,
         "INTERPRET": interpret,
@@ -250,13 +254,13 @@ def block_of(tile: Tile, axis: str, width: int) -> list[int]:
     return [1, 1, getattr(tile, axis), width]
 
 
-def layout_of(dtype: str, P: int, ragged: int, strides: list[int], addresses: list[int], device: torch.device) -> str:
+def layout_of(dtype: str, P: int, ragged: int, strides: list[int], addresses: list[int], capability: int) -> str:
     """Choose the layout for a head dimension, the strides of the loaded tensors and the addresses of all."""
     if any(number % 16 for number in (P, *strides, *addresses)):
         return "unaligned"
     # A descriptor has one length for all rows of the batch, and no axis that stays in place.
-    if dtype in ("bf16", "fp16", "tf32") and not ragged and all(strides) and _has_descriptors(device):
-        return "descriptor"
+    if dtype in ("bf16", "fp16", "tf32") and not ragged and all(strides) and capability >= DESCRIPTOR_CAPABILITY:
+        return "descriptor" if capability < 100 else "descriptor_100"
     return "exact" if width_of(P) == P else "padded"
 
 
@@ -265,17 +269,18 @@ def width_of(P: int) -> int:
     return max(NARROWEST, triton.next_power_of_2(P))
 
 
-def _has_descriptors(device: torch.device) -> bool:
+def capability_of(device: torch.device) -> int:
+    """Compute capability as two digits in one; the interpreter does as sm_90 does."""
     if device.type != "cuda":
-        return interpreted()
+        return DESCRIPTOR_CAPABILITY
     major, minor = torch.cuda.get_device_capability(device)
-    return 10 * major + minor >= DESCRIPTOR_CAPABILITY
+    return 10 * major + minor
 
 
 def _case(kernel: Kernel, dtype: str, width: int, layout: str) -> CompileCase:
     fixed = constants(kernel, dtype, width, layout, interpret=False)
     tile = tile_of(kernel, dtype, width, layout)
-    element, aligned, descriptors = _ELEMENT[dtype], layout != "unaligned", layout == "descriptor"
+    element, aligned, descriptors = _ELEMENT[dtype], layout != "unaligned", layout.startswith("descriptor")
     loaded = {
         name: f"tensordesc<{element}{block_of(tile, axis, width)}>" if descriptors else f"*{element}"
         for name, axis in kernel.loaded.items()
@@ -295,14 +300,22 @@ def _case(kernel: Kernel, dtype: str, width: int, layout: str) -> CompileCase:
         constexprs=fixed,
         divisible=(*known, "P", *kernel.strides) if aligned else (),
         options=tile.options(),
-        targets=(90, 100) if descriptors else (80, 90, 100),
+        targets=_targets(kernel, dtype, width, layout),
         expects=(*(("tensor",) if dtype != "fp32" else ()), *(("wide",) if aligned else ())),
         representative=(dtype, width, layout) in _REPRESENTATIVE,
         rare=(dtype, width, layout) not in _ORDINARY,
     )
 
 
-_REPRESENTATIVE = {("bf16", 64, "descriptor"), ("bf16", 64, "exact")}
+def _targets(kernel: Kernel, dtype: str, width: int, layout: str) -> tuple[int, ...]:
+    if not layout.startswith("descriptor"):
+        return (80, 90, 100)
+    if layout == "descriptor_100":
+        return (100,)
+    return (90,) if (width, "descriptor_100") in TILES[kernel.name][dtype] else (90, 100)
+
+
+_REPRESENTATIVE = {("bf16", 64, "descriptor"), ("bf16", 64, "descriptor_100"), ("bf16", 64, "exact")}
 # Of every kernel compiled in each run: all widths once, all layouts once, all dtypes once; the rest with --long.
 _ORDINARY = _REPRESENTATIVE | {
     ("bf16", 128, "descriptor"),
