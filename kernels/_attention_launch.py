@@ -59,9 +59,9 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, o, logarithms = ctx.saved_tensors
-        do = _dense_heads(gradients[0])
+        do = _dense_heads(grad_outputs[0])
         # Dense whatever the strides of q, k and v: that is how the kernels write.
         dq, dk, dv = (torch.empty(tensor.shape, dtype=q.dtype, device=q.device) for tensor in (q, k, v))
         sums = torch.empty_like(logarithms)

@@ -1,10 +1,11 @@
 """Which tile each Triton kernel of attention runs with, and the list of what is compiled.
 
 A configuration is a kernel, a dtype, a block width (the head dimension rounded up to a power of two, 32 or more) and a
-layout: `descriptor`, aligned tensors loaded by the copy engine of sm_90 and later, and `descriptor_100` where sm_100,
-whose products are another unit's, takes a tile of its own; `exact`, aligned and P equal to the
+layout: `descriptor`, aligned tensors loaded by the copy engine of sm_90 and later; `exact`, aligned and P equal to the
 width; `padded`, aligned and P below it; `unaligned`, anything else. Aligned means that addresses, strides and P are all
 multiples of 16, which gives 128-bit loads.
+
+A name such as `descriptor_100` or `exact_80` is that layout on one target which takes a tile of its own.
 
 Every tile is the largest found that spills no register on any of its targets and stays within their shared memory:
 163 KiB on sm_80, 227 KiB on sm_90 and sm_100.
@@ -158,7 +159,7 @@ _QUERIES_16_BIT: _Table = {
     (128, "descriptor"): Tile(128, 64, 8, 2),
     (128, "exact"): Tile(64, 32, 8, 2),
     (128, "padded"): Tile(64, 32, 8, 2),
-    (128, "unaligned"): Tile(64, 16, 8, 1),
+    (128, "unaligned"): Tile(32, 16, 8, 1),
     (256, "descriptor"): Tile(64, 64, 8, 2),
     (256, "exact"): Tile(64, 16, 8, 2),
     (256, "padded"): Tile(64, 16, 8, 2),
@@ -192,17 +193,20 @@ _KEYS_16_BIT: _Table = {
     (32, "exact"): Tile(64, 64, 4, 2),
     (32, "padded"): Tile(64, 64, 4, 2),
     (32, "unaligned"): Tile(32, 64, 4, 1),
-    (64, "descriptor"): Tile(64, 128, 8, 3),
-    (64, "descriptor_100"): Tile(32, 128, 8, 3),
-    (64, "exact"): Tile(32, 128, 8, 2),
-    (64, "padded"): Tile(32, 128, 8, 2),
+    (64, "descriptor"): Tile(32, 128, 8, 2),
+    (64, "descriptor_100"): Tile(32, 64, 8, 2),
+    (64, "exact"): Tile(32, 64, 8, 2),
+    (64, "exact_80"): Tile(32, 64, 8, 1),
+    (64, "padded"): Tile(32, 64, 8, 2),
+    (64, "padded_80"): Tile(32, 64, 8, 1),
     (64, "unaligned"): Tile(32, 64, 4, 1),
-    (128, "descriptor"): Tile(64, 128, 8, 2),
+    (128, "descriptor"): Tile(32, 128, 8, 2),
     (128, "descriptor_100"): Tile(32, 64, 8, 2),
-    (128, "exact"): Tile(32, 64, 8, 2),
-    (128, "padded"): Tile(32, 64, 8, 2),
+    (128, "exact"): Tile(16, 64, 8, 2),
+    (128, "padded"): Tile(16, 64, 8, 2),
     (128, "unaligned"): Tile(16, 64, 8, 1),
-    (256, "descriptor"): Tile(32, 64, 8, 2),
+    (256, "descriptor"): Tile(16, 64, 8, 2),
+    (256, "descriptor_100"): Tile(32, 32, 8, 2),
     (256, "exact"): Tile(16, 64, 8, 2),
     (256, "padded"): Tile(16, 64, 8, 2),
     (256, "unaligned"): Tile(16, 16, 8, 1),
@@ -232,7 +236,12 @@ _ELEMENT = {"bf16": "bf16", "fp16": "fp16", "tf32": "fp32", "fp32": "fp32"}
 def tile_of(kernel: Kernel, dtype: str, width: int, layout: str) -> Tile:
     """Look up a tile; float64, which only the interpreter runs, takes those of fp32."""
     table = TILES[kernel.name]["fp32" if dtype == "fp64" else dtype]
-    return table.get((width, layout)) or table[width, layout.removesuffix("_100")]
+    return table.get((width, layout)) or table[width, plain(layout)]
+
+
+def plain(layout: str) -> str:
+    """The layout without its target."""
+    return layout.split("_")[0]
 
 
 def constants(kernel: Kernel, dtype: str, width: int, layout: str, interpret: bool) -> dict[str, Any]:
@@ -242,7 +251,7 @@ def constants(kernel: Kernel, dtype: str, width: int, layout: str, interpret: bo
         "BLOCK_S": tile.queries,
         "BLOCK_K": tile.keys,
         "BLOCK_P": width,
-        "LAYOUT": layout.removesuffix("_100"),
+        "LAYOUT": plain(layout),
         "PRECISION": "tf32" if dtype == "tf32" else "ieee",
         "ACC": tl.float64 if dtype == "fp64" else tl.float32,
         "INTERPRET": interpret,
@@ -261,7 +270,8 @@ def layout_of(dtype: str, P: int, ragged: int, strides: list[int], addresses: li
     # A descriptor has one length for all rows of the batch, and no axis that stays in place.
     if dtype in ("bf16", "fp16", "tf32") and not ragged and all(strides) and capability >= DESCRIPTOR_CAPABILITY:
         return "descriptor" if capability < 100 else "descriptor_100"
-    return "exact" if width_of(P) == P else "padded"
+    layout = "exact" if width_of(P) == P else "padded"
+    return layout if capability >= DESCRIPTOR_CAPABILITY else f"{layout}_80"
 
 
 def width_of(P: int) -> int:
@@ -308,14 +318,20 @@ def _case(kernel: Kernel, dtype: str, width: int, layout: str) -> CompileCase:
 
 
 def _targets(kernel: Kernel, dtype: str, width: int, layout: str) -> tuple[int, ...]:
-    if not layout.startswith("descriptor"):
-        return (80, 90, 100)
-    if layout == "descriptor_100":
-        return (100,)
-    return (90,) if (width, "descriptor_100") in TILES[kernel.name][dtype] else (90, 100)
+    """The target in the name of the layout; without one all that can load so and have no tile of their own."""
+    if layout != plain(layout):
+        return (int(layout.split("_")[1]),)
+    own = [name for size, name in TILES[kernel.name][dtype] if size == width]
+    able = (90, 100) if layout == "descriptor" else (80, 90, 100)
+    return tuple(target for target in able if f"{layout}_{target}" not in own)
 
 
-_REPRESENTATIVE = {("bf16", 64, "descriptor"), ("bf16", 64, "descriptor_100"), ("bf16", 64, "exact")}
+_REPRESENTATIVE = {
+    ("bf16", 64, "descriptor"),
+    ("bf16", 64, "descriptor_100"),
+    ("bf16", 64, "exact"),
+    ("bf16", 64, "exact_80"),
+}
 # Of every kernel compiled in each run: all widths once, all layouts once, all dtypes once; the rest with --long.
 _ORDINARY = _REPRESENTATIVE | {
     ("bf16", 128, "descriptor"),
@@ -323,7 +339,7 @@ _ORDINARY = _REPRESENTATIVE | {
     ("tf32", 32, "descriptor"),
     ("fp16", 128, "padded"),
     ("bf16", 64, "unaligned"),
-    ("fp32", 256, "exact"),
+    ("fp32", 128, "exact"),
 }
 
 COMPILE = [

@@ -80,7 +80,8 @@ def _absorb(
     """
     ROWS: tl.constexpr = queries.shape[0]
     WIDTH: tl.constexpr = queries.shape[1]
-    for start in tl.range(begin, end, BLOCK_K):
+    STAY: tl.constexpr = queries.dtype == tl.float32  # as in _collect
+    for start in tl.range(begin, end, BLOCK_K, disable_licm=STAY):
         keys = _rows(k, batch, group, start, K, k_row, P, BLOCK_K, WIDTH, CHECK_KEYS, LAYOUT)
         nothing = tl.zeros((ROWS, BLOCK_K), total.dtype)
         scores = dot(queries, tl.trans(keys), nothing, PRECISION, INTERPRET)
@@ -158,16 +159,17 @@ def _collect(
     """Add to the gradient of a block of queries what comes through the keys from `begin` to `end`."""
     ROWS: tl.constexpr = queries.shape[0]
     WIDTH: tl.constexpr = queries.shape[1]
-    # Addresses moved out of the loop would take the registers that the products need, and spill.
-    for start in tl.range(begin, end, BLOCK_K, disable_licm=True):
+    # Addresses of shared memory, moved out of the loop, would take the registers that the products need, and spill.
+    STAY: tl.constexpr = LAYOUT == "descriptor" or queries.dtype == tl.float32
+    for start in tl.range(begin, end, BLOCK_K, disable_licm=STAY):
         keys = _rows(k, batch, group, start, K, k_row, P, BLOCK_K, WIDTH, CHECK_KEYS, LAYOUT)
+        values = _rows(v, batch, group, start, K, v_row, P, BLOCK_K, WIDTH, CHECK_KEYS, LAYOUT)
         nothing = tl.zeros((ROWS, BLOCK_K), gradient.dtype)
         scores = dot(queries, tl.trans(keys), nothing, PRECISION, INTERPRET)
         weights = tl.exp2(scores * scale - logarithm[:, None])
         if CHECK_KEYS:
             visible = (start + tl.arange(0, BLOCK_K))[None, :] <= last_seen[:, None]
             weights = tl.where(visible, weights, 0.0)
-        values = _rows(v, batch, group, start, K, v_row, P, BLOCK_K, WIDTH, CHECK_KEYS, LAYOUT)
         dweights = dot(above, tl.trans(values), nothing, PRECISION, INTERPRET)
         dscores = weights * (dweights - sums[:, None])
         gradient = dot(dscores.to(keys.dtype), keys, gradient, PRECISION, INTERPRET)
@@ -236,7 +238,7 @@ def _gather(
     """
     BLOCK_K: tl.constexpr = keys.shape[0]
     WIDTH: tl.constexpr = keys.shape[1]
-    # As in _collect, addresses stay inside of the loop.
+    # As in _collect; here pointers to the operands are too many as well.
     for start in tl.range(begin, end, BLOCK_S, disable_licm=True):
         row = start + tl.arange(0, BLOCK_S)
         queries = _rows(q, batch, head, start, S, q_row, P, BLOCK_S, WIDTH, True, LAYOUT)

@@ -194,7 +194,7 @@ def the_launched_layout_follows_the_tensors() -> None:
     layout_of = _attention_tiles.layout_of
     assert layout_of("bf16", 64, 0, [64, 128], [256], 90) == "descriptor"
     assert layout_of("bf16", 64, 0, [64, 128], [256], 100) == "descriptor_100"
-    assert layout_of("bf16", 64, 0, [64, 128], [256], 80) == "exact"
+    assert layout_of("bf16", 64, 0, [64, 128], [256], 80) == "exact_80"
     assert layout_of("bf16", 64, 1, [64, 128], [256], 90) == "exact"
     assert layout_of("bf16", 48, 1, [64, 128], [256], 90) == "padded"
     assert layout_of("fp32", 64, 0, [64, 128], [256], 90) == "exact"
