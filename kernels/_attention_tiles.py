@@ -178,9 +178,9 @@ _QUERIES_TF32: _Table = {
     (128, "exact"): Tile(64, 16, 8, 2),
     (128, "padded"): Tile(64, 16, 8, 2),
     (128, "unaligned"): Tile(32, 16, 8, 1),
-    (256, "descriptor"): Tile(32, 16, 8, 1),
-    (256, "exact"): Tile(32, 16, 8, 1),
-    (256, "padded"): Tile(32, 16, 8, 1),
+    (256, "descriptor"): Tile(16, 16, 8, 1),
+    (256, "exact"): Tile(16, 16, 8, 1),
+    (256, "padded"): Tile(16, 16, 8, 1),
     (256, "unaligned"): Tile(16, 16, 8, 1),
 }
 _QUERIES_FP32: _Table = {
@@ -189,7 +189,7 @@ _QUERIES_FP32: _Table = {
     for layout in ("exact", "padded", "unaligned")
 }
 _KEYS_16_BIT: _Table = {
-    (32, "descriptor"): Tile(64, 128, 4, 3),
+    (32, "descriptor"): Tile(32, 128, 8, 2),
     (32, "exact"): Tile(64, 64, 4, 2),
     (32, "padded"): Tile(64, 64, 4, 2),
     (32, "unaligned"): Tile(32, 64, 4, 1),
@@ -204,11 +204,11 @@ _KEYS_16_BIT: _Table = {
     (128, "descriptor_100"): Tile(32, 64, 8, 2),
     (128, "exact"): Tile(16, 64, 8, 2),
     (128, "padded"): Tile(16, 64, 8, 2),
-    (128, "unaligned"): Tile(16, 64, 8, 1),
+    (128, "unaligned"): Tile(16, 32, 8, 1),
     (256, "descriptor"): Tile(16, 64, 8, 2),
     (256, "descriptor_100"): Tile(32, 32, 8, 2),
-    (256, "exact"): Tile(16, 64, 8, 2),
-    (256, "padded"): Tile(16, 64, 8, 2),
+    (256, "exact"): Tile(16, 32, 8, 2),
+    (256, "padded"): Tile(16, 32, 8, 2),
     (256, "unaligned"): Tile(16, 16, 8, 1),
 }
 _KEYS_TF32: _Table = {
