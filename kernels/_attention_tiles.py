@@ -181,7 +181,7 @@ _QUERIES_TF32: _Table = {
     (256, "descriptor"): Tile(16, 16, 8, 1),
     (256, "exact"): Tile(16, 16, 8, 1),
     (256, "padded"): Tile(16, 16, 8, 1),
-    (256, "unaligned"): Tile(16, 16, 8, 1),
+    (256, "unaligned"): Tile(16, 32, 8, 1),
 }
 _QUERIES_FP32: _Table = {
     (width, layout): Tile(*size, 1)
