@@ -214,7 +214,7 @@ _KEYS_16_BIT: _Table = {
 _KEYS_TF32: _Table = {
     (width, layout): Tile(tile.keys, tile.queries, tile.warps, tile.stages)
     for (width, layout), tile in _QUERIES_TF32.items()
-}
+} | {(256, "unaligned"): Tile(16, 32, 8, 1)}
 _KEYS_FP32: _Table = {
     (width, layout): Tile(tile.keys, tile.queries, tile.warps, tile.stages)
     for (width, layout), tile in _QUERIES_FP32.items()
