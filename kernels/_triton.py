@@ -70,3 +70,13 @@ def checked_options(**options: Any) -> dict[str, Any]:
         known = ", ".join(sorted(_option_names()))
         raise ValueError(f"Triton has no launch option {', '.join(unknown)}; its options are {known}.")
     return {"enable_fp_fusion": True, **options}
+
+
+def tensor_descriptor(tensor: Any, block: list[int]) -> Any:
+    """Describe a tensor for the copy engine of sm_90 and later, which moves blocks of this size; zeros lie outside.
+
+    The last axis must be dense, the others have strides above zero that are multiples of 16 bytes.
+    """
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), block)

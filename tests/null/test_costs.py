@@ -29,7 +29,8 @@ def _work(name: str, dtype: str = "bf16", direction: str = "forward", **sizes: i
 def _as_computed(shape: Any) -> Any:
     """The shape with what the reference computes and the mathematics does not need: masked pairs, and padded steps."""
     if hasattr(shape, "causal"):
-        return dataclasses.replace(shape, causal=0)
+        names = {field.name for field in dataclasses.fields(shape)}
+        return dataclasses.replace(shape, **dict.fromkeys(names & {"causal", "ragged"}, 0))
     if hasattr(shape, "ragged"):
         return dataclasses.replace(shape, ragged=0, T=shape.folded_steps * shape.dilation)
     return shape
@@ -44,15 +45,24 @@ def test_matmul_flops_agree_with_the_flop_counter(kernel: _catalog.Kernel, shape
     assert kernel.module.work(_as_computed(shape), "fp32", "forward").matmul_flops == counter.get_total_flops()
 
 
+def _unread_bytes(shape: Any, tensors: dict[str, Any]) -> int:
+    """Bytes of the inputs that lie after the end of their row."""
+    if "lengths" in tensors:
+        return tensors["x"][0, 0].nbytes * int((shape.T - tensors["lengths"]).sum())
+    if "query_lengths" not in tensors:
+        return 0
+    padding = {"q": shape.S - tensors["query_lengths"], "k": shape.K - tensors["key_lengths"]}
+    padding["v"] = padding["k"]
+    return sum(tensors[name][0, :, 0].nbytes * int(rows.sum()) for name, rows in padding.items())
+
+
 @pytest.mark.parametrize(("kernel", "shape"), _shapes())
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_compulsory_bytes_are_those_of_the_tensors(kernel: _catalog.Kernel, shape: Any, dtype: str) -> None:
     tensors = kernel.module.inputs(shape, dtype, "cpu", seed=0)
     outputs = kernel.reference(shape, **{name: tensor.to("meta") for name, tensor in tensors.items()})
     work = kernel.module.work(shape, dtype, "forward")
-    # Rows of x need not be read beyond their length.
-    padding = tensors["x"][0, 0].nbytes * (shape.T * shape.B - work.tokens) if "lengths" in tensors else 0
-    assert work.read_bytes == sum(tensor.nbytes for tensor in tensors.values()) - padding
+    assert work.read_bytes == sum(tensor.nbytes for tensor in tensors.values()) - _unread_bytes(shape, tensors)
     assert work.write_bytes == sum(tensor.nbytes for tensor in outputs)
 
 
