@@ -72,7 +72,7 @@ def _attend_split(
     total = tl.zeros((ROWS,), ACC)
     # Float32's lowest number: unlike -inf it can be subtracted from itself.
     top = tl.full((ROWS,), -3.4028234663852886e38, ACC)
-    for start in tl.range(begin, end, KEYS):
+    for start in range(begin, end, KEYS):
         key = start + tl.arange(0, KEYS)
         keys = _block(k, key, k_row, key < end, P, WIDTH, PADDED)
         scores = dot(queries, tl.trans(keys), tl.zeros((ROWS, KEYS), ACC), PRECISION, INTERPRET)
@@ -149,7 +149,7 @@ def _attend_split_backward(
     queries = _block(q + batch * q_batch + group * R * q_head, row, q_head, row < R, P, WIDTH, PADDED)
     above = _block(do + first * P, row, P, row < R, P, WIDTH, PADDED)
     results = _block(o + first * P, row, P, row < R, P, WIDTH, PADDED)
-    share = tl.sum(above.to(ACC) * results.to(ACC), 1)
+    share = tl.sum(above.to(ACC) * results.to(ACC), 1, keep_dims=True)
     top = tl.load(logarithms + first + row, mask=row < R, other=0.0)
     k += batch * k_batch + group * k_head
     v += batch * v_batch + group * v_head
@@ -157,7 +157,7 @@ def _attend_split_backward(
 
     dqueries = tl.zeros((ROWS, WIDTH), ACC)
     nothing = tl.zeros((ROWS, KEYS), ACC)
-    for start in tl.range(begin, end, KEYS):
+    for start in range(begin, end, KEYS):
         key = start + tl.arange(0, KEYS)
         inside = key < valid
         keys = _block(k, key, k_row, inside, P, WIDTH, PADDED)
@@ -166,7 +166,7 @@ def _attend_split_backward(
         weights = tl.where(inside[None, :], tl.exp2(scores - top[:, None]), 0.0)
         dweights = dot(above, tl.trans(values), nothing, PRECISION, INTERPRET)
         # ln 2 turns the scale of powers of two back into 1/sqrt(P).
-        dscores = weights * (dweights - share[:, None]) * (scale * 0.6931471805599453)
+        dscores = weights * (dweights - share) * (scale * 0.6931471805599453)
         dscores = tl.where(inside[None, :], dscores, 0.0).to(keys.dtype)
         dqueries = dot(dscores, keys, dqueries, PRECISION, INTERPRET)
         empty = tl.zeros((KEYS, WIDTH), ACC)
@@ -224,9 +224,8 @@ BACKWARD = _program(_attend_split_backward, _BACKWARD, _COUNTS, ("P", *_STRIDES)
 
 @dataclass(frozen=True)
 class Tile:
-    """What a program has in hand: `rows` queries of a group and `keys` keys at a time."""
+    """What a program has in hand beside the queries of its group: `keys` keys at a time."""
 
-    rows: int
     keys: int
     warps: int
     stages: int
@@ -234,11 +233,11 @@ class Tile:
     def constexprs(self, width: int, layout: str, dtype: str, interpret: bool) -> dict[str, Any]:
         """Compile-time values of both split kernels."""
         return {
-            "ROWS": self.rows,
+            "ROWS": ROWS,
             "KEYS": self.keys,
             "WIDTH": width,
             "PADDED": layout != "exact",
-            "PRECISION": _PRECISION[dtype],
+            "PRECISION": "tf32" if dtype == "tf32" else "ieee",
             "ACC": accumulator(dtype)[0],
             "INTERPRET": interpret,
         }
@@ -253,11 +252,10 @@ def accumulator(dtype: str) -> tuple[Any, torch.dtype]:
     return (tl.float64, torch.float64) if dtype == "fp64" else (tl.float32, torch.float32)
 
 
-_PRECISION = {"bf16": "ieee", "fp16": "ieee", "fp32": "ieee", "fp64": "ieee", "tf32": "tf32"}
 _ELEMENT = {"bf16": "*bf16", "fp16": "*fp16", "fp32": "*fp32", "tf32": "*fp32"}
 WIDTHS = (32, 64, 128, 256)
-# Queries of a group in one block: 16 is the least that a tensor core takes; 64 holds the widest group.
-ROWS = (16, 64)
+# Queries of a group in one block: the least that a tensor core takes, and the widest group in common use.
+ROWS = 16
 
 
 def _keys(dtype: str, width: int, layout: str) -> int:
@@ -265,18 +263,26 @@ def _keys(dtype: str, width: int, layout: str) -> int:
     most = {"bf16": 128, "fp16": 128, "tf32": 64}.get(dtype, 32)
     # 8192 elements of 16 bits are 16 KiB; float32 without tensor cores holds its operands in registers.
     elements = {"bf16": 8192, "fp16": 8192, "tf32": 4096}.get(dtype, 2048)
-    return max(16, min(most, elements // width) // (1 if layout != "unaligned" else 2))
+    return max(16, min(most, elements // width) // (2 if layout == "unaligned" else 1))
 
 
-def tile_for(dtype: str, width: int, layout: str, rows: int, backward: bool) -> Tile:
-    """The tile of a configuration; the same table is compiled and launched."""
+def tile_for(dtype: str, width: int, layout: str, backward: bool) -> Tile:
+    """The tile of a configuration; the same table is compiled and launched.
+
+    Found by compiling: none spills on sm_80, sm_90 and sm_100. Without alignment nothing is pipelined, and without
+    tensor cores neither.
+    """
     keys = _keys(dtype, width, layout)
-    if dtype in ("fp32", "fp64"):
-        return Tile(rows, max(16, keys // (2 if backward else 1)), 8 if rows == 64 or width > 64 else 4, 1)
-    stages = 1 if layout == "unaligned" else 3
     if backward:
-        return Tile(rows, max(16, keys // 2), 4, 2 if layout != "unaligned" else 1)
-    return Tile(rows, keys, 4, stages)
+        keys = 16 if layout == "unaligned" else max(16, keys // 2)
+    if dtype in ("fp32", "fp64"):
+        return Tile(keys, 8 if width > 64 else 4, 1)
+    return Tile(keys, 8 if backward and width == 256 else 4, 1 if layout == "unaligned" else 3)
+
+
+def _too_wide(dtype: str, width: int) -> bool:
+    """Whether the backward pass is left to PyTorch: without tensor cores a block of 256 columns fits no registers."""
+    return dtype == "fp32" and width == 256
 
 
 # The merge: this many splits and columns at a time, which are 32 registers per thread of 4 warps.
@@ -306,23 +312,22 @@ def _compiled(
     )
 
 
-def _case(dtype: str, width: int, layout: str, rows: int, backward: bool) -> CompileCase:
-    tile = tile_for(dtype, width, layout, rows, backward)
+def _case(dtype: str, width: int, layout: str, backward: bool) -> CompileCase:
+    tile = tile_for(dtype, width, layout, backward)
     tensor_cores = ("tensor",) if dtype != "fp32" else ()
     aligned = layout != "unaligned"
     # Of each kind one is compiled in every test run, at 128 columns; in bf16 every width.
-    usual = rows == ROWS[0] and layout == "exact"
-    short = width == 128 and (rows, layout) in ((16, "exact"), (64, "exact"), (16, "unaligned"))
+    exact, common = layout == "exact", width == 128
     return _compiled(
-        f"{dtype} P={width} {layout} {rows} rows {'backward' if backward else 'forward'}",
+        f"{dtype} P={width} {layout} {'backward' if backward else 'forward'}",
         BACKWARD if backward else SPLIT,
         dtype,
         aligned,
         tile.constexprs(width, layout, dtype, interpret=False),
         options=tile.options(),
         expects=(*tensor_cores, "wide") if aligned else tensor_cores,
-        representative=usual and width == 128 and (dtype == "bf16" or not backward),
-        rare=not ((usual or short) if dtype == "bf16" else usual and width == 128),
+        representative=exact and common and (dtype == "bf16" or not backward),
+        rare=not ((exact or common) if dtype == "bf16" else exact and common),
     )
 
 
@@ -341,12 +346,12 @@ def _merge_case(dtype: str, aligned: bool) -> CompileCase:
 
 COMPILE = [
     *(
-        _case(dtype, width, layout, rows, backward)
+        _case(dtype, width, layout, backward)
         for dtype in _ELEMENT
         for width in WIDTHS
         for layout in ("exact", "padded", "unaligned")
-        for rows in ROWS
         for backward in (False, True)
+        if not (backward and _too_wide(dtype, width))
     ),
     # tf32 merges as fp32 does.
     *(_merge_case(dtype, aligned) for dtype in ("bf16", "fp16", "fp32") for aligned in (True, False)),
@@ -361,7 +366,6 @@ class Plan:
     dtype: str
     layout: str
     width: int
-    rows: int
     splits: int
     chunk: int
 
@@ -417,8 +421,8 @@ def why_not_shape(shape: Shape) -> str | None:
     if WIDTHS[-1] < shape.P:
         return f"the Triton kernels take head dimensions up to {WIDTHS[-1]}, not P={shape.P}"
     shared = shape.N // shape.G
-    if shared > max(ROWS):
-        return f"the Triton kernels take groups of up to {ROWS[-1]} queries, not N/G={shared}"
+    if shared > ROWS:
+        return f"the Triton kernels take groups of up to {ROWS} queries, not N/G={shared}"
     return None
 
 
@@ -427,12 +431,11 @@ def _plan(shape: Shape, splits: int | None, q: Tensor, k: Tensor, v: Tensor) -> 
     numbers = (shape.P, *(n for t in (q, k, v) for n in (*t.stride()[:-1], t.data_ptr())))
     width = max(WIDTHS[0], triton.next_power_of_2(shape.P))
     layout = ("exact" if width == shape.P else "padded") if all(n % 16 == 0 for n in numbers) else "unaligned"
-    rows = min(rows for rows in ROWS if rows >= shape.N // shape.G)
-    keys = tile_for(dtype, width, layout, rows, backward=False).keys
+    keys = tile_for(dtype, width, layout, backward=False).keys
     tiles = -(-shape.K // keys)
     wanted = best_splits(shape.B * shape.G, tiles, _sms(q.device)) if splits is None else min(splits, tiles)
     each = -(-tiles // wanted)
-    return Plan(shape, dtype, layout, width, rows, -(-tiles // each), each * keys)
+    return Plan(shape, dtype, layout, width, -(-tiles // each), each * keys)
 
 
 def _dense(tensor: Tensor) -> Tensor:
@@ -453,7 +456,7 @@ def _launch_forward(plan: Plan, lengths: Tensor, q: Tensor, k: Tensor, v: Tensor
     logarithms = torch.empty((shape.B, shape.N), dtype=kind, device=q.device)
     sums = torch.empty((queries, plan.splits, shape.P), dtype=kind, device=q.device)
     tops, totals = (torch.empty((queries, plan.splits), dtype=kind, device=q.device) for _ in range(2))
-    tile = tile_for(plan.dtype, plan.width, plan.layout, plan.rows, backward=False)
+    tile = tile_for(plan.dtype, plan.width, plan.layout, backward=False)
     constexprs = tile.constexprs(plan.width, plan.layout, plan.dtype, interpreted())
     SPLIT.kernel(aligned)[(shape.B * shape.G * plan.splits,)](
         q, k, v, lengths, sums, tops, totals, plan.scale, *plan.sizes(), *_strides(q, k, v),
@@ -476,13 +479,31 @@ def _launch_backward(
     kind = accumulator(plan.dtype)[1]
     dsums = torch.empty((shape.B, shape.N, plan.splits, shape.P), dtype=kind, device=q.device)
     dk, dv = (torch.empty((shape.B, shape.G, shape.K, shape.P), dtype=q.dtype, device=q.device) for _ in range(2))
-    tile = tile_for(plan.dtype, plan.width, plan.layout, plan.rows, backward=True)
+    tile = tile_for(plan.dtype, plan.width, plan.layout, backward=True)
     constexprs = tile.constexprs(plan.width, plan.layout, plan.dtype, interpreted())
     BACKWARD.kernel(plan.layout != "unaligned")[(shape.B * shape.G * plan.splits,)](
         q, k, v, o, do, logarithms, lengths, dsums, dk, dv, plan.scale, *plan.sizes(), *_strides(q, k, v),
         **constexprs, **tile.options(),
     )  # fmt: skip
     return dsums.sum(2).to(q.dtype), dk, dv
+
+
+def _plain_backward(
+    plan: Plan, lengths: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, logarithms: Tensor, do: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same by PyTorch's products, with all scores of the queries in memory."""
+    shape = plan.shape
+    queries, results, above = (t.reshape(shape.B, shape.G, -1, shape.P) for t in (q, o, do))
+    valid = None
+    if shape.ragged:
+        valid = (torch.arange(shape.K, device=q.device) < lengths[:, None])[:, None, None]
+        k, v = (torch.where(valid.transpose(-1, -2), tensor, 0) for tensor in (k, v))
+    weights = torch.exp2(queries @ k.mT * plan.scale - logarithms.reshape(shape.B, shape.G, -1, 1))
+    share = (above * results).sum(-1, keepdim=True)
+    dscores = weights * (above @ v.mT - share) / math.sqrt(shape.P)
+    if valid is not None:
+        weights, dscores = (torch.where(valid, tensor, 0) for tensor in (weights, dscores))
+    return (dscores @ k).reshape(q.shape), dscores.mT @ queries, weights.mT @ above
 
 
 class _Decode(torch.autograd.Function):
@@ -498,7 +519,9 @@ class _Decode(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, None, *_launch_backward(ctx.plan, *ctx.saved_tensors, gradients[0]))
+        lengths, q, k, v, o, logarithms = ctx.saved_tensors
+        differentiate = _plain_backward if _too_wide(ctx.plan.dtype, ctx.plan.width) else _launch_backward
+        return (None, None, *differentiate(ctx.plan, lengths, q, k, v, o, logarithms, gradients[0]))
 
 
 def decode(

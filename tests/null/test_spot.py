@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from seqroof.kernels import _catalog, attention, gated_conv, lstm_step
+from seqroof.kernels import _catalog, attention, attention_decode, gated_conv, lstm_step
 
 SHAPES = [
     ("lstm_step", lstm_step.Shape(40, 24, 16)),
@@ -11,6 +11,7 @@ SHAPES = [
     ("attention", attention.Shape(2, 4, 300, 16, K=700, G=2)),
     ("attention", attention.Shape(2, 2, 700, 16, K=90)),
     ("attention", attention.Shape(2, 2, 300, 16, K=33, causal=0)),
+    ("attention_decode", attention_decode.Shape(3, 6, 50, 16, G=2, ragged=1)),
     ("gated_conv", gated_conv.Shape(3, 700, 6, 5, 4, dilation=9)),
     ("gated_conv", gated_conv.Shape(2, 300, 6, 6, 3, dilation=400, residual=1)),
 ]
