@@ -34,14 +34,16 @@ def _as_computed(shape: Any) -> Any:
     return dataclasses.replace(shape, **changes)
 
 
-def _unread_bytes(shape: Any, tensors: dict[str, Any], tokens: int) -> int:
-    """Bytes after the end of sequences with lengths: steps of x (T, B, I), keys and values (B, G, K, P)."""
-    if "lengths" not in tensors:
-        return 0
-    if "x" in tensors:
-        return tensors["x"][0, 0].nbytes * (shape.T * shape.B - tokens)
-    missing = shape.K * shape.B - int(tensors["lengths"].sum())
-    return sum(tensors[name][0, :, 0].nbytes * missing for name in ("k", "v"))
+def _unread_bytes(shape: Any, tensors: dict[str, Any]) -> int:
+    """Bytes of the inputs that lie after the end of their row: steps of x (T, B, I), or of q, k and v (B, N, S, P)."""
+    if "lengths" in tensors and "x" in tensors:
+        return tensors["x"][0, 0].nbytes * int((shape.T - tensors["lengths"]).sum())
+    keys, padding = tensors.get("key_lengths", tensors.get("lengths")), {}
+    if keys is not None:
+        padding |= dict.fromkeys(("k", "v"), int((shape.K - keys).sum()))
+    if "query_lengths" in tensors:
+        padding["q"] = int((shape.S - tensors["query_lengths"]).sum())
+    return sum(tensors[name][0, :, 0].nbytes * rows for name, rows in padding.items())
 
 
 @pytest.mark.parametrize(("kernel", "shape"), _shapes())
@@ -59,8 +61,7 @@ def test_compulsory_bytes_are_those_of_the_tensors(kernel: _catalog.Kernel, shap
     tensors = kernel.module.inputs(shape, dtype, "cpu", seed=0)
     outputs = kernel.reference(shape, **{name: tensor.to("meta") for name, tensor in tensors.items()})
     work = kernel.module.work(shape, dtype, "forward")
-    given = sum(tensor.nbytes for tensor in tensors.values())
-    assert work.read_bytes == given - _unread_bytes(shape, tensors, work.tokens)
+    assert work.read_bytes == sum(tensor.nbytes for tensor in tensors.values()) - _unread_bytes(shape, tensors)
     assert work.write_bytes == sum(tensor.nbytes for tensor in outputs)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from seqroof.kernels import _catalog, attention, attention_decode, gated_conv, lstm_step
+from seqroof.kernels import _catalog, attention, attention_decode, gated_conv, lstm_step, transformer_block
 
 SHAPES = [
     ("lstm_step", lstm_step.Shape(40, 24, 16)),
@@ -14,6 +14,7 @@ SHAPES = [
     ("attention_decode", attention_decode.Shape(3, 6, 50, 16, G=2, ragged=1)),
     ("gated_conv", gated_conv.Shape(3, 700, 6, 5, 4, dilation=9)),
     ("gated_conv", gated_conv.Shape(2, 300, 6, 6, 3, dilation=400, residual=1)),
+    ("transformer_block", transformer_block.Shape(3, 20, 24, 4, G=2, F=10)),
 ]
 
 
