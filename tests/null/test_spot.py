@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from seqroof.kernels import _catalog, attention, attention_decode, gated_conv, lstm_step, transformer_block
+from seqroof.profiler.check import upcast
 
 SHAPES = [
     ("lstm_step", lstm_step.Shape(40, 24, 16)),
@@ -22,7 +23,7 @@ SHAPES = [
 @pytest.mark.parametrize(("name", "shape"), SHAPES)
 def test_a_part_equals_the_same_part_of_the_whole(name, shape, seed):
     kernel = _catalog.load(name)
-    inputs = {k: v.double() for k, v in kernel.module.inputs(shape, "fp32", "cpu", 0).items()}
+    inputs = upcast(kernel.module.inputs(shape, "fp32", "cpu", 0))
     whole = kernel.reference(shape, **inputs)
     for smaller, part, of_whole, of_part in kernel.module.spot(shape, inputs, seed):
         for expected, found in zip(of_whole(whole), of_part(kernel.reference(smaller, **part))):

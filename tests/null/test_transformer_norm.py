@@ -131,9 +131,9 @@ def steps_after_another_change_nothing_before_it() -> None:
     shape = block.Shape(2, 40, 48, 3, F=50)
     tensors = block.inputs(shape, "fp32", "cpu", 3)
     before = block.IMPLEMENTATIONS["triton"].run(shape, **tensors)[0]
-    tensors["x"][:, 33:] = math.nan
+    tensors["x"][:, 33:] *= -2
     after = block.IMPLEMENTATIONS["triton"].run(shape, **tensors)[0]
-    assert after[:, 33:].isnan().all() and after[:, :33].isfinite().all()
+    assert (after[:, 33:] != before[:, 33:]).all()
     torch.testing.assert_close(after[:, :33], before[:, :33])
 
 
