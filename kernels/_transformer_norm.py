@@ -97,6 +97,8 @@ _backward_unaligned = triton.jit(do_not_specialize=["R", "turns", *_BACKWARD, *_
 
 # Columns of a block: a row is held whole, in registers.
 COLUMNS = (256, 512, 1024, 2048, 4096, 8192)
+# The widest row without alignment: with an address for every element, more spill registers.
+_WIDEST_UNALIGNED = 4096
 # A program holds at least so many elements, 16 per thread of 4 warps: two loads of 16 bytes in 16-bit types.
 _ELEMENTS = 2048
 _ELEMENT = {"bf16": "*bf16", "fp16": "*fp16", "fp32": "*fp32"}
@@ -145,7 +147,19 @@ COMPILE = [
     for aligned in (True, False)
     for add in (True, False)
     for backward in (False, True)
+    if aligned or columns <= _WIDEST_UNALIGNED
 ]
+
+
+def why_not_width(M: int) -> str | None:
+    """Say why rows of M values cannot be normalised, or None when they can."""
+    if COLUMNS[-1] < M:
+        return f"the Triton normalisation holds a whole row, up to {COLUMNS[-1]} values, not M={M}"
+    if M % 16 and _WIDEST_UNALIGNED < M:
+        return (
+            f"the Triton normalisation takes rows of more than {_WIDEST_UNALIGNED} values in multiples of 16, not M={M}"
+        )
+    return None
 
 
 @dataclass(frozen=True)
@@ -164,7 +178,9 @@ class _Sums:
 def _rows(tensor: Tensor) -> Tensor:
     """The tensor as dense rows (R, M), at an address that wide loads can take."""
     dense = tensor.reshape(-1, tensor.shape[-1])
-    dense = dense if dense.stride(1) == 1 else dense.contiguous()
+    # A stride that spoils what a row's length allows is worth a copy.
+    spoilt = dense.shape[1] % 16 == 0 and dense.stride(0) % 16
+    dense = dense.contiguous() if spoilt or dense.stride(1) != 1 else dense
     return dense if dense.data_ptr() % 16 == 0 else dense.clone()
 
 
@@ -234,7 +250,7 @@ def _most_programs(device: torch.device) -> int:
 
 
 def normalise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Layer normalisation of x (..., M), at least one row, differentiably; M at most the widest of COLUMNS."""
+    """Layer normalisation of x (..., M), at least one row, differentiably; `why_not_width` says which M it takes."""
     return _Normalise.apply(x, None, weight, bias)[1]  # pyright: ignore[reportOptionalSubscript, reportReturnType]
 
 

@@ -481,10 +481,11 @@ def _why_not_compile(shape: Shape, dtype: str, device: str) -> str | None:
 
 
 def _why_not_triton(shape: Shape, dtype: str, device: str) -> str | None:
-    widest = _transformer_norm.COLUMNS[-1]
-    if widest < shape.M:
-        return f"the Triton normalisation holds a whole row, up to {widest} values, not M={shape.M}"
-    return why_no_triton(device) or _why_not_attention("triton", shape, dtype, device)
+    return (
+        _transformer_norm.why_not_width(shape.M)
+        or why_no_triton(device)
+        or _why_not_attention("triton", shape, dtype, device)
+    )
 
 
 # Launches as far as known; by nn.functional: two norms, two sums, four products, gelu, attention, its copy.
