@@ -28,12 +28,22 @@ def _work(name: str, dtype: str = "bf16", direction: str = "forward", **sizes: i
 
 def _as_computed(shape: Any) -> Any:
     """The shape with what the reference computes and the mathematics does not need: masked pairs, and padded steps."""
-    if hasattr(shape, "causal"):
-        names = {field.name for field in dataclasses.fields(shape)}
-        return dataclasses.replace(shape, **dict.fromkeys(names & {"causal", "ragged"}, 0))
-    if hasattr(shape, "ragged"):
-        return dataclasses.replace(shape, ragged=0, T=shape.folded_steps * shape.dilation)
-    return shape
+    changes = {name: 0 for name in ("causal", "ragged") if hasattr(shape, name)}
+    if hasattr(shape, "folded_steps"):
+        changes["T"] = shape.folded_steps * shape.dilation
+    return dataclasses.replace(shape, **changes)
+
+
+def _unread_bytes(shape: Any, tensors: dict[str, Any]) -> int:
+    """Bytes of the inputs that lie after the end of their row: steps of x (T, B, I), or of q, k and v (B, N, S, P)."""
+    if "lengths" in tensors and "x" in tensors:
+        return tensors["x"][0, 0].nbytes * int((shape.T - tensors["lengths"]).sum())
+    keys, padding = tensors.get("key_lengths", tensors.get("lengths")), {}
+    if keys is not None:
+        padding |= dict.fromkeys(("k", "v"), int((shape.K - keys).sum()))
+    if "query_lengths" in tensors:
+        padding["q"] = int((shape.S - tensors["query_lengths"]).sum())
+    return sum(tensors[name][0, :, 0].nbytes * rows for name, rows in padding.items())
 
 
 @pytest.mark.parametrize(("kernel", "shape"), _shapes())
@@ -43,17 +53,6 @@ def test_matmul_flops_agree_with_the_flop_counter(kernel: _catalog.Kernel, shape
     with counter:
         kernel.reference(shape, **{name: tensor.to("meta") for name, tensor in tensors.items()})
     assert kernel.module.work(_as_computed(shape), "fp32", "forward").matmul_flops == counter.get_total_flops()
-
-
-def _unread_bytes(shape: Any, tensors: dict[str, Any]) -> int:
-    """Bytes of the inputs that lie after the end of their row."""
-    if "lengths" in tensors:
-        return tensors["x"][0, 0].nbytes * int((shape.T - tensors["lengths"]).sum())
-    if "query_lengths" not in tensors:
-        return 0
-    padding = {"q": shape.S - tensors["query_lengths"], "k": shape.K - tensors["key_lengths"]}
-    padding["v"] = padding["k"]
-    return sum(tensors[name][0, :, 0].nbytes * int(rows.sum()) for name, rows in padding.items())
 
 
 @pytest.mark.parametrize(("kernel", "shape"), _shapes())
