@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..roofline.contract import CompileCase
 from ._device import dot
-from ._torch import tf32_allowed
+from ._torch import once_differentiable, tf32_allowed
 from ._triton import checked_options, interpreted, tl, triton
 
 if TYPE_CHECKING:

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from . import _attention_tiles as tiles
 from ._attention_tiles import Kernel
-from ._torch import tf32_allowed
+from ._torch import once_differentiable, tf32_allowed
 from ._triton import interpreted, tensor_descriptor, triton
 
 if TYPE_CHECKING:

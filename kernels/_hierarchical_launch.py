@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..roofline.contract import CompileCase
 from ._hierarchical_triton import _gradients, _level, _tree
-from ._torch import tf32_allowed
+from ._torch import once_differentiable, tf32_allowed
 from ._triton import checked_options, interpreted, tl, triton
 
 

@@ -12,13 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..roofline.contract import CompileCase
 from . import _memory_triton as kernels
 from ._memory_triton import Kernel
-from ._torch import ELEMENT_BYTES
+from ._torch import ELEMENT_BYTES, once_differentiable
 from ._triton import checked_options, interpreted, tl
 
 # Norms below this count as this; float16 can still hold it, unlike the 1e-8 of torch.nn.functional.cosine_similarity.

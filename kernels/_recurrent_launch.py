@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from . import _recurrent_plan as planning
@@ -21,6 +20,7 @@ from ._recurrent import Shape, check, fold, folded_lengths, unfold
 from ._recurrent_plan import Plan
 from ._recurrent_tiles import DeviceCell, Tile, Variant, acc_of, columns_of, constants, options
 from ._recurrent_triton import BACKWARD, FORWARD, LAYER_LAG
+from ._torch import once_differentiable
 
 # int32 counters of two groups must not share a line of the cache: 128 bytes.
 _COUNTER_STRIDE = 32
@@ -217,8 +217,8 @@ class _Recurrence(torch.autograd.Function):
         return source, *(final.to(x.dtype) for final in states)
 
     @staticmethod
-    @once_differentiable  # whose type hides the name of the first argument
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
         _ = ctx.saved_tensors  # raises where one of them was overwritten since
         return (None, None, *_gradients(ctx.run, ctx.layers, ctx.ends, ctx.given, *grad_outputs))
 

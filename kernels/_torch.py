@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from functools import cache
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -20,6 +20,14 @@ DTYPES: dict[str, torch.dtype] = {
 }
 
 ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp64": 8}
+
+
+Backward = TypeVar("Backward", bound=Callable[..., Any])
+
+
+def once_differentiable(backward: Backward) -> Backward:
+    """Torch's mark of a backward pass that cannot be differentiated again, keeping the type of what it marks."""
+    return cast(Backward, torch.autograd.function.once_differentiable(backward))
 
 
 def generator(device: str, seed: int) -> torch.Generator:

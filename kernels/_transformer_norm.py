@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..roofline.contract import CompileCase
+from ._torch import once_differentiable
 from ._triton import checked_options, tl, triton
 
 # The constant of torch.nn.LayerNorm that keeps the root of a variance of zero away from a division.

@@ -17,7 +17,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..roofline.contract import Implementation
@@ -26,7 +25,16 @@ from ._cost import operations, traffic
 from ._depthwise import DEPTHWISE, SEPARABLE, SPREAD, THROUGH_GATE, Program, compile_cases, launch, tile_for, walk
 from ._depthwise import aligned_to_16 as aligned
 from ._separable_peers import peer_rows
-from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, tf32_allowed, tf32_on_cpu, why_no_compiler
+from ._torch import (
+    ELEMENT_BYTES,
+    generator,
+    normal,
+    once_differentiable,
+    run_compiled,
+    tf32_allowed,
+    tf32_on_cpu,
+    why_no_compiler,
+)
 from ._triton import interpreted, why_no_triton
 
 Tensors = dict[str, torch.Tensor]
