@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..roofline.contract import CompileCase
 from ._device import dot
-from ._torch import once_differentiable, tf32_allowed
+from ._torch import dtype_of, once_differentiable
 from ._triton import checked_options, interpreted, tl, triton
 
 if TYPE_CHECKING:
@@ -410,11 +410,6 @@ def _sms(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def _dtype_of(tensor: Tensor) -> str:
-    names = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
-    return names.get(tensor.dtype, "tf32" if tf32_allowed() else "fp32")
-
-
 def why_not_shape(shape: Shape) -> str | None:
     """Say why the kernels do not take a shape, or None when they do."""
     if WIDTHS[-1] < shape.P:
@@ -426,7 +421,7 @@ def why_not_shape(shape: Shape) -> str | None:
 
 
 def _plan(shape: Shape, splits: int | None, q: Tensor, k: Tensor, v: Tensor) -> Plan:
-    dtype = _dtype_of(q)
+    dtype = dtype_of(q)
     numbers = (shape.P, *(n for t in (q, k, v) for n in (*t.stride()[:-1], t.data_ptr())))
     width = max(WIDTHS[0], triton.next_power_of_2(shape.P))
     layout = ("exact" if width == shape.P else "padded") if all(n % 16 == 0 for n in numbers) else "unaligned"

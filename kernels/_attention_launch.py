@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import _attention_tiles as tiles
 from ._attention_tiles import Kernel
-from ._torch import once_differentiable, tf32_allowed
+from ._torch import dtype_of, once_differentiable
 from ._triton import interpreted, tensor_descriptor, triton
 
 if TYPE_CHECKING:
@@ -81,17 +81,12 @@ def _per_query(shape: Shape | None, like: Tensor) -> Tensor:
     return torch.empty(size, dtype=kind, device=like.device)
 
 
-def _dtype_of(tensor: Tensor) -> str:
-    names = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
-    return names.get(tensor.dtype, "tf32" if tf32_allowed() else "fp32")
-
-
 def _launch(
     kernel: Kernel, shape: Shape, rows: _Rows, loaded: tuple[Tensor, ...], others: tuple[Tensor, ...], *flags: bool
 ) -> None:
     """Start a kernel: loaded tensors (batch, head, row, column), the others dense, and the numbers that are its own."""
     q = loaded[0]
-    dtype, width = _dtype_of(q), tiles.width_of(shape.P)
+    dtype, width = dtype_of(q), tiles.width_of(shape.P)
     strides = [stride for tensor in loaded for stride in tensor.stride()[:3]]
     addresses = [tensor.data_ptr() for tensor in (*loaded, *others)]
     layout = tiles.layout_of(dtype, shape.P, shape.ragged, strides, addresses, tiles.capability_of(q.device))

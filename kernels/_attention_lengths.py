@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ._torch import spread_lengths
+
 if TYPE_CHECKING:
     from .attention import Shape
 
@@ -24,13 +26,7 @@ def lengths_of(shape: Shape) -> tuple[Lengths, Lengths]:
     """
     if not shape.ragged:
         return (shape.S,) * shape.B, (shape.K,) * shape.B
-    return _spread(shape.S, shape.B, 1), _spread(shape.K, shape.B, 1 if shape.S == shape.K else 2)
-
-
-def _spread(longest: int, rows: int, first: int) -> Lengths:
-    # Knuth's multiplicative hash: it scatters neighbours and never changes.
-    order = sorted(range(rows), key=lambda row: (row * first + 1) * 2654435761 % 2**32)
-    return tuple(max(1, longest * (rows - row) // rows) for row in order)
+    return spread_lengths(shape.S, shape.B), spread_lengths(shape.K, shape.B, 1 if shape.S == shape.K else 2)
 
 
 def padding_waste(shape: Shape) -> float:

@@ -68,7 +68,7 @@ def _ragged(shape: Shape, q: Tensor, k: Tensor, v: Tensor, query_lengths: Tensor
     return torch.where(sighted, o, 0)
 
 
-def why_not_flash(shape: Shape, dtype: str, device: str) -> str | None:
+def why_not_flash(shape: Any, dtype: str, device: str) -> str | None:
     """Refuse what PyTorch's flash backend does not compute."""
     if device == "cpu":
         return tf32_on_cpu(dtype, device)
@@ -81,7 +81,7 @@ def why_not_flash(shape: Shape, dtype: str, device: str) -> str | None:
     return None
 
 
-def why_not_efficient(shape: Shape, dtype: str, device: str) -> str | None:
+def why_not_efficient(shape: Any, dtype: str, device: str) -> str | None:
     """Refuse what PyTorch's memory-efficient backend does not compute."""
     if device == "cpu":
         return "PyTorch's memory-efficient backend is for GPUs"
@@ -92,14 +92,21 @@ def why_not_efficient(shape: Shape, dtype: str, device: str) -> str | None:
     return None
 
 
-def why_not_cudnn(shape: Shape, dtype: str, device: str) -> str | None:
-    """Refuse what PyTorch does not hand to cuDNN."""
+def why_not_cudnn_heads(P: int, dtype: str, device: str) -> str | None:
+    """Refuse the heads that PyTorch does not hand to cuDNN."""
     if device == "cpu":
         return "cuDNN is a library for GPUs"
     if dtype not in ("fp16", "bf16"):
         return f"cuDNN's attention takes fp16 and bf16, not {dtype}"
-    if shape.P % 8 or shape.P > 128:
-        return f"cuDNN's attention is sure to take head dimensions that are multiples of 8 up to 128, not P={shape.P}"
+    if P % 8 or P > 128:
+        return f"cuDNN's attention is sure to take head dimensions that are multiples of 8 up to 128, not P={P}"
+    return None
+
+
+def why_not_cudnn(shape: Shape, dtype: str, device: str) -> str | None:
+    """Refuse what PyTorch does not hand to cuDNN."""
+    if refused := why_not_cudnn_heads(shape.P, dtype, device):
+        return refused
     if shape.K == 1 or shape.S == 1:
         return "cuDNN's attention needs more than one query and one key"
     return None

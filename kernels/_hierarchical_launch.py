@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..roofline.contract import CompileCase
 from ._hierarchical_triton import _gradients, _level, _tree
-from ._torch import once_differentiable, tf32_allowed
+from ._torch import dtype_of, once_differentiable
 from ._triton import checked_options, interpreted, tl, triton
 
 
@@ -240,8 +240,7 @@ def compile_cases() -> list[CompileCase]:
 
 def plan_for(kernel: Kernel, P: int, F: int, tensors: Sequence[Tensor]) -> Plan:
     """Choose the launch of a kernel for its tensors, the first of which has the dtype of all."""
-    names = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
-    dtype = names.get(tensors[0].dtype, "tf32" if tf32_allowed() else "fp32")
+    dtype = dtype_of(tensors[0])
     aligned = P % 16 == 0 and all(tensor.data_ptr() % 16 == 0 for tensor in tensors)
     width = max(WIDTHS[0], triton.next_power_of_2(P))
     device = tensors[0].device

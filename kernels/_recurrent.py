@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._torch import generator, normal
+from ._torch import generator, normal, spread_lengths
 
 Tensors = dict[str, Tensor]
 
@@ -145,11 +145,7 @@ class Cell:
 
 def lengths_of(shape: Shape) -> tuple[int, ...]:
     """Steps of every row: T for all, or, when ragged, evenly from T down to T/B in a fixed order that is not sorted."""
-    if not shape.ragged:
-        return (shape.T,) * shape.B
-    # Knuth's multiplicative hash: it scatters neighbours and never changes.
-    order = sorted(range(shape.B), key=lambda row: (row + 1) * 2654435761 % 2**32)
-    return tuple(max(1, shape.T * (shape.B - row) // shape.B) for row in order)
+    return spread_lengths(shape.T, shape.B) if shape.ragged else (shape.T,) * shape.B
 
 
 def padding_waste(shape: Shape) -> float:

@@ -20,7 +20,7 @@ from ._recurrent import Shape, check, fold, folded_lengths, unfold
 from ._recurrent_plan import Plan
 from ._recurrent_tiles import DeviceCell, Tile, Variant, acc_of, columns_of, constants, options
 from ._recurrent_triton import BACKWARD, FORWARD, LAYER_LAG
-from ._torch import once_differentiable
+from ._torch import dtype_of, once_differentiable
 
 # int32 counters of two groups must not share a line of the cache: 128 bytes.
 _COUNTER_STRIDE = 32
@@ -79,7 +79,7 @@ def _planned(
 ) -> tuple[_Run, Tensor | None, Tensor, list[Tensor | None]]:
     """Plan a call; returns the plan, the folded lengths, the folded x, and weights and states in a fixed order."""
     x = fold(shape, tensors["x"])
-    dtype = planning.dtype_of(x)
+    dtype = dtype_of(x)
     plan = planning.plan_for(cell, shape, dtype, kept, *planning.device_limits(x.device))
     if isinstance(plan, str):
         raise ValueError(plan + ".")

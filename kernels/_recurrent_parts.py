@@ -15,9 +15,9 @@ from ..roofline.contract import PartCall
 from ._recurrent import Cell, Shape, fold, folded_lengths
 from ._recurrent_cost import INPUT_PRODUCT, RECURRENCE, CellCost, part_works
 from ._recurrent_launch import phases
-from ._recurrent_plan import dtype_of
 from ._recurrent_tiles import DeviceCell
 from ._recurrent_vendor import run_torch
+from ._torch import dtype_of
 
 
 def triton_parts(

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
-from torch import Tensor
 
 from ._recurrent import Shape
 from ._recurrent_tiles import (
@@ -26,7 +25,7 @@ from ._recurrent_tiles import (
     units_of,
 )
 from ._recurrent_triton import LAYER_LAG
-from ._torch import ELEMENT_BYTES, tf32_allowed
+from ._torch import ELEMENT_BYTES
 from ._triton import interpreted, triton
 
 # Multiprocessors and bytes of shared memory per program of an H200, for what is planned or interpreted without a GPU.
@@ -49,12 +48,6 @@ class Plan:
     groups: int
     backward_groups: int
     stepwise: bool
-
-
-def dtype_of(tensor: Tensor) -> str:
-    """Name the dtype of a tensor as rows do; float32 is tf32 where the switch is on."""
-    names = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
-    return names.get(tensor.dtype, "tf32" if tf32_allowed() else "fp32")
 
 
 @cache

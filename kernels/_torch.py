@@ -41,6 +41,22 @@ def normal(size: tuple[int, ...], dtype: str, device: str, source: torch.Generat
     return (drawn * scale).to(DTYPES[dtype])
 
 
+def spread_lengths(longest: int, rows: int, turn: int = 1) -> tuple[int, ...]:
+    """Lengths of the rows of a ragged batch: evenly from `longest` down to longest/rows, in a fixed unsorted order.
+
+    Another odd or even `turn` gives another order.
+    """
+    # Knuth's multiplicative hash: it scatters neighbours and never changes.
+    order = sorted(range(rows), key=lambda row: (row * turn + 1) * 2654435761 % 2**32)
+    return tuple(max(1, longest * (rows - row) // rows) for row in order)
+
+
+def dtype_of(tensor: torch.Tensor) -> str:
+    """Name the dtype of a tensor as rows do; float32 is tf32 where the switch is on."""
+    names = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
+    return names.get(tensor.dtype, "tf32" if tf32_allowed() else "fp32")
+
+
 def tf32_allowed() -> bool:
     """Whether float32 products may use TF32 tensor cores (the worker switches this on for tf32 rows only)."""
     return bool(torch.backends.cuda.matmul.allow_tf32)

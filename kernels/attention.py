@@ -27,8 +27,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend
 
 from ..roofline.contract import Implementation
-from ..roofline.work import Term, Work, terms
+from ..roofline.work import Term, Work
 from . import _attention_launch, _attention_sdpa
+from ._attention_cost import backward_operations, forward_operations
 from ._attention_lengths import blanked, check, lengths_of, padding_waste, visible
 from ._attention_peers import peer_rows
 from ._attention_tiles import COMPILE, WIDEST
@@ -215,46 +216,10 @@ def _rows_of(shape: Shape, inputs: dict[str, Tensor], sequence: int, start: int,
     return smaller, part, lambda outputs: (outputs[0][one, :, some],), lambda outputs: outputs
 
 
-def _operations_forward(shape: Shape) -> tuple[Term, ...]:
-    pairs = shape.N * shape.visible_pairs
-    queries = shape.N * shape.P * shape.tokens[0]
-    return (
-        *terms(
-            "matmul_flops",
-            ("scores", 2 * pairs * shape.P, "q k^T: a dot product of length P per visible pair"),
-            ("average", 2 * pairs * shape.P, "weights times v: P multiply-adds per visible pair"),
-        ),
-        *terms(
-            "pointwise_flops",
-            ("scale", queries, "q / sqrt(P): cheaper on the queries than on the scores"),
-            ("softmax", 3 * pairs, "maximum, difference to it and sum, one each per visible pair"),
-            ("normalise", queries, "the average divided by the sum of its weights"),
-        ),
-        *terms("special_ops", ("exponentials", pairs, "one per visible pair")),
-    )
-
-
-def _operations_backward(shape: Shape) -> tuple[Term, ...]:
-    pairs = shape.N * shape.visible_pairs
-    queries = shape.N * shape.P * shape.tokens[0]
-    return (
-        *terms(
-            "matmul_flops",
-            ("scores again", 2 * pairs * shape.P, "q k^T recomputed: the weights are too large to keep"),
-            ("dweights", 2 * pairs * shape.P, "do v^T"),
-            ("dv", 2 * pairs * shape.P, "transposed weights times do"),
-            ("dq", 2 * pairs * shape.P, "dscores times k"),
-            ("dk", 2 * pairs * shape.P, "transposed dscores times q"),
-        ),
-        *terms(
-            "pointwise_flops",
-            ("row sums", 2 * queries, "do times o, summed over P: the share of the softmax's normalisation"),
-            ("weights again", pairs, "scores minus the saved logarithm of their sum"),
-            ("dscores", 2 * pairs, "weights (dweights - row sum)"),
-            ("scale", 2 * queries, "of the recomputed scores and of dq, on the queries"),
-        ),
-        *terms("special_ops", ("exponentials again", pairs, "one per visible pair")),
-    )
+def _operations(shape: Shape, direction: str) -> tuple[Term, ...]:
+    pairs, queries = shape.N * shape.visible_pairs, shape.N * shape.P * shape.tokens[0]
+    counted = forward_operations(pairs, queries, shape.P), backward_operations(pairs, queries, shape.P)
+    return operations(direction, *counted)
 
 
 # Per direction, what an implementation must read and write. What the forward pass leaves for the backward pass, o and
@@ -290,7 +255,7 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
     sizes = _bytes_by_tensor(shape, ELEMENT_BYTES[dtype])
     return Work(
         terms=(
-            *operations(direction, _operations_forward(shape), _operations_backward(shape)),
+            *_operations(shape, direction),
             *traffic(
                 _TRAFFIC,
                 sizes,

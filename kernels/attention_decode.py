@@ -26,10 +26,12 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..roofline.contract import Implementation
-from ..roofline.work import Term, Work, terms
+from ..roofline.work import Term, Work
 from . import _attention_decode_triton as launching
+from ._attention_cost import backward_operations, forward_operations
+from ._attention_sdpa import why_not_cudnn_heads, why_not_efficient, why_not_flash
 from ._cost import operations, traffic
-from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
+from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, spread_lengths, tf32_on_cpu, why_no_compiler
 from ._triton import why_no_triton
 
 
@@ -97,11 +99,7 @@ ODD_LONG = [
 
 def lengths_of(shape: Shape) -> tuple[int, ...]:
     """Keys of every sequence: K for all, or, if ragged, evenly from K down to K/B in an order that is not sorted."""
-    if not shape.ragged:
-        return (shape.K,) * shape.B
-    # Knuth's multiplicative hash: it scatters neighbours and never changes.
-    order = sorted(range(shape.B), key=lambda row: (row + 1) * 2654435761 % 2**32)
-    return tuple(max(1, shape.K * (shape.B - row) // shape.B) for row in order)
+    return spread_lengths(shape.K, shape.B) if shape.ragged else (shape.K,) * shape.B
 
 
 def padding_waste(shape: Shape) -> float:
@@ -193,44 +191,10 @@ def _group_of(shape: Shape, tensors: dict[str, Tensor], sequence: int, group: in
     return smaller, part, lambda outputs: (outputs[0][one, heads],), lambda outputs: outputs
 
 
-def _operations_forward(shape: Shape) -> tuple[Term, ...]:
+def _operations(shape: Shape, direction: str) -> tuple[Term, ...]:
     pairs, queries = shape.N * sum(lengths_of(shape)), shape.B * shape.N * shape.P
-    return (
-        *terms(
-            "matmul_flops",
-            ("scores", 2 * pairs * shape.P, "q k^T: a dot product of length P per query and valid key"),
-            ("average", 2 * pairs * shape.P, "weights times v: P multiply-adds per query and valid key"),
-        ),
-        *terms(
-            "pointwise_flops",
-            ("scale", queries, "q / sqrt(P): cheaper on the queries than on the scores"),
-            ("softmax", 3 * pairs, "maximum, difference to it and sum, one each per query and key"),
-            ("normalise", queries, "the average divided by the sum of its weights"),
-        ),
-        *terms("special_ops", ("exponentials", pairs, "one per query and key")),
-    )
-
-
-def _operations_backward(shape: Shape) -> tuple[Term, ...]:
-    pairs, queries = shape.N * sum(lengths_of(shape)), shape.B * shape.N * shape.P
-    return (
-        *terms(
-            "matmul_flops",
-            ("scores again", 2 * pairs * shape.P, "q k^T recomputed from what is read anyway"),
-            ("dweights", 2 * pairs * shape.P, "do v^T"),
-            ("dv", 2 * pairs * shape.P, "transposed weights times do"),
-            ("dq", 2 * pairs * shape.P, "dscores times k"),
-            ("dk", 2 * pairs * shape.P, "transposed dscores times q"),
-        ),
-        *terms(
-            "pointwise_flops",
-            ("row sums", 2 * queries, "do times o, summed over P: the share of the softmax's normalisation"),
-            ("weights again", pairs, "scores minus the saved logarithm of their sum"),
-            ("dscores", 2 * pairs, "weights (dweights - row sum)"),
-            ("scale", 2 * queries, "of the recomputed scores and of dq, on the queries"),
-        ),
-        *terms("special_ops", ("exponentials again", pairs, "one per query and key")),
-    )
+    counted = forward_operations(pairs, queries, shape.P), backward_operations(pairs, queries, shape.P)
+    return operations(direction, *counted)
 
 
 def _bytes_by_tensor(shape: Shape, element_bytes: int) -> dict[str, int]:
@@ -259,7 +223,7 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
     }
     return Work(
         terms=(
-            *operations(direction, _operations_forward(shape), _operations_backward(shape)),
+            *_operations(shape, direction),
             *traffic(
                 moved,
                 sizes,
@@ -307,33 +271,9 @@ def _why_not_compile(shape: Shape, dtype: str, device: str) -> str | None:
     return why_no_compiler(shape, dtype, device) or _why_not_plain(shape, dtype, device)
 
 
-def _why_not_flash(shape: Shape, dtype: str, device: str) -> str | None:
-    if device == "cpu":
-        return tf32_on_cpu(dtype, device)
-    if dtype not in ("fp16", "bf16"):
-        return f"PyTorch's flash backend takes fp16 and bf16 on a GPU, not {dtype}"
-    if shape.P > 256:
-        return f"PyTorch's flash backend takes head dimensions up to 256, not P={shape.P}"
-    return "PyTorch's flash backend takes no lengths on a GPU" if shape.ragged else None
-
-
-def _why_not_efficient(shape: Shape, dtype: str, device: str) -> str | None:
-    if device == "cpu":
-        return "PyTorch's memory-efficient backend is for GPUs"
-    if dtype == "fp64":
-        return "PyTorch's memory-efficient backend takes no float64"
-    if shape.P * ELEMENT_BYTES[dtype] % 16:
-        return f"PyTorch's memory-efficient backend needs heads of a multiple of 16 bytes, not P={shape.P} in {dtype}"
-    return None
-
-
 def _why_not_cudnn(shape: Shape, dtype: str, device: str) -> str | None:
-    if device == "cpu":
-        return "cuDNN is a library for GPUs"
-    if dtype not in ("fp16", "bf16"):
-        return f"cuDNN's attention takes fp16 and bf16, not {dtype}"
-    if shape.P % 8 or shape.P > 128:
-        return f"cuDNN's attention is sure to take head dimensions that are multiples of 8 up to 128, not P={shape.P}"
+    if refused := why_not_cudnn_heads(shape.P, dtype, device):
+        return refused
     if shape.K == 1 or shape.N == shape.G:
         return "cuDNN's attention needs more than one query for a key and more than one key"
     return "cuDNN's attention is called without lengths here" if shape.ragged else None
@@ -382,11 +322,11 @@ IMPLEMENTATIONS = {
         grad=True,
     ),
     "torch.math": Implementation(_run_sdpa(SDPBackend.MATH), launches=5, supports=_why_not_plain, grad=True),
-    "torch.flash": Implementation(_run_sdpa(SDPBackend.FLASH_ATTENTION), supports=_why_not_flash, grad=True),
+    "torch.flash": Implementation(_run_sdpa(SDPBackend.FLASH_ATTENTION), supports=why_not_flash, grad=True),
     "torch.efficient": Implementation(
         _run_sdpa(SDPBackend.EFFICIENT_ATTENTION),
         launches=lambda shape, dtype, device: 3 if shape.ragged else 1,
-        supports=_why_not_efficient,
+        supports=why_not_efficient,
         grad=True,
     ),
     "torch.cudnn": Implementation(_run_sdpa(SDPBackend.CUDNN_ATTENTION), supports=_why_not_cudnn, grad=True),

@@ -23,7 +23,7 @@ from ..roofline.contract import CompileCase, Implementation
 from ..roofline.work import Term, Work, terms
 from ._cost import operations, traffic
 from ._device import dot, sigmoid, tanh
-from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, tf32_allowed, tf32_on_cpu, why_no_compiler
+from ._torch import ELEMENT_BYTES, dtype_of, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
 from ._triton import checked_options, interpreted, tl, triton, why_no_triton
 
 GATES = 4
@@ -426,7 +426,7 @@ def _run_triton(shape: Shape, x, h, c, weight_ih, weight_hh, bias) -> tuple[torc
     """Launch the fused step. Rows may be any distance apart; a tensor whose rows are not dense is copied first."""
     tensors = [_row_major(tensor) for tensor in (x, h, c, weight_ih, weight_hh, bias)]
     tensors += [torch.empty((shape.B, shape.H), dtype=x.dtype, device=x.device) for _ in range(2)]
-    dtype = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(x.dtype, "tf32" if tf32_allowed() else "fp32")
+    dtype = dtype_of(x)
     sizes = [shape.I, shape.H, *(tensor.stride(0) for tensor in tensors[:5])]
     aligned = all(number % 16 == 0 for number in (*sizes, *(tensor.data_ptr() for tensor in tensors)))
     tile = _tile_for(shape, dtype, _processors(x.device)) if aligned else _UNALIGNED_TILE

@@ -27,11 +27,11 @@ from ._depthwise import aligned_to_16 as aligned
 from ._separable_peers import peer_rows
 from ._torch import (
     ELEMENT_BYTES,
+    dtype_of,
     generator,
     normal,
     once_differentiable,
     run_compiled,
-    tf32_allowed,
     tf32_on_cpu,
     why_no_compiler,
 )
@@ -330,16 +330,11 @@ COMPILE = compile_cases()
 def _start(program: Program, shape: Shape, *tensors: torch.Tensor) -> None:
     """Launch a program over all tiles of the shape, unless there is nothing to do."""
     if shape.B:
-        launch(program, tensors, _dtype(tensors[0]), _numbers(shape), shape.form, interpreted())
+        launch(program, tensors, dtype_of(tensors[0]), _numbers(shape), shape.form, interpreted())
 
 
 def _numbers(shape: Shape) -> dict[str, int]:
     return {name: getattr(shape, name) for name in ("B", "T", "C", "O", "dilation")} | {"taps": shape.W}
-
-
-def _dtype(x: torch.Tensor) -> str:
-    low = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
-    return low.get(x.dtype, "tf32" if tf32_allowed() else "fp32")
 
 
 def _depthwise(shape: Shape, x, weight, bias, z) -> torch.Tensor:
@@ -370,7 +365,7 @@ def _tiles(shape: Shape, *tensors: torch.Tensor) -> int:
     """Tiles along time and batch that the backward pass has, each with a share of the taps' sums."""
     # A fresh tensor is aligned, so the sums' address does not bear on the choice of the tile.
     wide = aligned(SPREAD, tensors, _numbers(shape))
-    tile = tile_for(SPREAD, _dtype(tensors[0]), tensors[0].element_size(), shape.C, shape.O, wide)
+    tile = tile_for(SPREAD, dtype_of(tensors[0]), tensors[0].element_size(), shape.C, shape.O, wide)
     return shape.B * -(-walk(shape.T, shape.dilation)[1] // tile.segments)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from seqroof.kernels import _recurrent, _recurrent_launch, _triton, gru, lstm, rnn
+from seqroof.kernels import _recurrent, _recurrent_launch, _torch, _triton, gru, lstm, rnn
 from seqroof.kernels import _recurrent_plan as planning
 from seqroof.kernels import _recurrent_tiles as tiles
 from seqroof.kernels._recurrent import Shape
@@ -104,7 +104,7 @@ def call(
 ) -> None:  # fmt: skip
     """Run a recurrence without values, forward and perhaps backward."""
     monkeypatch.setattr(planning, "device_limits", lambda device: machine)
-    monkeypatch.setattr(planning, "tf32_allowed", lambda: dtype == "tf32")
+    monkeypatch.setattr(_torch, "tf32_allowed", lambda: dtype == "tf32")
     device = DEVICE_CELLS[name]
     tensors = {
         key: torch.empty(size, dtype=DTYPES[dtype], device="meta", requires_grad=gradients)
