@@ -513,7 +513,7 @@ COMPILE = [
     *product_cases("dx plain", rare=True),
     *gradient_cases(rare=True),
     *relu_cases(),
-    *(_stack_case(*tile, residual) for tile in _EVERY_TILE for residual in (0, 1)),
+    *(_stack_case(dtype, tile, aligned, form) for dtype, tile, aligned in _EVERY_TILE for form in (0, 1)),
 ]
 
 
