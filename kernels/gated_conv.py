@@ -62,8 +62,9 @@ class Shape:
 
     def __post_init__(self) -> None:
         for size in fields(self):
-            if size.name != "residual" and getattr(self, size.name) < 1:
-                raise ValueError(f"{size.name} must be at least 1, not {getattr(self, size.name)}")
+            least = 0 if size.name == "B" else 1
+            if size.name != "residual" and getattr(self, size.name) < least:
+                raise ValueError(f"{size.name} must be at least {least}, not {getattr(self, size.name)}")
         if self.residual not in (0, 1):
             raise ValueError(f"residual must be 0 or 1, not {self.residual}")
         if self.residual and self.C != self.O:
