@@ -113,7 +113,7 @@ ODD = [
     Shape(2, 7, 16, 4, 2, residual=0),
     Shape(1, 130, 33, 3, 2, base=5),
     Shape(2, 9, 5, 4, 3, base=3),
-    Shape(1, 40, 200, 2, 1, first=64),
+    Shape(1, 40, 128, 2, 1, first=64),
     Shape(1, 65, 3, 31, 2, residual=0),
     Shape(1, 1031, 16, 2, 2, first=64),
 ]

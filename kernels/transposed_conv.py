@@ -181,9 +181,9 @@ def spot(shape: Shape, inputs: dict[str, Tensor], seed: int) -> list[Any]:
 
 
 def _steps_of(shape: Shape, inputs: dict[str, Tensor], sequence: int, start: int, steps: int) -> Any:
-    """The outputs from `start` on are made without padding from the inputs that reach them, and one more."""
+    """The outputs from `start` on, made without padding of the inputs that reach them, one before and one more."""
     begin = start + shape.padding
-    first = max(0, -(-(begin - (shape.W - 1) * shape.dilation) // shape.stride))
+    first = max(0, (begin - (shape.W - 1) * shape.dilation) // shape.stride)
     last = min(shape.T - 1, (begin + steps - 1) // shape.stride + 1)
     first = min(first, last)
     one = slice(sequence, sequence + 1)
