@@ -106,7 +106,7 @@ SHAPES = {
         Shape(16, 2048, 64, 512, 5),
     ],
 }
-# Sizes at and around the edges of the Triton tiles, a halo longer than the sequence included.
+# Sizes at and around the edges of the Triton tiles; a halo longer than the sequence, many taps, many channels.
 ODD = [
     Shape(1, 1, 1, 1, 1),
     Shape(2, 7, 16, 16, 4, residual=1),
@@ -114,6 +114,16 @@ ODD = [
     Shape(1, 9, 5, 3, 4, dilation=7),
     Shape(1, 130, 48, 80, 2),
     Shape(2, 40, 19, 19, 3, dilation=2, residual=1),
+    Shape(1, 50, 200, 48, 2, dilation=64),
+    Shape(1, 40, 8, 8, 31, residual=1),
+    Shape(1, 1031, 16, 32, 2, dilation=64),
+]
+ODD_LONG = [
+    Shape(2, T, C, C, W, dilation=dilation, residual=residual)
+    for T in (1, 128, 257)
+    for C in (1, 17, 64)
+    for W, dilation in ((1, 1), (2, 1), (3, 64), (31, 2))
+    for residual in (0, 1)
 ]
 
 
