@@ -94,10 +94,11 @@ _PRODUCT = {
     "tf32": (Tile(128, 32, 32, 4, 1), Tile(128, 128, 32, 8, 3)),
     "fp32": (Tile(64, 16, 32, 4, 2), Tile(128, 64, 16, 8, 3)),
 }
-# The wider ones keep two products of 64 rows per warp group; the narrow ones waste nothing on few channels.
+# Few channels again have no pipeline: the taps overlap, and L1 keeps them. Four programs per multiprocessor then have
+# 64 KB of loads under way. TF32 has one tile, without pipeline, for its operand is turned over on the way.
 _GRADIENT = {
-    "bf16": (Tile(64, 64, 64, 4, 3), Tile(64, 128, 128, 8, 3)),
-    "fp16": (Tile(64, 64, 64, 4, 3), Tile(64, 128, 128, 8, 3)),
+    "bf16": (Tile(64, 64, 64, 4, 1), Tile(64, 128, 128, 8, 3)),
+    "fp16": (Tile(64, 64, 64, 4, 1), Tile(64, 128, 128, 8, 3)),
     "tf32": (Tile(32, 64, 64, 4, 1),),
     "fp32": (Tile(32, 64, 32, 4, 2),),
 }
@@ -220,7 +221,8 @@ def weight_gradient(x: Tensor, g: Tensor, walk: Walk) -> Tensor:
     tile = _tile(_of(_GRADIENT, dtype), min(channels, g.shape[2])) if aligned else _of(_UNALIGNED_GRADIENT, dtype)
     places = walk.taps * triton.cdiv(channels, tile.channels) * triton.cdiv(g.shape[2], tile.outputs)
     runs = len(x) * triton.cdiv(walk.rows, tile.steps)
-    chunks = triton.cdiv(runs, max(1, PROGRAMS // places))
+    programs = PROGRAMS if tile.stages > 1 else 2 * PROGRAMS
+    chunks = triton.cdiv(runs, max(1, programs // places))
     splits = triton.cdiv(runs, chunks)
     partial = torch.empty((splits, *shape), dtype=acc_of(dtype)[1], device=x.device)
     kernel = kernels.weight_gradient_aligned if aligned else kernels.weight_gradient_unaligned

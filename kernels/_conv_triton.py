@@ -115,7 +115,7 @@ def _weight_gradient(
         row = (run % step_blocks * STEPS + lane).to(tl.int64)
         place = place_of(row, row_stride, first + tap * tap_stride, x_step)[:, None] + channel[None, :]
         seen = (place >= 0) & (place < end) & (row < rows)[:, None] & (channel < C)[None, :]
-        taken = tl.load(x + batch * x_batch + place, mask=seen, other=0.0)
+        taken = tl.load(x + batch * x_batch + place, mask=seen, other=0.0, cache_modifier=".ca")
         above = tl.load(
             g + batch * g_batch + (row * g_step)[:, None] + output[None, :],
             mask=(row < rows)[:, None] & (output < O)[None, :],
