@@ -6,7 +6,7 @@ float64, in which two right ways to compute the same differ by rounding alone. R
 
 import sys
 from dataclasses import replace
-from types import ModuleType
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,65 +15,59 @@ from convolutions import close, derivatives_are_those_of_differences, doubles, w
 from interpreting import Checks, run_interpreted
 from torch import Tensor
 
-from seqroof.kernels import (
-    _conv_launch,
-    _triton,
-    dilated_conv,
-    gated_conv,
-    gated_conv_block,
-    transposed_conv,
-)
+from seqroof.kernels import _conv_launch, _triton, dilated_conv, gated_conv, gated_conv_block, transposed_conv
+from seqroof.kernels._catalog import Kernel, load
 
 checks = Checks()
 
 
-def run(kernel: ModuleType, shape: Any, **tensors: Tensor) -> tuple[Tensor, ...]:
+def run(kernel: Kernel, shape: Any, **tensors: Tensor) -> tuple[Tensor, ...]:
     """Outputs of the row triton."""
-    return kernel.IMPLEMENTATIONS["triton"].run(shape, **tensors)
+    return kernel.implementations["triton"].run(shape, **tensors)
 
 
-TINY: list[tuple[ModuleType, Any]] = [
-    (gated_conv, gated_conv.Shape(1, 4, 2, 3, 2)),
-    (gated_conv, gated_conv.Shape(2, 5, 2, 2, 2, dilation=3, residual=1)),
-    (dilated_conv, dilated_conv.Shape(1, 5, 2, 2, 2)),
-    (dilated_conv, dilated_conv.Shape(2, 4, 2, 3, 2, residual=0)),
-    (transposed_conv, transposed_conv.Shape(2, 3, 2, 3, 3, stride=2, padding=1, output_padding=1)),
-    (transposed_conv, transposed_conv.Shape(1, 3, 2, 2, 2, stride=4, dilation=2)),
-    (gated_conv_block, gated_conv_block.Shape(1, 4, 3, 2)),
+TINY: list[tuple[Kernel, Any]] = [
+    (load("gated_conv"), gated_conv.Shape(1, 4, 2, 3, 2)),
+    (load("gated_conv"), gated_conv.Shape(2, 5, 2, 2, 2, dilation=3, residual=1)),
+    (load("dilated_conv"), dilated_conv.Shape(1, 5, 2, 2, 2)),
+    (load("dilated_conv"), dilated_conv.Shape(2, 4, 2, 3, 2, residual=0)),
+    (load("transposed_conv"), transposed_conv.Shape(2, 3, 2, 3, 3, stride=2, padding=1, output_padding=1)),
+    (load("transposed_conv"), transposed_conv.Shape(1, 3, 2, 2, 2, stride=4, dilation=2)),
+    (load("gated_conv_block"), gated_conv_block.Shape(1, 4, 3, 2)),
 ]
 
 
 @checks.each(*TINY)
-def derivatives_are_right(kernel: ModuleType, shape: Any) -> None:
-    derivatives_are_those_of_differences(lambda **given: run(kernel, shape, **given), doubles(kernel, shape))
+def derivatives_are_right(kernel: Kernel, shape: Any) -> None:
+    derivatives_are_those_of_differences(lambda **given: run(kernel, shape, **given), doubles(kernel.module, shape))
 
 
-LARGER: list[tuple[ModuleType, Any]] = [
-    (gated_conv, gated_conv.Shape(2, 40, 16, 16, 3, residual=1)),
-    (dilated_conv, dilated_conv.Shape(2, 40, 17, 2, 2)),
-    (transposed_conv, transposed_conv.Shape(2, 20, 16, 32, 4, stride=2, padding=1)),
-    (gated_conv_block, gated_conv_block.Shape(2, 20, 16, 2)),
+LARGER: list[tuple[Kernel, Any]] = [
+    (load("gated_conv"), gated_conv.Shape(2, 40, 16, 16, 3, residual=1)),
+    (load("dilated_conv"), dilated_conv.Shape(2, 40, 17, 2, 2)),
+    (load("transposed_conv"), transposed_conv.Shape(2, 20, 16, 32, 4, stride=2, padding=1)),
+    (load("gated_conv_block"), gated_conv_block.Shape(2, 20, 16, 2)),
 ]
 
 
 @checks.each(*LARGER)
-def no_sequences_give_no_outputs(kernel: ModuleType, shape: Any) -> None:
+def no_sequences_give_no_outputs(kernel: Kernel, shape: Any) -> None:
     none = replace(shape, B=0)
-    y, *gradients = with_gradients(lambda **given: run(kernel, none, **given), doubles(kernel, none))
+    y, *gradients = with_gradients(lambda **given: run(kernel, none, **given), doubles(kernel.module, none))
     assert y.numel() == 0
     assert all((gradient == 0).all() for gradient in gradients)
 
 
 @checks.each(*LARGER)
-def the_same_call_gives_the_same_bits(kernel: ModuleType, shape: Any) -> None:
-    tensors = kernel.inputs(shape, "fp32", "cpu", 1)
+def the_same_call_gives_the_same_bits(kernel: Kernel, shape: Any) -> None:
+    tensors = kernel.module.inputs(shape, "fp32", "cpu", 1)
     once, again = (with_gradients(lambda **given: run(kernel, shape, **given), tensors) for _ in range(2))
     assert all(torch.equal(*pair) for pair in zip(once, again, strict=True))
 
 
 @checks.each(*LARGER)
-def gradients_can_be_taken_twice_and_of_some_inputs_only(kernel: ModuleType, shape: Any) -> None:
-    tensors = doubles(kernel, shape)
+def gradients_can_be_taken_twice_and_of_some_inputs_only(kernel: Kernel, shape: Any) -> None:
+    tensors = doubles(kernel.module, shape)
     want = with_gradients(lambda **given: kernel.reference(shape, **given), tensors)[1:]
     for names in (list(tensors), *([name] for name in tensors)):
         given = {name: tensor.detach().requires_grad_(name in names) for name, tensor in tensors.items()}
@@ -87,21 +81,20 @@ def gradients_can_be_taken_twice_and_of_some_inputs_only(kernel: ModuleType, sha
 
 
 @checks.each(*LARGER)
-def a_gradient_without_memory_of_its_own_will_do(kernel: ModuleType, shape: Any) -> None:
+def a_gradient_without_memory_of_its_own_will_do(kernel: Kernel, shape: Any) -> None:
     """The gradient of a sum is one number for all outputs."""
-    tensors = doubles(kernel, shape)
+    tensors = doubles(kernel.module, shape)
     found = []
-    for compute in (kernel.reference, lambda shape, **given: run(kernel, shape, **given)):
+    for compute in (kernel.reference, partial(run, kernel)):
         given = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
         found.append(torch.autograd.grad(compute(shape, **given)[0].sum(), list(given.values())))
     close(*found)
 
 
-@checks.each((gated_conv, 2), (dilated_conv, 2))
-def a_nan_reaches_the_gradients_that_it_reaches_in_the_reference(kernel: ModuleType, index: int) -> None:
-    shape = LARGER[0][1] if kernel is gated_conv else LARGER[1][1]
-    tensors = kernel.inputs(shape, "fp32", "cpu", 1)
-    tensors["x"][0, 5, index] = float("nan")
+@checks.each(*LARGER[:2])
+def a_nan_reaches_the_gradients_that_it_reaches_in_the_reference(kernel: Kernel, shape: Any) -> None:
+    tensors = kernel.module.inputs(shape, "fp32", "cpu", 1)
+    tensors["x"][0, 5, 2] = float("nan")
     want = with_gradients(lambda **given: kernel.reference(shape, **given), tensors)
     got = with_gradients(lambda **given: run(kernel, shape, **given), tensors)
     for mine, other in zip(got, want, strict=True):
@@ -128,18 +121,18 @@ def _held(node: Any) -> dict[int, int]:
 
 
 @checks.each(
-    (gated_conv, LARGER[0][1]),
-    (dilated_conv, dilated_conv.Shape(2, 9, 5, 2, 3)),
-    (dilated_conv, dilated_conv.Shape(2, 9, 5, 2, 3, residual=0)),
-    (transposed_conv, LARGER[2][1]),
+    (load("gated_conv"), LARGER[0][1]),
+    (load("dilated_conv"), dilated_conv.Shape(2, 9, 5, 2, 3)),
+    (load("dilated_conv"), dilated_conv.Shape(2, 9, 5, 2, 3, residual=0)),
+    (load("transposed_conv"), LARGER[2][1]),
 )
-def what_is_left_for_the_gradients_is_what_is_declared(kernel: ModuleType, shape: Any) -> None:
-    tensors = {name: tensor.requires_grad_() for name, tensor in doubles(kernel, shape).items()}
+def what_is_left_for_the_gradients_is_what_is_declared(kernel: Kernel, shape: Any) -> None:
+    tensors = {name: tensor.requires_grad_() for name, tensor in doubles(kernel.module, shape).items()}
     (y,) = run(kernel, shape, **tensors)
     held = _held(y.grad_fn)
     for tensor in (*tensors.values(), y):
         held.pop(tensor.untyped_storage().data_ptr(), None)
-    assert sum(held.values()) == kernel.work(shape, "fp64", "both").saved_bytes
+    assert sum(held.values()) == kernel.module.work(shape, "fp64", "both").saved_bytes
 
 
 # More sums over time than there are programs, and tiles that lie over the end of the sequence.
@@ -173,7 +166,8 @@ def all_layers_in_one_launch_are_those_one_by_one(shape: Any) -> None:
         dilated_conv.PROGRAMS = programs
         try:
             close(
-                dilated_conv.IMPLEMENTATIONS["triton_fused"].run(shape, **tensors), run(dilated_conv, shape, **tensors)
+                dilated_conv.IMPLEMENTATIONS["triton_fused"].run(shape, **tensors),
+                run(load("dilated_conv"), shape, **tensors),
             )
         finally:
             dilated_conv.PROGRAMS = usual
@@ -191,7 +185,7 @@ def parts_make_up_the_whole_block() -> None:
     shape = LARGER[3][1]
     tensors = doubles(gated_conv_block, shape)
     parts = gated_conv_block.IMPLEMENTATIONS["triton"].parts(shape, tensors)
-    close([[part.run() for part in parts][2]], run(gated_conv_block, shape, **tensors))
+    close([[part.run() for part in parts][2]], run(load("gated_conv_block"), shape, **tensors))
 
 
 @pytest.fixture(scope="module")
@@ -207,11 +201,10 @@ def test_interpreted(name: str, interpreted: dict[str, str]) -> None:
 
 @pytest.mark.skipif(_triton.interpreted(), reason="TRITON_INTERPRET=1: float64 is taken there")
 @pytest.mark.skipif(not _triton.AVAILABLE, reason="triton is not installed here")
-@pytest.mark.parametrize("kernel", [kernel for kernel, _ in LARGER])
-def test_float64_is_refused_with_a_sentence(kernel: ModuleType) -> None:
-    shape = next(shape for other, shape in LARGER if other is kernel)
+@pytest.mark.parametrize(("kernel", "shape"), LARGER, ids=[kernel.name for kernel, _ in LARGER])
+def test_float64_is_refused_with_a_sentence(kernel: Kernel, shape: Any) -> None:
     with pytest.raises(ValueError, match=r"sum in float32.*reference for float64\."):
-        run(kernel, shape, **doubles(kernel, shape))
+        run(kernel, shape, **doubles(kernel.module, shape))
 
 
 if __name__ == "__main__":
