@@ -419,7 +419,7 @@ def _case(dtype: str, tile: Tile, aligned: bool, residual: int, save: int) -> Co
     form, layout = ("residual" if residual else "plain"), ("aligned" if aligned else "unaligned")
     widest = aligned and tile == _tiles_for(dtype, residual, save)[-1]
     # The form and what is saved change the end of the kernel only: they are compiled with the widest tile.
-    usual = dtype == "bf16" or widest
+    usual = dtype == "bf16" or (widest and dtype != "fp16")
     return CompileCase(
         label=f"{dtype} {tile.outputs} outputs {form} {layout}{' saving' if save else ''}",
         kernel=_convolve_gate_aligned if aligned else _convolve_gate_unaligned,
@@ -432,7 +432,7 @@ def _case(dtype: str, tile: Tile, aligned: bool, residual: int, save: int) -> Co
         divisible=(*_TENSORS, *_SIZES) if aligned else (),
         options=tile.options(),
         expects=(*tensor_cores, "wide") if aligned else tensor_cores,
-        representative=widest and not (residual or save) and dtype != "fp16",
+        representative=widest and not (residual or save) and dtype == "bf16",
         rare=not (widest and dtype == "bf16") if residual or save else not usual,
     )
 
@@ -454,7 +454,7 @@ def _gradient_case(dtype: str, width: int, aligned: bool, residual: int) -> Comp
         divisible=(*_GRADIENT_TENSORS, "O") if aligned else (),
         options=checked_options(num_warps=POINTWISE_WARPS),
         expects=("wide",) if aligned else (),
-        rare=dtype != "bf16" or not residual,
+        rare=dtype != "bf16" or not residual or width == 16,
     )
 
 
