@@ -25,7 +25,7 @@ from ..roofline.contract import Implementation
 from ..roofline.work import Term, Work, terms
 from ._conv_launch import Phases, Walk, gradient_cases, product, product_cases, weight_gradient
 from ._cost import operations, traffic
-from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
+from ._torch import ELEMENT_BYTES, adds_bias_apart, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
 from ._triton import why_no_triton
 
 
@@ -151,16 +151,17 @@ def reference(shape: Shape, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Te
 def _run_torch(shape: Shape, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor]:
     """Call conv_transpose1d, which wants channels first. The result is a view in the layout that it prefers."""
     check(shape, x, weight, bias)
+    apart = adds_bias_apart(bias)
     y = F.conv_transpose1d(
         x.transpose(1, 2),
         weight.permute(1, 2, 0),
-        bias,
+        None if apart else bias,
         stride=shape.stride,
         padding=shape.padding,
         output_padding=shape.output_padding,
         dilation=shape.dilation,
     )
-    return (y.transpose(1, 2),)
+    return (y.transpose(1, 2) + bias if apart else y.transpose(1, 2),)
 
 
 # Output steps of a spot check: two of the widest tiles, so that a tile border lies inside.
