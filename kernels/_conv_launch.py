@@ -115,9 +115,9 @@ _UNALIGNED_GRADIENT = {
     "tf32": Tile(32, 32, 64, 4, 2),
     "fp32": Tile(32, 32, 32, 4, 1),
 }
-# Rows and columns of a pointwise pass that sums columns: 16 values for each of 128 threads.
+# Rows by columns of a pointwise pass that sums columns: 8 values, 16 bytes of 16 bits, for each of 256 threads.
 ROWS_OF = {16: 128, 64: 32}
-POINTWISE_WARPS = 4
+POINTWISE_WARPS = 8
 
 
 def dtype_of(tensor: Tensor) -> str:
