@@ -407,17 +407,17 @@ _UNALIGNED_TILES = {
 }
 
 
-def _tiles_for(dtype: str, residual: int, save: int) -> tuple[Tile, ...]:
-    """Tiles of the aligned kernel. The end of the kernel that mixes the input in and saves has no registers for 128."""
+def _tiles_for(dtype: str, save: int) -> tuple[Tile, ...]:
+    """Tiles of the aligned kernel. With 128 outputs a kernel that saves runs out of registers."""
     tiles = _TILES["fp32" if dtype == "fp64" else dtype]
-    return tuple(tile for tile in tiles if tile.outputs < 128) if residual and save else tiles
+    return tuple(tile for tile in tiles if tile.outputs < 128) if save else tiles
 
 
 def _case(dtype: str, tile: Tile, aligned: bool, residual: int, save: int) -> CompileCase:
     constexprs = tile.constexprs(dtype, RESIDUAL=residual, SAVE=save) | {"INTERPRET": False}
     tensor_cores = ("tensor",) if dtype != "fp32" else ()
     form, layout = ("residual" if residual else "plain"), ("aligned" if aligned else "unaligned")
-    widest = aligned and tile == _tiles_for(dtype, residual, save)[-1]
+    widest = aligned and tile == _tiles_for(dtype, save)[-1]
     # The form and what is saved change the end of the kernel only: they are compiled with the widest tile.
     usual = dtype == "bf16" or (widest and dtype != "fp16")
     return CompileCase(
@@ -460,7 +460,7 @@ def _gradient_case(dtype: str, width: int, aligned: bool, residual: int) -> Comp
 
 _EVERY = [(residual, save) for residual in (0, 1) for save in (0, 1)]
 COMPILE = [
-    *(_case(dtype, tile, True, *how) for dtype in _TILES for how in _EVERY for tile in _tiles_for(dtype, *how)),
+    *(_case(dtype, tile, True, *how) for dtype in _TILES for how in _EVERY for tile in _tiles_for(dtype, how[1])),
     *(_case(dtype, tile, False, *how) for dtype, tile in _UNALIGNED_TILES.items() for how in _EVERY),
     *(
         _gradient_case(dtype, width, aligned, residual)
@@ -510,7 +510,7 @@ def _convolve(shape: Shape, x: Tensor, weight: Tensor, bias: Tensor, save: bool)
     tensors = (x, weight, bias, y, y if saved is None else saved)
     arguments = {"T": shape.T, "O": shape.O, **_walk(shape, x, weight)}
     aligned = is_aligned((arguments[name] for name in _SIZES), tensors)
-    tiles = _tiles_for(dtype, shape.residual, int(save))
+    tiles = _tiles_for(dtype, int(save))
     wide_enough = [tile for tile in tiles if tile.outputs >= shape.O]
     narrow = _UNALIGNED_TILES["fp32" if dtype == "fp64" else dtype]
     tile = (wide_enough or tiles[-1:])[0] if aligned else narrow
