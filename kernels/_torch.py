@@ -69,6 +69,15 @@ def tf32_on_cpu(dtype: str, device: str) -> str | None:
     return None
 
 
+def adds_bias_apart(bias: torch.Tensor) -> bool:
+    """Whether a convolution's bias is better added by an operation of its own.
+
+    On a CPU, oneDNN sums the gradient of a bias value by value; in float32 that is off by several times the error of
+    PyTorch's own sum.
+    """
+    return bias.device.type == "cpu" and bias.requires_grad and torch.is_grad_enabled()
+
+
 @cache
 def _compiled(function: Callable[..., Any], shape: Any, dtype: torch.dtype, device: torch.device) -> Callable[..., Any]:
     # A code object of its own for every case: torch.compile silently runs a ninth variant of one code object eagerly.

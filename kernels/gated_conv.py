@@ -16,14 +16,34 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..roofline.contract import CompileCase, Implementation
 from ..roofline.work import Term, Work, terms
+from ._conv_launch import (
+    ELEMENT,
+    POINTWISE_WARPS,
+    ROWS_OF,
+    Tile,
+    acc_of,
+    anticausal,
+    causal,
+    dense,
+    dtype_of,
+    gradient_cases,
+    is_aligned,
+    pointwise_grid,
+    product,
+    product_cases,
+    turned_over,
+    weight_gradient,
+)
 from ._cost import operations, traffic
 from ._device import dot, sigmoid
-from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, tf32_allowed, tf32_on_cpu, why_no_compiler
-from ._triton import checked_options, interpreted, tl, triton, why_no_triton
+from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
+from ._triton import checked_options, tl, triton, why_no_triton
 
 GATES = 2  # the value a and the gate b
 
@@ -42,8 +62,9 @@ class Shape:
 
     def __post_init__(self) -> None:
         for size in fields(self):
-            if size.name != "residual" and getattr(self, size.name) < 1:
-                raise ValueError(f"{size.name} must be at least 1, not {getattr(self, size.name)}")
+            least = 0 if size.name == "B" else 1
+            if size.name != "residual" and getattr(self, size.name) < least:
+                raise ValueError(f"{size.name} must be at least {least}, not {getattr(self, size.name)}")
         if self.residual not in (0, 1):
             raise ValueError(f"residual must be 0 or 1, not {self.residual}")
         if self.residual and self.C != self.O:
@@ -85,7 +106,7 @@ SHAPES = {
         Shape(16, 2048, 64, 512, 5),
     ],
 }
-# Sizes at and around the edges of the Triton tiles, a halo longer than the sequence included.
+# Sizes at and around the edges of the Triton tiles; a halo longer than the sequence, many taps, many channels.
 ODD = [
     Shape(1, 1, 1, 1, 1),
     Shape(2, 7, 16, 16, 4, residual=1),
@@ -93,6 +114,16 @@ ODD = [
     Shape(1, 9, 5, 3, 4, dilation=7),
     Shape(1, 130, 48, 80, 2),
     Shape(2, 40, 19, 19, 3, dilation=2, residual=1),
+    Shape(1, 50, 200, 48, 2, dilation=64),
+    Shape(1, 40, 8, 8, 31, residual=1),
+    Shape(1, 1031, 16, 32, 2, dilation=64),
+]
+ODD_LONG = [
+    Shape(2, T, C, C, W, dilation=dilation, residual=residual)
+    for T in (1, 128, 257)
+    for C in (1, 17, 64)
+    for W, dilation in ((1, 1), (2, 1), (3, 64), (31, 2))
+    for residual in (0, 1)
 ]
 
 
@@ -107,7 +138,7 @@ def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, torch.
     }
 
 
-def _convolve(shape: Shape, x, weight, bias) -> torch.Tensor:
+def _conv1d(shape: Shape, x, weight, bias) -> torch.Tensor:
     """Convolve for both gates with F.conv1d, which wants channels first: views and one padded copy; (B, 2O, T)."""
     padded = F.pad(x, (0, 0, shape.halo, 0)).transpose(1, 2)
     return F.conv1d(padded, weight.permute(2, 1, 0), bias, dilation=shape.dilation)
@@ -115,14 +146,14 @@ def _convolve(shape: Shape, x, weight, bias) -> torch.Tensor:
 
 def reference(shape: Shape, x, weight, bias) -> tuple[torch.Tensor]:
     """Compute the gated convolution in plain PyTorch, in the dtype of the tensors; returns y."""
-    value, gate = _convolve(shape, x, weight, bias).transpose(1, 2).chunk(GATES, dim=-1)
+    value, gate = _conv1d(shape, x, weight, bias).transpose(1, 2).chunk(GATES, dim=-1)
     gate = torch.sigmoid(gate)
     return (x * (1 - gate) + value * gate if shape.residual else value * gate,)
 
 
 def _run_torch(shape: Shape, x, weight, bias) -> tuple[torch.Tensor]:
     """Call conv1d and glu, or lerp for the residual form. The result is a view in whatever layout conv1d prefers."""
-    gates = _convolve(shape, x, weight, bias)
+    gates = _conv1d(shape, x, weight, bias)
     if not shape.residual:
         return (F.glu(gates, dim=1).transpose(1, 2),)
     value, gate = gates.transpose(1, 2).chunk(GATES, dim=-1)
@@ -254,16 +285,17 @@ def _why_not_compile(shape: Shape, dtype: str, device: str) -> str | None:
 
 
 def _convolve_gate(
-    x, weight, bias, y, T, C, O, taps, last_tap, x_batch, x_step, x_tap, weight_tap, weight_channel,
+    x, weight, bias, y, saved, T, C, O, taps, last_tap, x_batch, x_step, x_tap, weight_tap, weight_channel,
     STEPS: tl.constexpr, OUTPUTS: tl.constexpr, CHANNELS: tl.constexpr, RESIDUAL: tl.constexpr,
-    PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
+    SAVE: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """Compute y for STEPS time steps and OUTPUTS channels of one sequence: value and gate in one accumulator.
 
     The product has the time on its rows; its columns are OUTPUTS values, then their OUTPUTS gates. Tap w of a step
     lies `(last_tap - w) * x_tap` elements before it. One loop runs over chunks of channels and, inside of these, over
     the taps, whose inputs overlap: only the first tap of a chunk brings new inputs from memory, the others find them
-    in a cache. Neighbouring programs share their inputs.
+    in a cache. Neighbouring programs share their inputs. SAVE stores value and sigmoid for the backward pass, in saved
+    (B, T, 2O).
     """
     output_blocks = tl.cdiv(O, OUTPUTS)
     step_blocks = tl.cdiv(T, STEPS)
@@ -277,8 +309,8 @@ def _convolve_gate(
     chunk = tl.arange(0, CHANNELS)
 
     x += batch * x_batch
-    start = tl.load(bias + column, mask=output < O, other=0.0).to(tl.float32)
-    gates = tl.zeros((STEPS, 2 * OUTPUTS), tl.float32) + start[None, :]
+    start = tl.load(bias + column, mask=output < O, other=0.0).to(ACC)
+    gates = tl.zeros((STEPS, 2 * OUTPUTS), ACC) + start[None, :]
     for turn in range(tl.cdiv(C, CHANNELS) * taps):
         tap = turn % taps
         channel = turn // taps * CHANNELS + chunk
@@ -297,46 +329,63 @@ def _convolve_gate(
     gate = sigmoid(gate)
     output = first_output + tl.arange(0, OUTPUTS)
     mask = (step < T)[:, None] & (output < O)[None, :]
+    if SAVE:
+        pair = saved + ((batch * T + step) * 2 * O)[:, None] + output[None, :]
+        tl.store(pair, value.to(y.dtype.element_ty), mask=mask)
+        tl.store(pair + O, gate.to(y.dtype.element_ty), mask=mask)
     result = value * gate
     if RESIDUAL:
         present = tl.load(x + (step * x_step)[:, None] + output[None, :], mask=mask, other=0.0)
-        result += present.to(tl.float32) * (1.0 - gate)
-    pointers = y + ((batch * T + step) * O)[:, None] + output[None, :]
-    tl.store(pointers, result.to(y.dtype.element_ty), mask=mask)
+        result += present.to(ACC) * (1.0 - gate)
+    tl.store(y + ((batch * T + step) * O)[:, None] + output[None, :], result.to(y.dtype.element_ty), mask=mask)
 
 
-_TENSORS = ("x", "weight", "bias", "y")
+def _gate_gradient(
+    dy, saved, x, dgates, through, partial, rows, O,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, RESIDUAL: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Gradients of value and gate before its sigmoid, dgates (rows, 2O), from dy (rows, O), and their column sums.
+
+    saved (rows, 2O) holds value and sigmoid. The residual form also writes the gradient that goes through the closed
+    gate, `through` (rows, O). partial (programs, 2O) has one part per program of axis 0, to be summed in their order.
+    """
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    lane = tl.arange(0, ROWS)
+    value_sums = tl.zeros((ROWS, COLUMNS), ACC)
+    gate_sums = tl.zeros((ROWS, COLUMNS), ACC)
+    for block in range(tl.program_id(0), tl.cdiv(rows, ROWS), tl.num_programs(0)):
+        row = (block * ROWS + lane).to(tl.int64)
+        place = (row * O)[:, None] + column[None, :]
+        pair = (row * 2 * O)[:, None] + column[None, :]
+        mask = (row < rows)[:, None] & (column < O)[None, :]
+        above = tl.load(dy + place, mask=mask, other=0.0).to(ACC)
+        value = tl.load(saved + pair, mask=mask, other=0.0).to(ACC)
+        gate = tl.load(saved + pair + O, mask=mask, other=0.0).to(ACC)
+        dvalue = above * gate
+        if RESIDUAL:
+            value -= tl.load(x + place, mask=mask, other=0.0).to(ACC)
+            tl.store(through + place, (above * (1.0 - gate)).to(dy.dtype.element_ty), mask=mask)
+        dgate = dvalue * value * (1.0 - gate)
+        tl.store(dgates + pair, dvalue.to(dy.dtype.element_ty), mask=mask)
+        tl.store(dgates + pair + O, dgate.to(dy.dtype.element_ty), mask=mask)
+        value_sums += dvalue
+        gate_sums += dgate
+    part = partial + tl.program_id(0).to(tl.int64) * 2 * O + column
+    tl.store(part, tl.sum(value_sums, axis=0), mask=column < O)
+    tl.store(part + O, tl.sum(gate_sums, axis=0), mask=column < O)
+
+
+_TENSORS = ("x", "weight", "bias", "y", "saved")
 _SIZES = ("C", "O", "x_batch", "x_step", "x_tap", "weight_tap", "weight_channel")
 _COUNTS = ("T", "taps", "last_tap")
+_GRADIENT_TENSORS = ("dy", "saved", "x", "dgates", "through", "partial")
 
 # Two kernels from one function, so that exactly the signatures that are compiled offline are ever launched: all
 # pointers and sizes multiples of 16, which gives 128-bit loads, or nothing known.
 _convolve_gate_aligned = triton.jit(do_not_specialize=[*_COUNTS])(_convolve_gate)
 _convolve_gate_unaligned = triton.jit(do_not_specialize=[*_COUNTS, *_SIZES, *_TENSORS])(_convolve_gate)
-
-
-@dataclass(frozen=True)
-class _Tile:
-    """What one program does: `steps` time steps by `outputs` channels, `channels` input channels at a time."""
-
-    steps: int
-    outputs: int
-    channels: int
-    warps: int
-    stages: int
-
-    def constexprs(self, residual: int, precision: str, interpret: bool) -> dict[str, Any]:
-        return {
-            "STEPS": self.steps,
-            "OUTPUTS": self.outputs,
-            "CHANNELS": self.channels,
-            "RESIDUAL": residual,
-            "PRECISION": precision,
-            "INTERPRET": interpret,
-        }
-
-    def options(self) -> dict[str, Any]:
-        return checked_options(num_warps=self.warps, num_stages=self.stages)
+_gate_gradient_aligned = triton.jit(do_not_specialize=["rows"])(_gate_gradient)
+_gate_gradient_unaligned = triton.jit(do_not_specialize=["rows", "O", *_GRADIENT_TENSORS])(_gate_gradient)
 
 
 # Few outputs mean a bandwidth-bound convolution: no pipeline (one stage), because pipelined loads of Triton 3.6 pass by
@@ -344,32 +393,38 @@ class _Tile:
 # waiting side by side keep the loads in flight instead. Many outputs are compute-bound and want large, pipelined tiles.
 # All fit the 163 KiB of shared memory of sm_80 and spill nowhere.
 _TILES = {
-    "bf16": (_Tile(128, 16, 64, 4, 1), _Tile(128, 32, 64, 8, 1), _Tile(128, 64, 64, 8, 3), _Tile(128, 128, 32, 8, 4)),
-    "fp16": (_Tile(128, 16, 64, 4, 1), _Tile(128, 32, 64, 8, 1), _Tile(128, 64, 64, 8, 3), _Tile(128, 128, 32, 8, 4)),
-    "tf32": (_Tile(128, 16, 32, 4, 1), _Tile(128, 32, 32, 4, 3), _Tile(128, 64, 32, 8, 3)),
-    "fp32": (_Tile(64, 16, 32, 4, 2), _Tile(128, 32, 16, 8, 3)),
+    "bf16": (Tile(128, 16, 64, 4, 1), Tile(128, 32, 64, 8, 1), Tile(128, 64, 64, 8, 3), Tile(128, 128, 32, 8, 4)),
+    "fp16": (Tile(128, 16, 64, 4, 1), Tile(128, 32, 64, 8, 1), Tile(128, 64, 64, 8, 3), Tile(128, 128, 32, 8, 4)),
+    "tf32": (Tile(128, 16, 32, 4, 1), Tile(128, 32, 32, 4, 3), Tile(128, 64, 32, 8, 3)),
+    "fp32": (Tile(64, 16, 32, 4, 2), Tile(128, 32, 16, 8, 3)),
 }
 # Sizes that are no multiples of 16 are loaded element by element, which one modest tile serves as well as any.
 _UNALIGNED_TILES = {
-    "bf16": _Tile(64, 32, 32, 4, 2),
-    "fp16": _Tile(64, 32, 32, 4, 2),
-    "tf32": _Tile(64, 32, 32, 4, 2),
-    "fp32": _Tile(32, 16, 32, 4, 1),
+    "bf16": Tile(64, 32, 32, 4, 2),
+    "fp16": Tile(64, 32, 32, 4, 2),
+    "tf32": Tile(64, 32, 32, 4, 2),
+    "fp32": Tile(32, 16, 32, 4, 1),
 }
 
-_PRECISION = {"bf16": "ieee", "fp16": "ieee", "fp32": "ieee", "tf32": "tf32"}
-_ELEMENT = {"bf16": "*bf16", "fp16": "*fp16", "fp32": "*fp32", "tf32": "*fp32"}
+
+def _tiles_for(dtype: str, save: int) -> tuple[Tile, ...]:
+    """Tiles of the aligned kernel. With 128 outputs a kernel that saves runs out of registers."""
+    tiles = _TILES["fp32" if dtype == "fp64" else dtype]
+    return tuple(tile for tile in tiles if tile.outputs < 128) if save else tiles
 
 
-def _case(dtype: str, tile: _Tile, aligned: bool, residual: int) -> CompileCase:
-    constexprs = tile.constexprs(residual, _PRECISION[dtype], interpret=False)
+def _case(dtype: str, tile: Tile, aligned: bool, residual: int, save: int) -> CompileCase:
+    constexprs = tile.constexprs(dtype, RESIDUAL=residual, SAVE=save) | {"INTERPRET": False}
     tensor_cores = ("tensor",) if dtype != "fp32" else ()
     form, layout = ("residual" if residual else "plain"), ("aligned" if aligned else "unaligned")
+    widest = aligned and tile == _tiles_for(dtype, save)[-1]
+    # The form and what is saved change the end of the kernel only: they are compiled with the widest tile.
+    usual = dtype == "bf16" or (widest and dtype != "fp16")
     return CompileCase(
-        label=f"{dtype} {tile.outputs} outputs {form} {layout}",
+        label=f"{dtype} {tile.outputs} outputs {form} {layout}{' saving' if save else ''}",
         kernel=_convolve_gate_aligned if aligned else _convolve_gate_unaligned,
         signature={
-            **dict.fromkeys(_TENSORS, _ELEMENT[dtype]),
+            **dict.fromkeys(_TENSORS, ELEMENT[dtype]),
             **dict.fromkeys((*_COUNTS, *_SIZES), "i32"),
             **dict.fromkeys(constexprs, "constexpr"),
         },
@@ -377,13 +432,46 @@ def _case(dtype: str, tile: _Tile, aligned: bool, residual: int) -> CompileCase:
         divisible=(*_TENSORS, *_SIZES) if aligned else (),
         options=tile.options(),
         expects=(*tensor_cores, "wide") if aligned else tensor_cores,
-        representative=aligned and not residual and tile == _TILES[dtype][-1],
+        representative=widest and not (residual or save) and dtype == "bf16",
+        rare=not (widest and dtype == "bf16") if residual or save else not usual,
     )
 
 
+def _gradient_case(dtype: str, width: int, aligned: bool, residual: int) -> CompileCase:
+    constexprs = {"ROWS": ROWS_OF[width], "COLUMNS": width, "RESIDUAL": residual, "ACC": tl.float32}
+    form, layout = ("residual" if residual else "plain"), ("aligned" if aligned else "unaligned")
+    return CompileCase(
+        label=f"{dtype} gradient of the gates, {width} columns {form} {layout}",
+        kernel=_gate_gradient_aligned if aligned else _gate_gradient_unaligned,
+        signature={
+            **dict.fromkeys(_GRADIENT_TENSORS, ELEMENT[dtype]),
+            "partial": "*fp32",
+            "rows": "i32",
+            "O": "i32",
+            **dict.fromkeys(constexprs, "constexpr"),
+        },
+        constexprs=constexprs,
+        divisible=(*_GRADIENT_TENSORS, "O") if aligned else (),
+        options=checked_options(num_warps=POINTWISE_WARPS),
+        expects=("wide",) if aligned else (),
+        rare=dtype != "bf16" or not residual or width == 16,
+    )
+
+
+_EVERY = [(residual, save) for residual in (0, 1) for save in (0, 1)]
 COMPILE = [
-    *(_case(dtype, tile, True, residual) for dtype, tiles in _TILES.items() for tile in tiles for residual in (0, 1)),
-    *(_case(dtype, tile, False, residual) for dtype, tile in _UNALIGNED_TILES.items() for residual in (0, 1)),
+    *(_case(dtype, tile, True, *how) for dtype in _TILES for how in _EVERY for tile in _tiles_for(dtype, how[1])),
+    *(_case(dtype, tile, False, *how) for dtype, tile in _UNALIGNED_TILES.items() for how in _EVERY),
+    *(
+        _gradient_case(dtype, width, aligned, residual)
+        for dtype in ("bf16", "fp16", "fp32")
+        for width in ROWS_OF
+        for aligned in (True, False)
+        for residual in (0, 1)
+    ),
+    *product_cases("dx"),
+    *product_cases("dx with the closed gate's", add=True, rare=True),
+    *gradient_cases(),
 ]
 
 
@@ -407,28 +495,84 @@ def _walk(shape: Shape, x, weight) -> dict[str, int]:
     }
 
 
-def _run_triton(shape: Shape, x, weight, bias) -> tuple[torch.Tensor]:
-    """Launch the fused kernel. Inputs whose last axis is not dense, or whose steps overlap, are copied first."""
-    x = x if x.stride(2) == 1 and x.stride(1) >= shape.C else x.contiguous()
+def _convolve(shape: Shape, x: Tensor, weight: Tensor, bias: Tensor, save: bool) -> tuple[Tensor, Tensor | None]:
+    """Launch the fused kernel; returns y and, to save, value and sigmoid (B, T, 2O).
+
+    Inputs whose last axis is not dense, or whose steps overlap, are copied first.
+    """
+    x, bias = dense(x), bias.contiguous()
     weight = weight if weight.stride(2) == 1 else weight.contiguous()
-    bias = bias.contiguous()
+    dtype = dtype_of(x)
     y = torch.empty((shape.B, shape.T, shape.O), dtype=x.dtype, device=x.device)
-    dtype = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(x.dtype, "tf32" if tf32_allowed() else "fp32")
+    saved = torch.empty((shape.B, shape.T, GATES * shape.O), dtype=x.dtype, device=x.device) if save else None
+    if not shape.B:
+        return y, saved
+    tensors = (x, weight, bias, y, y if saved is None else saved)
     arguments = {"T": shape.T, "O": shape.O, **_walk(shape, x, weight)}
-    numbers = (*(arguments[name] for name in _SIZES), *(tensor.data_ptr() for tensor in (x, weight, bias, y)))
-    aligned = all(number % 16 == 0 for number in numbers)
-    wide_enough = [tile for tile in _TILES[dtype] if tile.outputs >= shape.O]
-    tile = (wide_enough or _TILES[dtype][-1:])[0] if aligned else _UNALIGNED_TILES[dtype]
+    aligned = is_aligned((arguments[name] for name in _SIZES), tensors)
+    tiles = _tiles_for(dtype, int(save))
+    wide_enough = [tile for tile in tiles if tile.outputs >= shape.O]
+    narrow = _UNALIGNED_TILES["fp32" if dtype == "fp64" else dtype]
+    tile = (wide_enough or tiles[-1:])[0] if aligned else narrow
     kernel = _convolve_gate_aligned if aligned else _convolve_gate_unaligned
     grid = (triton.cdiv(shape.T, tile.steps) * triton.cdiv(shape.O, tile.outputs) * shape.B,)
-    constexprs = tile.constexprs(shape.residual, _PRECISION[dtype], interpreted())
-    kernel[grid](x, weight, bias, y, **arguments, **constexprs, **tile.options())
-    return (y,)
+    constexprs = tile.constexprs(dtype, RESIDUAL=shape.residual, SAVE=int(save))
+    kernel[grid](*tensors, **arguments, **constexprs, **tile.options())
+    return y, saved
+
+
+def _gate_gradients(shape: Shape, dy: Tensor, saved: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Gradients of value and gate (B, T, 2O), what goes through the closed gate (B, T, O) or None, and dbias."""
+    dy, x = dy.contiguous(), x.contiguous() if shape.residual else dy
+    dgates, through = torch.empty_like(saved), torch.empty_like(dy) if shape.residual else None
+    rows = shape.B * shape.T
+    if not rows:
+        return dgates, through, dy.new_zeros(GATES * shape.O)
+    tile, grid = pointwise_grid(rows, shape.O)
+    tile |= {"RESIDUAL": shape.residual}
+    acc, kind = acc_of(dtype_of(dy))
+    partial = torch.empty((grid[0], GATES * shape.O), dtype=kind, device=dy.device)
+    tensors = (dy, saved, x, dgates, dy if through is None else through)
+    kernel = _gate_gradient_aligned if is_aligned((shape.O,), tensors) else _gate_gradient_unaligned
+    options = checked_options(num_warps=POINTWISE_WARPS)
+    kernel[grid](*tensors, partial, rows=rows, O=shape.O, **tile, ACC=acc, **options)
+    return dgates, through, partial.sum(0).to(dy.dtype)
+
+
+class _GatedConvolution(torch.autograd.Function):
+    """x (B, T, C), weight (W, C, 2O), bias (2O) -> y (B, T, O); keeps value and sigmoid, or neither."""
+
+    @staticmethod
+    def forward(ctx: Any, shape: Shape, keep: bool, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        y, saved = _convolve(shape, x, weight, bias, keep)
+        ctx.shape = shape
+        ctx.save_for_backward(x, weight, bias, *(() if saved is None else (saved,)))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        shape, (x, weight, bias, *kept) = ctx.shape, ctx.saved_tensors
+        saved: Any = kept[0] if kept else _convolve(shape, x, weight, bias, save=True)[1]
+        dgates, through, dbias = _gate_gradients(shape, gradients[0], saved, x)
+        dx = dweight = None
+        if ctx.needs_input_grad[2]:
+            dx, _ = product(dgates, turned_over(weight), anticausal(shape.T, shape.W, shape.dilation), addend=through)
+        if ctx.needs_input_grad[3]:
+            dweight = weight_gradient(x, dgates, causal(shape.T, shape.W, shape.dilation))
+        return None, None, dx, dweight, dbias
+
+
+def _run_triton(shape: Shape, x: Tensor, weight: Tensor, bias: Tensor, recompute: bool = False) -> tuple[Tensor]:
+    """Compute y in one launch; for gradients it keeps value and sigmoid, or computes them again with `recompute`."""
+    differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, weight, bias))
+    keep = differentiated and not recompute
+    return (_GatedConvolution.apply(shape, keep, x, weight, bias),)  # pyright: ignore[reportReturnType]
 
 
 def _why_not_triton(shape: Shape, dtype: str, device: str) -> str | None:
     if dtype == "fp64":
-        return "the Triton kernel accumulates in float32; float64 is for the reference"
+        return "the Triton kernels accumulate in float32; float64 is for the reference"
     return why_no_triton(device) or tf32_on_cpu(dtype, device)
 
 
@@ -447,5 +591,5 @@ IMPLEMENTATIONS = {
         grad=True,
     ),
     "compile": Implementation(run_compiled(reference), launches=4, supports=_why_not_compile, grad=True),
-    "triton": Implementation(_run_triton, supports=_why_not_triton),
+    "triton": Implementation(_run_triton, supports=_why_not_triton, grad=True),
 }

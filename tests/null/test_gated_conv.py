@@ -1,9 +1,13 @@
 """Gated convolution is nn.Conv1d and F.glu, and what the docstring says, in every row that runs here."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from convolutions import close, doubles
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from seqroof.kernels import gated_conv
@@ -16,8 +20,8 @@ RESIDUAL = Shape(2, 19, 6, 6, 3, dilation=2, residual=1)
 SHORT = Shape(1, 3, 4, 2, 5, dilation=3)
 
 
-def _doubles(shape: Shape, seed: int = 3) -> dict[str, torch.Tensor]:
-    return {name: tensor.double() for name, tensor in inputs(shape, "fp32", "cpu", seed).items()}
+def _doubles(shape: Shape) -> dict[str, torch.Tensor]:
+    return doubles(gated_conv, shape)
 
 
 def _by_hand(shape: Shape, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -96,6 +100,53 @@ def test_only_inputs_within_reach_matter(row: str) -> None:
     assert changed == [2, 6, 10]
 
 
+small = st.builds(
+    lambda residual, O, **sizes: Shape(O=sizes["C"] if residual else O, residual=residual, **sizes),
+    B=st.just(1),
+    T=st.integers(1, 12),
+    C=st.integers(1, 4),
+    O=st.integers(1, 4),
+    W=st.integers(1, 5),
+    dilation=st.integers(1, 6),
+    residual=st.integers(0, 1),
+)
+
+
+@settings(derandomize=True, max_examples=30, deadline=None)
+@given(small)
+def test_every_row_agrees_with_the_definition_for_any_shape(shape: Shape) -> None:
+    tensors = _doubles(shape)
+    for row in CPU_ROWS:
+        close(IMPLEMENTATIONS[row].run(shape, **tensors), (_by_hand(shape, **tensors),))
+
+
+@pytest.mark.parametrize("row", CPU_ROWS)
+@pytest.mark.parametrize("shape", [PLAIN, DILATED, RESIDUAL], ids=str)
+def test_an_input_later_is_an_output_later(row: str, shape: Shape) -> None:
+    """Away from the beginning."""
+    tensors = _doubles(shape)
+    later = tensors | {"x": torch.roll(tensors["x"], 3, dims=1)}
+    (y,), (moved,) = (IMPLEMENTATIONS[row].run(shape, **given) for given in (tensors, later))
+    inside = shape.halo + 3
+    close((moved[:, inside:],), (y[:, inside - 3 : -3],))
+
+
+@pytest.mark.parametrize("row", CPU_ROWS)
+def test_with_taps_beyond_the_sequence_only_the_last_is_left(row: str) -> None:
+    tensors = _doubles(SHORT)
+    one = tensors | {"weight": tensors["weight"][-1:]}
+    close(IMPLEMENTATIONS[row].run(SHORT, **tensors), IMPLEMENTATIONS[row].run(replace(SHORT, W=1), **one))
+
+
+@pytest.mark.parametrize("row", CPU_ROWS)
+def test_no_sequences_give_no_outputs(row: str) -> None:
+    shape = replace(RESIDUAL, B=0)
+    tensors = {name: tensor.requires_grad_() for name, tensor in inputs(shape, "fp32", "cpu", 0).items()}
+    (y,) = IMPLEMENTATIONS[row].run(shape, **tensors)
+    assert y.shape == (0, 19, 6)
+    assert all((g == 0).all() for g in torch.autograd.grad(y.sum(), list(tensors.values())))
+
+
 @pytest.mark.parametrize("row", CPU_ROWS)
 def test_a_closed_gate_lets_the_input_through(row: str) -> None:
     tensors = _doubles(RESIDUAL)
@@ -128,6 +179,7 @@ def test_inputs_are_deterministic_and_leave_the_gate_unsaturated() -> None:
 @pytest.mark.parametrize(
     ("sizes", "sentence"),
     [
+        ({"B": -1}, "B must be at least 0, not -1"),
         ({"T": 0}, "T must be at least 1, not 0"),
         ({"dilation": 0}, "dilation must be at least 1, not 0"),
         ({"residual": 2}, "residual must be 0 or 1, not 2"),
