@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..roofline.contract import CompileCase
 from . import _conv_triton as kernels
-from ._torch import tf32_allowed
+from ._torch import dtype_of
 from ._triton import checked_options, interpreted, tl, triton
 
 PRECISION = {"bf16": "ieee", "fp16": "ieee", "fp32": "ieee", "fp64": "ieee", "tf32": "tf32"}
@@ -120,12 +120,11 @@ ROWS_OF = {16: 128, 64: 32}
 POINTWISE_WARPS = 8
 
 
-def dtype_of(tensor: Tensor) -> str:
+def launched_dtype(tensor: Tensor) -> str:
     """Name the dtype of a tensor as rows do. Raises ValueError for float64 outside Triton's interpreter."""
     if tensor.dtype == torch.float64 and not interpreted():
         raise ValueError("The Triton kernels sum in float32; give them float32, or take the reference for float64.")
-    names = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
-    return names.get(tensor.dtype, "tf32" if tf32_allowed() else "fp32")
+    return dtype_of(tensor)
 
 
 def acc_of(dtype: str) -> tuple[Any, torch.dtype]:
@@ -180,7 +179,7 @@ def product(
     value through.
     """
     x, weight = dense(x), dense(weight)
-    dtype, steps = dtype_of(x), phases.steps if phases else walk.rows
+    dtype, steps = launched_dtype(x), phases.steps if phases else walk.rows
     y = torch.empty((len(x), steps, weight.shape[2]), dtype=x.dtype, device=x.device)
     kept = torch.empty(y.shape, dtype=torch.uint8, device=x.device) if keep else None
     if not y.numel():
@@ -210,7 +209,7 @@ def _flags(bias: bool, relu: bool, add: bool, keep: bool, phases: bool) -> dict[
 def weight_gradient(x: Tensor, g: Tensor, walk: Walk) -> Tensor:
     """Sum x (B, T, C), as the rows see it, times g (B, rows, O) over all rows; returns (W, C, O) in the dtype of x."""
     x, g = dense(x), dense(g)
-    dtype, shape = dtype_of(x), (walk.taps, x.shape[2], g.shape[2])
+    dtype, shape = launched_dtype(x), (walk.taps, x.shape[2], g.shape[2])
     if not len(x):
         return x.new_zeros(shape)
     walk, channels = _merged(walk, x, None)
@@ -243,7 +242,7 @@ def pointwise_grid(rows: int, columns: int) -> tuple[dict[str, int], tuple[int, 
 def relu_gradient(dy: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     """Let gradients (B, T, O) through where `kept` is not zero; returns them, and their sum over time and batch (O)."""
     dy = dy.contiguous()
-    dtype, rows, columns = dtype_of(dy), dy.shape[0] * dy.shape[1], dy.shape[2]
+    dtype, rows, columns = launched_dtype(dy), dy.shape[0] * dy.shape[1], dy.shape[2]
     g = torch.empty_like(dy)
     if not rows:
         return g, dy.new_zeros(columns)

@@ -31,9 +31,9 @@ from ._conv_launch import (
     Tile,
     anticausal,
     causal,
-    dtype_of,
     gradient_cases,
     is_aligned,
+    launched_dtype,
     product,
     product_cases,
     relu_cases,
@@ -465,7 +465,7 @@ def _run_fused(shape: Shape, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[T
     y = torch.empty_like(x)
     if not shape.B:
         return (y,)
-    dtype = dtype_of(x)
+    dtype = launched_dtype(x)
     pieces = shape.B * triton.cdiv(shape.T, _SPAN)
     programs = min(pieces, PROGRAMS)
     scratch = x.new_empty(programs, 2, shape.reach + _SPAN, shape.C)

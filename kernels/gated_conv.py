@@ -31,9 +31,9 @@ from ._conv_launch import (
     anticausal,
     causal,
     dense,
-    dtype_of,
     gradient_cases,
     is_aligned,
+    launched_dtype,
     pointwise_grid,
     product,
     product_cases,
@@ -502,7 +502,7 @@ def _convolve(shape: Shape, x: Tensor, weight: Tensor, bias: Tensor, save: bool)
     """
     x, bias = dense(x), bias.contiguous()
     weight = weight if weight.stride(2) == 1 else weight.contiguous()
-    dtype = dtype_of(x)
+    dtype = launched_dtype(x)
     y = torch.empty((shape.B, shape.T, shape.O), dtype=x.dtype, device=x.device)
     saved = torch.empty((shape.B, shape.T, GATES * shape.O), dtype=x.dtype, device=x.device) if save else None
     if not shape.B:
@@ -530,7 +530,7 @@ def _gate_gradients(shape: Shape, dy: Tensor, saved: Tensor, x: Tensor) -> tuple
         return dgates, through, dy.new_zeros(GATES * shape.O)
     tile, grid = pointwise_grid(rows, shape.O)
     tile |= {"RESIDUAL": shape.residual}
-    acc, kind = acc_of(dtype_of(dy))
+    acc, kind = acc_of(launched_dtype(dy))
     partial = torch.empty((grid[0], GATES * shape.O), dtype=kind, device=dy.device)
     tensors = (dy, saved, x, dgates, dy if through is None else through)
     kernel = _gate_gradient_aligned if is_aligned((shape.O,), tensors) else _gate_gradient_unaligned
