@@ -83,7 +83,7 @@ def _depth(dtype: str, direction: str, size: int, flat: Point, chained: Point) -
         id=f"depth {dtype}{turn} {size}",
         text=f"Depth 1 against depth {chained.steps}, {dtype}{turn}, sequences of {size}: {flat.kernel} "
         f"{flat.implementation} ({_rest(flat)}) takes {seconds(one)} per token, {chained.kernel} "
-        f"{chained.implementation} ({_rest(chained)}) {seconds(other)}, {other / one:.3g} times that.",
+        f"{chained.implementation} ({_rest(chained)}) {seconds(other)}, {other / one:.3g} times that (the fastest of each kind; their work differs).",
         numbers={"depth": chained.steps, "flat_token_s": one, "chained_token_s": other},
     )
 
