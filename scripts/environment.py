@@ -229,7 +229,7 @@ def command(what: str, environment: Environment, arguments: list[str], parallel:
     if what == "profile":
         return [python, *SEQROOF, "profile", *arguments]
     if what == "test":
-        whole = not [word for word in arguments if word != "--long"]
+        whole = all(word.startswith("--") for word in arguments)  # neither a choice of tests nor of workers
         # A file's tests stay together: what they share, such as an interpreted process, is made once.
         spread = ["-n", "auto", "--dist", "loadfile"] if parallel and whole else []
         return [python, "-P", "-m", "pytest", *spread, *arguments]

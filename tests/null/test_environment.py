@@ -156,6 +156,7 @@ def test_commands_keep_their_arguments():
     assert command("profile", here, ["a b", ""])[-3:] == ["profile", "a b", ""]
     assert command("test", here, ["-k", "x y"], parallel=True)[-4:] == ["-m", "pytest", "-k", "x y"]
     assert command("test", here, [], parallel=True)[-4:] == ["-n", "auto", "--dist", "loadfile"]
+    assert command("test", here, ["--durations=9"], parallel=True)[-3:] == ["--dist", "loadfile", "--durations=9"]
     assert command("test", here, [])[-1] == "pytest"
     assert command("gpu_suite", here, ["--list"])[-2:] == ["seqroof.scripts.gpu_suite", "--list"]
 
