@@ -41,7 +41,7 @@ def _valid(lengths, batch, K, ragged):
     """Keys of a sequence: its length if `ragged`, else K, and nothing is read."""
     valid = K
     if ragged:
-        valid = tl.load(lengths + batch).to(tl.int32)
+        valid = tl.minimum(tl.load(lengths + batch).to(tl.int32), K)
     return valid
 
 

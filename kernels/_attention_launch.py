@@ -52,21 +52,22 @@ class _Attention(torch.autograd.Function):
         logarithms = _per_query(shape if keep else None, q)
         _launch(tiles.FORWARD, shape, rows, (q, k, v), (o, logarithms), keep)
         if keep:
-            ctx.save_for_backward(q, k, v, o, logarithms)
-            ctx.shape, ctx.rows = shape, rows
+            ctx.save_for_backward(q, k, v, o, logarithms, rows.queries, rows.keys)
+            ctx.shape = shape
         return o
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, o, logarithms = ctx.saved_tensors
+        q, k, v, o, logarithms, *lengths = ctx.saved_tensors
+        rows = _Rows(*lengths)
         do = _dense_heads(grad_outputs[0])
         # Dense whatever the strides of q, k and v: that is how the kernels write.
         dq, dk, dv = (torch.empty(tensor.shape, dtype=q.dtype, device=q.device) for tensor in (q, k, v))
         sums = torch.empty_like(logarithms)
         loaded = (q, k, v, do)
-        _launch(tiles.QUERIES, ctx.shape, ctx.rows, loaded, (o, dq, logarithms, sums))
-        _launch(tiles.KEYS, ctx.shape, ctx.rows, loaded, (dk, dv, logarithms, sums))
+        _launch(tiles.QUERIES, ctx.shape, rows, loaded, (o, dq, logarithms, sums))
+        _launch(tiles.KEYS, ctx.shape, rows, loaded, (dk, dv, logarithms, sums))
         return None, None, None, dq, dk, dv
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ._torch import spread_lengths
+from ._torch import check_agreement, spread_lengths
 
 if TYPE_CHECKING:
     from .attention import Shape
@@ -45,8 +45,7 @@ def check(shape: Shape, q: Tensor, k: Tensor, v: Tensor, query_lengths: Tensor |
     for name, tensor, size in sizes:
         if tuple(tensor.shape) != size:
             raise ValueError(f"{name} has the size {tuple(tensor.shape)}; {size} was expected for {shape}.")
-        if tensor.dtype != q.dtype:
-            raise ValueError(f"{name} is {tensor.dtype} and q is {q.dtype}; all three need the same dtype.")
+    check_agreement({"q": q, "k": k, "v": v}, "q")
     for name, lengths, longest, letter in (
         ("query_lengths", query_lengths, shape.S, "S"),
         ("key_lengths", key_lengths, shape.K, "K"),

@@ -54,7 +54,7 @@ def _length(lengths, batch, longest, ragged):
     """Look up the length of a row of the batch, or take the longest where there are no lengths."""
     length = longest
     if ragged:
-        length = tl.load(lengths + batch).to(tl.int32)
+        length = tl.minimum(tl.load(lengths + batch).to(tl.int32), longest)
     return length
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..roofline.contract import CompileCase
 from . import _conv_triton as kernels
-from ._torch import dtype_of
-from ._triton import checked_options, interpreted, tl, triton
+from ._torch import dtype_of, tf32_on_cpu
+from ._triton import checked_options, interpreted, tl, triton, why_no_triton
 
 PRECISION = {"bf16": "ieee", "fp16": "ieee", "fp32": "ieee", "fp64": "ieee", "tf32": "tf32"}
 ELEMENT = {"bf16": "*bf16", "fp16": "*fp16", "fp32": "*fp32", "tf32": "*fp32"}
@@ -127,6 +127,13 @@ def launched_dtype(tensor: Tensor) -> str:
     return dtype_of(tensor)
 
 
+def why_not_triton(shape: Any, dtype: str, device: str) -> str | None:
+    """Refuse what no Triton kernel of a convolution computes."""
+    if dtype == "fp64":
+        return "the Triton kernels accumulate in float32; float64 is for the reference"
+    return why_no_triton(device) or tf32_on_cpu(dtype, device)
+
+
 def acc_of(dtype: str) -> tuple[Any, torch.dtype]:
     """The type of sums, for Triton and for PyTorch."""
     return (tl.float64, torch.float64) if dtype == "fp64" else (tl.float32, torch.float32)
@@ -134,7 +141,10 @@ def acc_of(dtype: str) -> tuple[Any, torch.dtype]:
 
 def dense(tensor: Tensor) -> Tensor:
     """Copy a tensor (B, T, C) whose channels lie apart, or whose steps overlap."""
-    return tensor if tensor.stride(2) == 1 and tensor.stride(1) >= tensor.shape[2] else tensor.contiguous()
+    if tensor.stride(2) == 1 and tensor.stride(1) >= tensor.shape[2]:
+        return tensor
+    # A tensor of one step counts as contiguous whatever its stride; only a copy has the one that kernels walk by.
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def is_aligned(sizes: Any, tensors: Any) -> bool:

@@ -12,7 +12,6 @@ from ._recurrent_tiles import (
     BACKWARD_BATCHES,
     COLUMNS,
     FORWARD_BATCHES,
-    SHARED_BYTES_SM_80,
     DeviceCell,
     Tile,
     Variant,
@@ -24,6 +23,7 @@ from ._recurrent_tiles import (
     streaming_tile,
 )
 from ._recurrent_triton import BACKWARD, FORWARD, Kernel
+from ._triton import SHARED_BYTES_SM_80
 
 _ELEMENT = {"bf16": "*bf16", "fp16": "*fp16", "fp32": "*fp32", "tf32": "*fp32"}
 _OTHER_TYPES = {

@@ -14,10 +14,8 @@ from torch import Tensor
 
 from ._recurrent import Cell
 from ._torch import ELEMENT_BYTES
-from ._triton import checked_options, interpreted, tl
+from ._triton import SHARED_BYTES_SM_80, checked_options, interpreted, tl
 
-# Shared memory of a program on sm_80, the smallest of the targets.
-SHARED_BYTES_SM_80 = 163 * 1024
 # Columns that a program keeps; sizes between two of these are filled up with zeros. Few, because each is a program of
 # its own for the compiler.
 COLUMNS = (64, 128, 256, 512, 768, 1024, 1536)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import FunctionType
 from typing import Any, TypeVar, cast
@@ -54,12 +54,49 @@ def spread_lengths(longest: int, rows: int, turn: int = 1) -> tuple[int, ...]:
 def dtype_of(tensor: torch.Tensor) -> str:
     """Name the dtype of a tensor as rows do; float32 is tf32 where the switch is on."""
     names = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
-    return names.get(tensor.dtype, "tf32" if tf32_allowed() else "fp32")
+    return names.get(tensor.dtype) or ("tf32" if tf32_allowed() else "fp32")
 
 
 def tf32_allowed() -> bool:
     """Whether float32 products may use TF32 tensor cores (the worker switches this on for tf32 rows only)."""
-    return bool(torch.backends.cuda.matmul.allow_tf32)
+    switches: Any = torch.backends
+    # The old switch raises where the new one has been used; "none" leaves it to the switch above.
+    precision = getattr(switches.cuda.matmul, "fp32_precision", None)
+    if precision is None:
+        return switches.cuda.matmul.allow_tf32
+    return (switches.fp32_precision if precision == "none" else precision) == "tf32"
+
+
+def check_tensors(shape: Any, tensors: Mapping[str, Any], sizes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse tensors that do not fit the sizes of a shape, by name, or each other; raises ValueError."""
+    for name, size in sizes.items():
+        if tensors.get(name) is None:
+            raise ValueError(f"{name} is missing; {shape} needs it with the size {size}.")
+        if tuple(tensors[name].shape) != size:
+            raise ValueError(f"{name} has the size {tuple(tensors[name].shape)}; {size} was expected for {shape}.")
+    unexpected = [name for name, tensor in tensors.items() if tensor is not None and name not in sizes]
+    if unexpected:
+        raise ValueError(f"{', '.join(unexpected)} was given, but {shape} has no use for it; leave it out.")
+    check_agreement({name: tensors[name] for name in sizes if name != "lengths"}, next(iter(sizes)))
+
+
+def check_agreement(tensors: Mapping[str, torch.Tensor], lead: str) -> None:
+    """Refuse tensors of another dtype or on another device than the one named `lead`; raises ValueError."""
+    first = tensors[lead]
+    for name, tensor in tensors.items():
+        if (tensor.dtype, tensor.device) != (first.dtype, first.device):
+            raise ValueError(
+                f"{name} is {tensor.dtype} on {tensor.device} and {lead} is {first.dtype} on {first.device}; "
+                "convert one, so that all tensors agree."
+            )
+
+
+def not_current(tensor: torch.Tensor) -> str | None:
+    """Refuse a tensor on another GPU than the current one, on which Triton launches."""
+    if tensor.device.type != "cuda" or tensor.device.index == torch.cuda.current_device():
+        return None
+    here = torch.cuda.current_device()
+    return f"the tensors are on {tensor.device} and cuda:{here} is the current device; call torch.cuda.set_device"
 
 
 def tf32_on_cpu(dtype: str, device: str) -> str | None:
@@ -76,6 +113,17 @@ def adds_bias_apart(bias: torch.Tensor) -> bool:
     PyTorch's own sum.
     """
     return bias.device.type == "cpu" and bias.requires_grad and torch.is_grad_enabled()
+
+
+# A CPU without float16 arithmetic converts at every step; so many operations then take about a second.
+SLOW_FLOPS = 10**9
+
+
+def why_slow(flops: float, dtype: str, device: str) -> str | None:
+    """Refuse float16 products on a CPU that take longer than a second, and tf32 there."""
+    if device == "cpu" and dtype == "fp16" and flops > SLOW_FLOPS:
+        return "float16 products on a CPU run at about 1 GFLOP/s; these would take longer than a second"
+    return tf32_on_cpu(dtype, device)
 
 
 @cache

@@ -35,6 +35,10 @@ except ImportError:
     triton, tl = _StandIn(), _StandIn()
 
 
+# Shared memory of a program on sm_80, the smallest of the targets.
+SHARED_BYTES_SM_80 = 163 * 1024
+
+
 def interpreted() -> bool:
     """Whether Triton runs its kernels in the Python interpreter (the variable must be set before importing triton)."""
     return os.environ.get("TRITON_INTERPRET") == "1"
@@ -46,7 +50,23 @@ def why_no_triton(device: str) -> str | None:
         return "triton is not installed here (it installs on Linux with pip install triton)"
     if device == "cpu" and not interpreted():
         return "Triton kernels need an NVIDIA GPU; `seqroof verify` runs them interpreted on a CPU, never timed"
-    return None
+    return _why_not_this_gpu() if device == "cuda" else None
+
+
+def _why_not_this_gpu() -> str | None:
+    """Refuse the GPU at hand, if there is one, where the tiles that are compiled do not fit."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+    if (gpu.major, gpu.minor) >= (8, 0) and gpu.shared_memory_per_block_optin >= SHARED_BYTES_SM_80:
+        return None
+    return (
+        f"the Triton kernels are made for GPUs of compute capability 8.0 or newer whose programs may have "
+        f"{SHARED_BYTES_SM_80 // 1024} KiB of shared memory (A100, H100, H200, B200); {gpu.name} has "
+        f"{gpu.major}.{gpu.minor} and {gpu.shared_memory_per_block_optin // 1024} KiB"
+    )
 
 
 @cache

@@ -34,8 +34,18 @@ from ._attention_lengths import blanked, check, lengths_of, padding_waste, visib
 from ._attention_peers import peer_rows
 from ._attention_tiles import COMPILE, WIDEST
 from ._cost import operations, traffic
-from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
-from ._triton import why_no_triton
+from ._torch import (
+    ELEMENT_BYTES,
+    dtype_of,
+    generator,
+    normal,
+    not_current,
+    run_compiled,
+    tf32_on_cpu,
+    why_no_compiler,
+    why_slow,
+)
+from ._triton import interpreted, why_no_triton
 
 __all__ = ["COMPILE", "IMPLEMENTATIONS", "ODD", "SHAPES", "Shape", "attend", "inputs", "padding_waste", "reference"]
 
@@ -64,6 +74,7 @@ class Shape:
             if getattr(self, size.name) < least:
                 raise ValueError(f"{size.name} must be at least {least}, not {getattr(self, size.name)}")
         for name in ("causal", "ragged"):
+            object.__setattr__(self, name, int(getattr(self, name)))  # a bool would be another argument to Triton
             if getattr(self, name) not in (0, 1):
                 raise ValueError(f"{name} must be 0 or 1, not {getattr(self, name)}")
         if self.N % self.G:
@@ -279,10 +290,7 @@ def _why_not_plain(shape: Shape, dtype: str, device: str) -> str | None:
     scores = shape.B * shape.N * shape.S * shape.K * max(ELEMENT_BYTES[dtype], 4)
     if scores > MOST_SCORES_BYTES[device]:
         return f"keeps all scores in memory: {scores / 2**30:.0f} GiB, several times over"
-    # A CPU without float16 arithmetic converts at every step; 1e9 operations then take about a second.
-    if device == "cpu" and dtype == "fp16" and work(shape, dtype, "forward").matmul_flops > 1e9:
-        return "float16 products on a CPU run at about 1 GFLOP/s; these would take longer than a second"
-    return tf32_on_cpu(dtype, device)
+    return why_slow(work(shape, dtype, "forward").matmul_flops, dtype, device)
 
 
 def _why_not_compile(shape: Shape, dtype: str, device: str) -> str | None:
@@ -300,7 +308,7 @@ def _run_triton(
 
 
 def _why_not_triton(shape: Shape, dtype: str, device: str) -> str | None:
-    if dtype == "fp64":
+    if dtype == "fp64" and not interpreted():
         return "the Triton kernel accumulates in float32; float64 is for the reference"
     if shape.P > WIDEST:
         return f"the Triton kernel takes head dimensions up to {WIDEST}, not P={shape.P}"
@@ -351,11 +359,18 @@ def attend(
 ) -> Tensor:  # fmt: skip
     """Attend without a shape at hand: q (B, N, S, P), k and v (B, G, K, P), lengths (B,) or none -> o (B, N, S, P).
 
-    row : the implementation. Raises ValueError with a sentence where it refuses, or where sizes do not fit.
+    Lengths of queries and keys come together. row : the implementation. Raises ValueError with a sentence where it
+    refuses, or where sizes do not fit.
     """
+    if row not in IMPLEMENTATIONS:
+        raise ValueError(f"attention has no row {row!r}; its rows are {', '.join(IMPLEMENTATIONS)}.")
     if q.dim() != 4 or k.dim() != 4:
         raise ValueError(f"q and k have {q.dim()} and {k.dim()} axes; 4 each were expected: batch, head, row, column.")
     B, N, S, P = q.shape
-    shape = Shape(B, N, S, P, K=k.shape[2], G=k.shape[1], causal=int(causal), ragged=int(query_lengths is not None))
-    lengths = {"query_lengths": query_lengths, "key_lengths": key_lengths} if shape.ragged else {}
-    return IMPLEMENTATIONS[row].run(shape, q=q, k=k, v=v, **lengths)[0]
+    lengths = {"query_lengths": query_lengths, "key_lengths": key_lengths}
+    ragged = int(any(given is not None for given in lengths.values()))
+    shape = Shape(B, N, S, P, K=k.shape[2], G=k.shape[1], causal=int(causal), ragged=ragged)
+    refused = IMPLEMENTATIONS[row].supports(shape, dtype_of(q), q.device.type) or not_current(q)
+    if refused:
+        raise ValueError(f"{refused}.")
+    return IMPLEMENTATIONS[row].run(shape, q=q, k=k, v=v, **(lengths if ragged else {}))[0]

@@ -31,7 +31,17 @@ from . import _attention_decode_triton as launching
 from ._attention_cost import backward_operations, forward_operations
 from ._attention_sdpa import why_not_cudnn_heads, why_not_efficient, why_not_flash
 from ._cost import operations, traffic
-from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, spread_lengths, tf32_on_cpu, why_no_compiler
+from ._torch import (
+    ELEMENT_BYTES,
+    check_tensors,
+    generator,
+    normal,
+    run_compiled,
+    spread_lengths,
+    tf32_on_cpu,
+    why_no_compiler,
+    why_slow,
+)
 from ._triton import why_no_triton
 
 
@@ -129,15 +139,7 @@ def check(shape: Shape, tensors: dict[str, Any]) -> None:
 
     Lengths are looked at on the CPU only, for elsewhere that would stop the queue, and not while torch.compile traces.
     """
-    sizes = sizes_of(shape)
-    for name, size in sizes.items():
-        if tensors.get(name) is None:
-            raise ValueError(f"{name} is missing; {shape} needs it with the size {size}.")
-        if tuple(tensors[name].shape) != size:
-            raise ValueError(f"{name} has the size {tuple(tensors[name].shape)}; {size} was expected for {shape}.")
-    unexpected = [name for name, tensor in tensors.items() if tensor is not None and name not in sizes]
-    if unexpected:
-        raise ValueError(f"{', '.join(unexpected)} was given, but {shape} has no use for it; leave it out.")
+    check_tensors(shape, tensors, sizes_of(shape))
     if not shape.ragged:
         return
     lengths = tensors["lengths"]
@@ -261,10 +263,7 @@ def _run_sdpa(backend: SDPBackend) -> Callable[..., tuple[Tensor]]:
 
 
 def _why_not_plain(shape: Shape, dtype: str, device: str) -> str | None:
-    # A CPU without float16 arithmetic converts at every step; 1e9 operations then take about a second.
-    if device == "cpu" and dtype == "fp16" and work(shape, dtype, "forward").matmul_flops > 1e9:
-        return "float16 products on a CPU run at about 1 GFLOP/s; these would take longer than a second"
-    return tf32_on_cpu(dtype, device)
+    return why_slow(work(shape, dtype, "forward").matmul_flops, dtype, device)
 
 
 def _why_not_compile(shape: Shape, dtype: str, device: str) -> str | None:

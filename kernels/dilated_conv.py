@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..roofline.contract import CompileCase, Implementation
@@ -40,11 +39,22 @@ from ._conv_launch import (
     relu_gradient,
     turned_over,
     weight_gradient,
+    why_not_triton,
 )
 from ._cost import operations
 from ._device import dot
-from ._torch import ELEMENT_BYTES, adds_bias_apart, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
-from ._triton import tl, triton, why_no_triton
+from ._torch import (
+    ELEMENT_BYTES,
+    adds_bias_apart,
+    check_tensors,
+    generator,
+    normal,
+    once_differentiable,
+    run_compiled,
+    why_no_compiler,
+    why_slow,
+)
+from ._triton import tl, triton
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,9 @@ class Shape:
     def reach(self) -> int:
         """Steps before the present one that an output sees."""
         return (self.W - 1) * sum(self.dilations)
+
+
+KINKS = True  # ReLU
 
 
 def receptive_field(shape: Shape) -> int:
@@ -139,14 +152,9 @@ def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, Tensor
 
 def check(shape: Shape, x: Tensor, weight: Tensor, bias: Tensor) -> None:
     """Refuse tensors that do not fit the shape; raises ValueError."""
-    sizes = {
-        "x": (x, (shape.B, shape.T, shape.C)),
-        "weight": (weight, (shape.L, shape.W, shape.C, shape.C)),
-        "bias": (bias, (shape.L, shape.C)),
-    }
-    for name, (tensor, size) in sizes.items():
-        if tuple(tensor.shape) != size:
-            raise ValueError(f"{name} has the size {tuple(tensor.shape)}; {size} was expected for {shape}.")
+    C = shape.C
+    sizes = {"x": (shape.B, shape.T, C), "weight": (shape.L, shape.W, C, C), "bias": (shape.L, C)}
+    check_tensors(shape, {"x": x, "weight": weight, "bias": bias}, sizes)
 
 
 def _taps_side_by_side(x: Tensor, W: int, dilation: int) -> Tensor:
@@ -233,7 +241,7 @@ def _operations_backward(shape: Shape) -> tuple[Term, ...]:
         *terms(
             "pointwise_flops",
             ("ReLU gradient", values, "zero where the layer's sum was not positive"),
-            ("dbias", shape.L * (shape.B * shape.T - 1) * shape.C, "gradients summed over time and batch"),
+            ("dbias", shape.L * max(0, shape.B * shape.T - 1) * shape.C, "gradients summed over time and batch"),
             *((("residual gradient", values, "what goes around the layer added"),) if shape.residual else ()),
         ),
     )
@@ -334,7 +342,7 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (dy,), (x, weight, kept) = gradients, ctx.saved_tensors
         (T, W), dx, dweight = (x.shape[1], len(weight)), None, None
         g, dbias = relu_gradient(dy, kept)
@@ -520,20 +528,11 @@ COMPILE = [
 
 
 def _why_not_torch(shape: Shape, dtype: str, device: str) -> str | None:
-    # A CPU without float16 arithmetic converts at every step; 1e9 operations then take about a second.
-    if device == "cpu" and dtype == "fp16" and work(shape, dtype, "forward").matmul_flops > 1e9:
-        return "float16 products on a CPU run at about 1 GFLOP/s; these would take longer than a second"
-    return tf32_on_cpu(dtype, device)
+    return why_slow(work(shape, dtype, "forward").matmul_flops, dtype, device)
 
 
 def _why_not_compile(shape: Shape, dtype: str, device: str) -> str | None:
     return why_no_compiler(shape, dtype, device) or _why_not_torch(shape, dtype, device)
-
-
-def _why_not_triton(shape: Shape, dtype: str, device: str) -> str | None:
-    if dtype == "fp64":
-        return "the Triton kernels accumulate in float32; float64 is for the reference"
-    return why_no_triton(device) or tf32_on_cpu(dtype, device)
 
 
 def _why_not_fused_shape(shape: Shape) -> str | None:
@@ -548,7 +547,7 @@ def _why_not_fused_shape(shape: Shape) -> str | None:
 
 
 def _why_not_fused(shape: Shape, dtype: str, device: str) -> str | None:
-    return _why_not_fused_shape(shape) or _why_not_triton(shape, dtype, device)
+    return _why_not_fused_shape(shape) or why_not_triton(shape, dtype, device)
 
 
 def _launches(per_layer: int, shape: Shape, dtype: str, device: str) -> int:
@@ -562,7 +561,7 @@ IMPLEMENTATIONS = {
     "compile": Implementation(
         run_compiled(reference), launches=partial(_launches, 2), supports=_why_not_compile, grad=True
     ),
-    "triton": Implementation(_run_triton, launches=partial(_launches, 1), supports=_why_not_triton, grad=True),
+    "triton": Implementation(_run_triton, launches=partial(_launches, 1), supports=why_not_triton, grad=True),
     # The states between layers stay near the program, and a layer waits for the one before inside of it.
     "triton_fused": Implementation(_run_fused, weights="kept", chain="inside", supports=_why_not_fused),
 }

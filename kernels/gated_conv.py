@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..roofline.contract import CompileCase, Implementation
@@ -39,11 +38,21 @@ from ._conv_launch import (
     product_cases,
     turned_over,
     weight_gradient,
+    why_not_triton,
 )
 from ._cost import operations, traffic
 from ._device import dot, sigmoid
-from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
-from ._triton import checked_options, tl, triton, why_no_triton
+from ._torch import (
+    ELEMENT_BYTES,
+    check_tensors,
+    generator,
+    normal,
+    once_differentiable,
+    run_compiled,
+    why_no_compiler,
+    why_slow,
+)
+from ._triton import checked_options, tl, triton
 
 GATES = 2  # the value a and the gate b
 
@@ -127,19 +136,21 @@ ODD_LONG = [
 ]
 
 
+def _sizes(shape: Shape) -> dict[str, tuple[int, ...]]:
+    columns = GATES * shape.O
+    return {"x": (shape.B, shape.T, shape.C), "weight": (shape.W, shape.C, columns), "bias": (columns,)}
+
+
 def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, torch.Tensor]:
     """Draw random tensors. Weights are scaled by 1/sqrt(fan-in), which keeps the gate away from saturation."""
     source = generator(device, seed)
-    fan_in = shape.W * shape.C
-    return {
-        "x": normal((shape.B, shape.T, shape.C), dtype, device, source),
-        "weight": normal((shape.W, shape.C, GATES * shape.O), dtype, device, source, scale=fan_in**-0.5),
-        "bias": normal((GATES * shape.O,), dtype, device, source, scale=0.5),
-    }
+    scales = {"x": 1.0, "weight": (shape.W * shape.C) ** -0.5, "bias": 0.5}
+    return {name: normal(size, dtype, device, source, scales[name]) for name, size in _sizes(shape).items()}
 
 
 def _conv1d(shape: Shape, x, weight, bias) -> torch.Tensor:
     """Convolve for both gates with F.conv1d, which wants channels first: views and one padded copy; (B, 2O, T)."""
+    check_tensors(shape, {"x": x, "weight": weight, "bias": bias}, _sizes(shape))
     padded = F.pad(x, (0, 0, shape.halo, 0)).transpose(1, 2)
     return F.conv1d(padded, weight.permute(2, 1, 0), bias, dilation=shape.dilation)
 
@@ -219,7 +230,7 @@ def _operations_backward(shape: Shape) -> tuple[Term, ...]:
             "pointwise_flops",
             ("dvalue", outputs, "dy s"),
             ("dgate", 3 * outputs, "dvalue times value (1 - s)"),
-            ("dbias", GATES * (shape.B * shape.T - 1) * shape.O, "gradients summed over time and batch"),
+            ("dbias", GATES * max(0, shape.B * shape.T - 1) * shape.O, "gradients summed over time and batch"),
             *(residual if shape.residual else ()),
         ),
     )
@@ -274,10 +285,7 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
 
 
 def _why_not_torch(shape: Shape, dtype: str, device: str) -> str | None:
-    # A CPU without float16 arithmetic converts at every step; 1e9 operations then take about a second.
-    if device == "cpu" and dtype == "fp16" and work(shape, dtype, "forward").matmul_flops > 1e9:
-        return "float16 products on a CPU run at about 1 GFLOP/s; these would take longer than a second"
-    return tf32_on_cpu(dtype, device)
+    return why_slow(work(shape, dtype, "forward").matmul_flops, dtype, device)
 
 
 def _why_not_compile(shape: Shape, dtype: str, device: str) -> str | None:
@@ -551,7 +559,7 @@ class _GatedConvolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         shape, (x, weight, bias, *kept) = ctx.shape, ctx.saved_tensors
         saved: Any = kept[0] if kept else _convolve(shape, x, weight, bias, save=True)[1]
         dgates, through, dbias = _gate_gradients(shape, gradients[0], saved, x)
@@ -565,15 +573,10 @@ class _GatedConvolution(torch.autograd.Function):
 
 def _run_triton(shape: Shape, x: Tensor, weight: Tensor, bias: Tensor, recompute: bool = False) -> tuple[Tensor]:
     """Compute y in one launch; for gradients it keeps value and sigmoid, or computes them again with `recompute`."""
+    check_tensors(shape, {"x": x, "weight": weight, "bias": bias}, _sizes(shape))
     differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, weight, bias))
     keep = differentiated and not recompute
     return (_GatedConvolution.apply(shape, keep, x, weight, bias),)  # pyright: ignore[reportReturnType]
-
-
-def _why_not_triton(shape: Shape, dtype: str, device: str) -> str | None:
-    if dtype == "fp64":
-        return "the Triton kernels accumulate in float32; float64 is for the reference"
-    return why_no_triton(device) or tf32_on_cpu(dtype, device)
 
 
 # Launches as far as known; eagerly: the padding, the convolution, its bias, and the gate as one or several operations.
@@ -591,5 +594,5 @@ IMPLEMENTATIONS = {
         grad=True,
     ),
     "compile": Implementation(run_compiled(reference), launches=4, supports=_why_not_compile, grad=True),
-    "triton": Implementation(_run_triton, supports=_why_not_triton, grad=True),
+    "triton": Implementation(_run_triton, supports=why_not_triton, grad=True),
 }

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..roofline.contract import Implementation, PartCall
@@ -27,7 +26,16 @@ from ..roofline.work import Term, Work, terms
 from . import gated_conv
 from ._conv_launch import Walk, product, product_cases, weight_gradient
 from ._cost import operations, traffic
-from ._torch import DTYPES, ELEMENT_BYTES, generator, normal, run_compiled, why_no_compiler
+from ._torch import (
+    DTYPES,
+    ELEMENT_BYTES,
+    check_tensors,
+    generator,
+    normal,
+    once_differentiable,
+    run_compiled,
+    why_no_compiler,
+)
 
 # Added to the variance so that a constant step is not divided by zero; PyTorch's default.
 EPSILON = 1e-5
@@ -93,11 +101,7 @@ def check(shape: Shape, tensors: dict[str, Any]) -> None:
     """Refuse tensors that do not fit the shape; raises ValueError."""
     C = shape.C
     sizes = {"x": (shape.B, shape.T, C), "scale": (C,), "shift": (C,), "weight": (shape.W, C, 2 * C), "bias": (2 * C,)}
-    for name, size in (sizes | {"out_weight": (C, C), "out_bias": (C,)}).items():
-        if tensors.get(name) is None:
-            raise ValueError(f"{name} is missing; {shape} needs it with the size {size}.")
-        if tuple(tensors[name].shape) != size:
-            raise ValueError(f"{name} has the size {tuple(tensors[name].shape)}; {size} was expected for {shape}.")
+    check_tensors(shape, tensors, sizes | {"out_weight": (C, C), "out_bias": (C,)})
 
 
 # Normalise x (B, T, C); convolve by the contract of gated_conv; multiply h (B, T, C) by W_o and add b_o and x.
@@ -134,7 +138,7 @@ class _Mix(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (dy,), (h, weight) = gradients, ctx.saved_tensors
         here, dy = Walk(h.shape[1], taps=1), dy.contiguous()
         dh, _ = product(dy, weight.t().contiguous()[None], here)
@@ -223,7 +227,11 @@ def _normalisation_operations(shape: Shape, direction: str) -> tuple[Term, ...]:
     backward = terms(
         "pointwise_flops",
         ("normalised again", 2 * values, "the input less its mean, times 1 / root"),
-        ("dscale and dshift", 3 * values - 2 * shape.C, "gradients times normalised, both summed over all steps"),
+        (
+            "dscale and dshift",
+            max(0, 3 * values - 2 * shape.C),
+            "gradients times normalised, both summed over all steps",
+        ),
         ("dnormalised", values, "gradients times the scale"),
         ("sums", 3 * values, "of dnormalised, and of its products with the normalised, over C, divided"),
         ("dx", 4 * values, "less the mean, less normalised times the mean product, times 1 / root"),
@@ -246,7 +254,7 @@ def _mixing_operations(shape: Shape, direction: str) -> tuple[Term, ...]:
         ),
         *terms(
             "pointwise_flops",
-            ("dbias", values - shape.C, "gradients summed over time and batch"),
+            ("dbias", max(0, values - shape.C), "gradients summed over time and batch"),
             ("residual gradient", values, "what goes around the block added to dx"),
         ),
     )
@@ -311,8 +319,8 @@ _BETWEEN = {
 def work(shape: Shape, dtype: str, direction: str) -> Work:
     """Cost of one block, of its gradients, or of both: the sum of its parts, with every tensor held in `dtype`.
 
-    What passes between the parts is in the streamed bytes, and `saved_bytes` for the backward pass, but is compulsory
-    for `backward` only: a program may compute all parts of a piece of the sequence.
+    What passes between the parts is in the streamed bytes, and `saved_bytes` for the backward pass, but is not
+    compulsory: a program may compute all parts of a piece of the sequence, and again what it did not keep.
     """
     costs = costs_of(shape, dtype, direction)
     between = ELEMENT_BYTES[dtype] * shape.B * shape.T * shape.C
@@ -324,9 +332,6 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
                 continue
             found.append(term.model_copy(update={"label": f"{part}: {term.label}"}))
         found += terms("streamed_bytes", (part, cost.streamed_bytes, "its own traffic, with what passes between parts"))
-    if direction == "backward":
-        kept = ("normalised and gated values", 2 * between, "kept by the forward pass, read once")
-        found += terms("read_bytes", kept)
     return Work(
         terms=tuple(found),
         weight_bytes=sum(cost.weight_bytes for cost in costs.values()),

@@ -25,7 +25,16 @@ from ..roofline.contract import Implementation
 from ..roofline.work import Term, Work, terms
 from ._cost import operations, traffic
 from ._hierarchical_launch import WIDEST, compile_cases, hierarchy
-from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
+from ._torch import (
+    ELEMENT_BYTES,
+    check_tensors,
+    generator,
+    normal,
+    run_compiled,
+    tf32_on_cpu,
+    why_no_compiler,
+    why_slow,
+)
 from ._triton import interpreted, why_no_triton
 
 
@@ -110,14 +119,7 @@ def check(shape: Shape, **tensors: Any) -> None:
         "b": (shape.levels, shape.P),
         "q": (shape.levels, shape.P),
     }
-    for name, size in sizes.items():
-        if tuple(tensors[name].shape) != size:
-            raise ValueError(f"{name} has the size {tuple(tensors[name].shape)}; {size} was expected for {shape}")
-        if (tensors[name].dtype, tensors[name].device) != (tensors["x"].dtype, tensors["x"].device):
-            raise ValueError(
-                f"{name} is {tensors[name].dtype} on {tensors[name].device} and x is {tensors['x'].dtype} on"
-                f" {tensors['x'].device}; convert one, so that all tensors agree"
-            )
+    check_tensors(shape, tensors, sizes)
 
 
 def _average(scores: Tensor, x: Tensor) -> Tensor:
@@ -296,7 +298,7 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
             *moved,
             *_streamed(shape, direction, element_bytes, sizes),
         ),
-        depth=shape.levels,
+        depth=shape.levels * (2 if direction == "both" else 1),  # up, and in a training step down again
         weight_bytes=weight_bytes,
         # What the level above reads at most: the contexts of the lowest level.
         state_bytes=element_bytes * shape.B * shape.lengths[1] * shape.P if shape.levels > 1 else 0,
@@ -307,10 +309,7 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
 
 
 def _why_not_torch(shape: Shape, dtype: str, device: str) -> str | None:
-    # A CPU without float16 arithmetic converts at every step; 1e9 operations then take about a second.
-    if device == "cpu" and dtype == "fp16" and work(shape, dtype, "forward").matmul_flops > 1e9:
-        return "float16 products on a CPU run at about 1 GFLOP/s; these would take longer than a second"
-    return tf32_on_cpu(dtype, device)
+    return why_slow(work(shape, dtype, "forward").matmul_flops, dtype, device)
 
 
 def _why_not_compile(shape: Shape, dtype: str, device: str) -> str | None:

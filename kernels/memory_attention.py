@@ -33,7 +33,16 @@ from ..roofline.contract import Implementation
 from ..roofline.work import Term, Work, terms
 from ._cost import operations
 from ._memory_launch import COMPILE, EPSILON, Call, run, tile_for
-from ._torch import ELEMENT_BYTES, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
+from ._torch import (
+    ELEMENT_BYTES,
+    check_tensors,
+    generator,
+    normal,
+    run_compiled,
+    tf32_on_cpu,
+    why_no_compiler,
+    why_slow,
+)
 from ._triton import interpreted, why_no_triton
 
 __all__ = ["COMPILE", "IMPLEMENTATIONS", "ODD", "ODD_LONG", "SHAPES", "Shape", "inputs", "reference", "spot", "work"]
@@ -123,13 +132,7 @@ def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, Tensor
 
 def check(shape: Shape, tensors: dict[str, Tensor]) -> None:
     """Refuse tensors that do not fit the shape, or each other; raises ValueError."""
-    for name, size in sizes_of(shape).items():
-        if tuple(tensors[name].shape) != size:
-            raise ValueError(f"{name} has the size {tuple(tensors[name].shape)}; {size} was expected for {shape}")
-    kinds = {name: tensor.dtype for name, tensor in tensors.items()}
-    if len(set(kinds.values())) > 1:
-        found = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
-        raise ValueError(f"all tensors must have the same dtype; found {found}")
+    check_tensors(shape, tensors, sizes_of(shape))
 
 
 def reference(shape: Shape, memory: Tensor, weights: Tensor, controls: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -348,7 +351,7 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
     return Work(
         terms=(*done, *_compulsory(sizes, direction), *_streamed(shape, sizes, direction)),
         depth=passes * shape.T if shape.B else 1,
-        recurrent_bytes=state,
+        recurrent_bytes=state // max(1, shape.B),  # memories do not meet: one at a time is enough on chip
         state_bytes=state,
         saved_bytes=sizes["memories"] + sizes["addresses"],
         tokens=shape.T * shape.B,
@@ -360,9 +363,7 @@ _SLOW_FLOPS = 1e9
 
 
 def _why_not_torch(shape: Shape, dtype: str, device: str) -> str | None:
-    if device == "cpu" and dtype == "fp16" and work(shape, dtype, "forward").matmul_flops > _SLOW_FLOPS:
-        return "float16 products on a CPU run at about 1 GFLOP/s; these would take longer than a second"
-    return tf32_on_cpu(dtype, device)
+    return why_slow(work(shape, dtype, "forward").matmul_flops, dtype, device)
 
 
 # An unrolled loop compiles in proportion to its length: on two busy cores one step took 17 s and six took 33 s.

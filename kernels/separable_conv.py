@@ -27,6 +27,7 @@ from ._depthwise import aligned_to_16 as aligned
 from ._separable_peers import peer_rows
 from ._torch import (
     ELEMENT_BYTES,
+    check_tensors,
     dtype_of,
     generator,
     normal,
@@ -34,6 +35,7 @@ from ._torch import (
     run_compiled,
     tf32_on_cpu,
     why_no_compiler,
+    why_slow,
 )
 from ._triton import interpreted, why_no_triton
 
@@ -147,14 +149,7 @@ def inputs(shape: Shape, dtype: str, device: str, seed: int) -> Tensors:
 
 def check(shape: Shape, tensors: dict[str, Any]) -> None:
     """Refuse tensors that do not fit the shape; raises ValueError with a sentence."""
-    sizes = _sizes(shape)
-    for name in (*sizes, *tensors):
-        if name not in sizes:
-            raise ValueError(f"{name} is no input of this shape; its inputs are {', '.join(sizes)}.")
-        if tensors.get(name) is None:
-            raise ValueError(f"{name} is missing; {sizes[name]} was expected.")
-        if tuple(tensors[name].shape) != sizes[name]:
-            raise ValueError(f"{name} has the size {tuple(tensors[name].shape)}; {sizes[name]} was expected.")
+    check_tensors(shape, tensors, _sizes(shape))
 
 
 def _convolve(shape: Shape, x, weight, bias) -> torch.Tensor:
@@ -314,10 +309,7 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
 
 
 def _why_not_torch(shape: Shape, dtype: str, device: str) -> str | None:
-    # A CPU without float16 arithmetic converts at every step; 1e9 operations then take about a second.
-    if device == "cpu" and dtype == "fp16" and work(shape, dtype, "forward").matmul_flops > 1e9:
-        return "float16 products on a CPU run at about 1 GFLOP/s; these would take longer than a second"
-    return tf32_on_cpu(dtype, device)
+    return why_slow(work(shape, dtype, "forward").matmul_flops, dtype, device)
 
 
 def _why_not_compile(shape: Shape, dtype: str, device: str) -> str | None:

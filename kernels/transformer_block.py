@@ -29,7 +29,16 @@ from ..roofline.contract import Implementation, PartCall
 from ..roofline.work import Term, Work, terms
 from . import _transformer_norm, attention
 from ._cost import operations, traffic
-from ._torch import DTYPES, ELEMENT_BYTES, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
+from ._torch import (
+    DTYPES,
+    ELEMENT_BYTES,
+    check_tensors,
+    generator,
+    normal,
+    run_compiled,
+    why_no_compiler,
+    why_slow,
+)
 from ._triton import why_no_triton
 
 
@@ -138,15 +147,7 @@ def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, Tensor
 
 def check(shape: Shape, tensors: dict[str, Any]) -> None:
     """Refuse tensors that do not fit the shape; raises ValueError."""
-    sizes = sizes_of(shape)
-    for name, size in sizes.items():
-        if tensors.get(name) is None:
-            raise ValueError(f"{name} is missing; {shape} needs it with the size {size}.")
-        if tuple(tensors[name].shape) != size:
-            raise ValueError(f"{name} has the size {tuple(tensors[name].shape)}; {size} was expected for {shape}.")
-    unexpected = [name for name in tensors if name not in sizes]
-    if unexpected:
-        raise ValueError(f"{', '.join(unexpected)} was given, but {shape} has no use for it; leave it out.")
+    check_tensors(shape, tensors, sizes_of(shape))
 
 
 @dataclass(frozen=True)
@@ -287,7 +288,7 @@ def _norm_operations(rows: int, M: int) -> tuple[tuple[Term, ...], tuple[Term, .
         "pointwise_flops",
         ("norm again", 2 * rows * M, "(x - mean) / std, recomputed"),
         ("norm gradient", 8 * rows * M, "times weight, two means over M, two differences, two products, 1/std"),
-        ("dnorm weight and bias", rows * M + 2 * (rows - 1) * M, "a product, and two sums over all steps"),
+        ("dnorm weight and bias", rows * M + 2 * max(0, rows - 1) * M, "a product, and two sums over all steps"),
     )
     return forward, backward
 
@@ -305,7 +306,7 @@ def _linear_operations(name: str, rows: int, inward: int, outward: int) -> tuple
             (f"{name}, input", product, "transposed weight times the gradient of the output"),
             (f"{name}, weight", product, "outer products of gradients and inputs, summed over all steps"),
         ),
-        *terms("pointwise_flops", (f"{name}, bias", (rows - 1) * outward, "gradients summed over all steps")),
+        *terms("pointwise_flops", (f"{name}, bias", max(0, rows - 1) * outward, "gradients summed over all steps")),
     )
     return forward, backward
 
@@ -332,10 +333,10 @@ def _part_operations(shape: Shape, part: str, direction: str) -> tuple[Term, ...
     norm, stream = _norm_operations(rows, M), _stream_operations(rows, M)
     if part == "projections":
         q_k_v, out = _linear_operations("q, k, v", rows, M, shape.projected), _linear_operations("output", rows, M, M)
-        pieces = (norm, q_k_v, out, stream)
+        pieces = (norm, q_k_v, out)
     else:
         up, down = _linear_operations("up", rows, M, F_), _linear_operations("down", rows, F_, M)
-        pieces = (norm, up, _gelu_operations(rows * F_), down, stream)
+        pieces = (stream, norm, up, _gelu_operations(rows * F_), down, stream)
     forward, backward = (tuple(term for piece in pieces for term in piece[half]) for half in (0, 1))
     return operations(direction, forward, backward)
 
@@ -351,7 +352,7 @@ def _elements(shape: Shape) -> dict[str, int]:
     return sizes | {
         "q, k, v": shape.B * shape.T * shape.projected,
         "o": stream,
-        "h": stream,
+        "added": stream,
         "y": stream,
         "up": shape.B * shape.T * shape.F,
     }
@@ -364,9 +365,9 @@ def _part_work(shape: Shape, dtype: str, part: str, direction: str) -> Work:
     # Mean and 1/std of every row, never in less than float32.
     statistics = 2 * shape.B * shape.T * max(size, 4)
     if part == "projections":
-        given, made, weights, kept = ("x", "o"), ("q, k, v", "h"), _PROJECTING, statistics
+        given, made, weights, kept = ("x", "o"), ("q, k, v", "added"), _PROJECTING, statistics
     else:
-        given, made, weights, kept = ("h",), ("y",), _FEEDING, statistics + sizes["up"]
+        given, made, weights, kept = ("x", "added"), ("y",), _FEEDING, statistics + sizes["up"]
     sizes |= {f"d{name}": amount for name, amount in sizes.items()} | {"kept": kept}
     gradients = tuple(f"d{name}" for name in (*given, *weights))
     above = tuple(f"d{name}" for name in made)
@@ -415,7 +416,7 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
     ]
     size = ELEMENT_BYTES[dtype]
     sizes = {name: size * count for name, count in _elements(shape).items()}
-    between = sizes["q, k, v"] + sizes["o"] + sizes["h"]
+    between = sizes["q, k, v"] + sizes["o"] + sizes["added"]
     kept = between + sum(cost.saved_bytes for cost in parts.values())
     sizes |= {f"d{name}": amount for name, amount in sizes.items()} | {"kept": kept}
     given = tuple(sizes_of(shape))
@@ -461,10 +462,7 @@ def _parts(pieces: _Pieces, shape: Shape, tensors: dict[str, Tensor]) -> list[Pa
 
 
 def _why_not_torch(shape: Shape, dtype: str, device: str) -> str | None:
-    # A CPU without float16 arithmetic converts at every step; 1e9 operations then take about a second.
-    if device == "cpu" and dtype == "fp16" and work(shape, dtype, "forward").matmul_flops > 1e9:
-        return "float16 products on a CPU run at about 1 GFLOP/s; these would take longer than a second"
-    return tf32_on_cpu(dtype, device)
+    return why_slow(work(shape, dtype, "forward").matmul_flops, dtype, device)
 
 
 def _why_not_attention(row: str, shape: Shape, dtype: str, device: str) -> str | None:

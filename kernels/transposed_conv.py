@@ -18,15 +18,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..roofline.contract import Implementation
 from ..roofline.work import Term, Work, terms
-from ._conv_launch import Phases, Walk, gradient_cases, product, product_cases, weight_gradient
+from ._conv_launch import Phases, Walk, gradient_cases, product, product_cases, weight_gradient, why_not_triton
 from ._cost import operations, traffic
-from ._torch import ELEMENT_BYTES, adds_bias_apart, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
-from ._triton import why_no_triton
+from ._torch import (
+    ELEMENT_BYTES,
+    adds_bias_apart,
+    check_tensors,
+    generator,
+    normal,
+    once_differentiable,
+    run_compiled,
+    why_no_compiler,
+    why_slow,
+)
 
 
 @dataclass(frozen=True)
@@ -125,14 +133,8 @@ def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, Tensor
 
 def check(shape: Shape, x: Tensor, weight: Tensor, bias: Tensor) -> None:
     """Refuse tensors that do not fit the shape; raises ValueError."""
-    sizes = {
-        "x": (x, (shape.B, shape.T, shape.C)),
-        "weight": (weight, (shape.W, shape.C, shape.O)),
-        "bias": (bias, (shape.O,)),
-    }
-    for name, (tensor, size) in sizes.items():
-        if tuple(tensor.shape) != size:
-            raise ValueError(f"{name} has the size {tuple(tensor.shape)}; {size} was expected for {shape}.")
+    sizes = {"x": (shape.B, shape.T, shape.C), "weight": (shape.W, shape.C, shape.O), "bias": (shape.O,)}
+    check_tensors(shape, {"x": x, "weight": weight, "bias": bias}, sizes)
 
 
 def reference(shape: Shape, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor]:
@@ -210,7 +212,7 @@ def _operations(shape: Shape, direction: str) -> tuple[Term, ...]:
             ("dx", product, "a strided convolution of the gradients"),
             ("dweight", product, "inputs times the gradients that their taps reach, summed over time and batch"),
         ),
-        *terms("pointwise_flops", ("dbias", (outputs - 1) * shape.O, "gradients summed over time and batch")),
+        *terms("pointwise_flops", ("dbias", max(0, outputs - 1) * shape.O, "gradients summed over time and batch")),
     )
     return operations(direction, forward, backward)
 
@@ -271,10 +273,10 @@ class _Transposed(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         shape, (dy,), (x, weight) = ctx.shape, gradients, ctx.saved_tensors
         strided = Walk(shape.T, shape.W, shape.stride, -shape.padding, shape.dilation)
-        dy, dx, dweight = dy.contiguous(), None, None
+        dx, dweight = None, None
         if ctx.needs_input_grad[1]:
             dx, _ = product(dy, weight.transpose(1, 2).contiguous(), strided)
         if ctx.needs_input_grad[2]:
@@ -296,20 +298,11 @@ COMPILE = [
 
 
 def _why_not_torch(shape: Shape, dtype: str, device: str) -> str | None:
-    # A CPU without float16 arithmetic converts at every step; 1e9 operations then take about a second.
-    if device == "cpu" and dtype == "fp16" and work(shape, dtype, "forward").matmul_flops > 1e9:
-        return "float16 products on a CPU run at about 1 GFLOP/s; these would take longer than a second"
-    return tf32_on_cpu(dtype, device)
+    return why_slow(work(shape, dtype, "forward").matmul_flops, dtype, device)
 
 
 def _why_not_compile(shape: Shape, dtype: str, device: str) -> str | None:
     return why_no_compiler(shape, dtype, device) or _why_not_torch(shape, dtype, device)
-
-
-def _why_not_triton(shape: Shape, dtype: str, device: str) -> str | None:
-    if dtype == "fp64":
-        return "the Triton kernels accumulate in float32; float64 is for the reference"
-    return why_no_triton(device) or tf32_on_cpu(dtype, device)
 
 
 # Launches as far as known; of the reference: weights in order, product, zeros, an addition per tap, the bias.
@@ -319,5 +312,5 @@ IMPLEMENTATIONS = {
     ),
     "torch": Implementation(_run_torch, launches=2, supports=_why_not_torch, grad=True),
     "compile": Implementation(run_compiled(reference), launches=3, supports=_why_not_compile, grad=True),
-    "triton": Implementation(_run_triton, supports=_why_not_triton, grad=True),
+    "triton": Implementation(_run_triton, supports=why_not_triton, grad=True),
 }

@@ -28,6 +28,11 @@ REFUSALS = ("No available kernel", "No viable backend")
 Emit = Callable[..., None]
 Select = Callable[[Any], Any]
 
+
+def _silent(event: str, **data: Any) -> None:
+    """Tell nobody."""
+
+
 # Distinct random input sets per case; cold copies beyond them are clones of these.
 INPUT_SETS = 3
 # Above this many operations the float64 reference of a whole shape takes seconds, and attention's scores gigabytes: a
@@ -53,15 +58,15 @@ def poisoned_memory() -> Iterator[None]:
 class Problem:
     """A problem small enough for the float64 reference, and which part of the outputs it predicts.
 
-    wider : gives what is allowed when gradients that failed are looked at again; None where there is no second look.
+    again : looks again at gradients that failed; None where there is no second look.
     """
 
     select: Select
     truth: check.Truth
-    wider: Callable[[], check.Truth] | None = None
+    again: Callable[[tuple[Any, ...]], Correctness] | None = None
 
 
-def problems(group: Group, inputs: dict[str, Any], flops: float) -> list[Problem] | str:
+def problems(group: Group, inputs: dict[str, Any], flops: float, emit: Emit = _silent) -> list[Problem] | str:
     """The reference results to hold outputs against, or the reason why there are none.
 
     A kernel file may offer `spot(shape, inputs, seed)`: smaller problems whose outputs are a part of the large one's,
@@ -77,18 +82,28 @@ def problems(group: Group, inputs: dict[str, Any], flops: float) -> list[Problem
         parts = group.module.spot(group.shape, inputs, group.seed)
     found = []
     chained = group.module.work(group.shape, group.dtype, group.direction).depth > 1
-    interpreted = "TRITON_INTERPRET" in os.environ
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     for shape, part, of_whole, of_part in parts:
         compute = _reference_call(reference, shape, group.direction, of_part)
         truth = check.truth_of(compute, part, group.dtype, group.direction, chained, interpreted)
-        wider = partial(_wider, truth, compute, part, group.dtype, group.direction)
-        found.append(Problem(of_whole, truth, wider if group.direction != "forward" else None))
+        found.append(Problem(of_whole, truth, _second_look(group, truth, compute, part, emit)))
     return found
 
 
-def _wider(truth: check.Truth, compute: Any, inputs: dict[str, Any], dtype: str, direction: str) -> check.Truth:
-    with grad_mode(direction):
-        return check.widened(truth, compute, inputs, dtype, direction)
+def _second_look(
+    group: Group, truth: check.Truth, compute: Any, inputs: dict[str, Any], emit: Emit
+) -> Callable[[tuple[Any, ...]], Correctness] | None:
+    """Only gradients jump, and only where the kernel file says that it has kinks."""
+    if group.direction == "forward" or not getattr(group.module, "KINKS", False):
+        return None
+    on_neighbour = partial(emit, "begin", implementation="reference", stage="check again")
+    look = check.SecondLook(truth, compute, inputs, group.dtype, group.direction, on_neighbour)
+
+    def again(outputs: tuple[Any, ...]) -> Correctness:
+        with grad_mode(group.direction):
+            return look.compare(outputs)
+
+    return again
 
 
 def _reference_call(reference: Any, shape: Any, direction: str, select: Select) -> Callable[[dict[str, Any]], Any]:
@@ -106,9 +121,7 @@ def verdict_on(outputs: Any, found: list[Problem]) -> Correctness:
 
 def _held_against(problem: Problem, outputs: tuple[Any, ...]) -> Correctness:
     result = check.compare(outputs, problem.truth)
-    if result.passed or result.max_error is None or problem.wider is None:
-        return result
-    return check.compare(outputs, problem.wider())
+    return result if result.passed or problem.again is None else problem.again(outputs)
 
 
 def checked(group: Group, name: str, inputs: dict[str, Any], found: list[Problem] | str) -> Correctness | None:
@@ -138,7 +151,7 @@ def run_group(group: Group, names: list[str], flops: float, options: dict[str, A
         sets = [group.inputs(index) for index in range(INPUT_SETS if options["time"] else 1)]
         step = "the float64 reference"
         with grad_mode(group.direction):
-            found = problems(group, sets[0], flops)
+            found = problems(group, sets[0], flops, emit)
     except Exception as error:  # without inputs or truth nobody can be checked, and it is nobody's fault but theirs
         group.device.finish()
         for name in names:

@@ -34,7 +34,7 @@ class CpuDevice:
         self.torch_device = "cpu"
         self.name = host.processor_name()
         # Triton's interpreter runs in several workers at once and spends its time in Python.
-        torch.set_num_threads(1 if "TRITON_INTERPRET" in os.environ else host.usable_cores())
+        torch.set_num_threads(1 if os.environ.get("TRITON_INTERPRET") == "1" else host.usable_cores())
         self.most_suite_flops = SUITE_FLOPS_PER_CORE * host.usable_cores()
 
     def last_cache_bytes(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from threading import Lock
 from typing import Any
 
@@ -39,7 +39,7 @@ class Verification:
         with ThreadPoolExecutor(len(self._sessions)) as pool:
             jobs = [pool.submit(self._work, session) for session in self._sessions]
             try:
-                for job in jobs:
+                for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
                     job.result()
             except BaseException:
                 self._ended = True
@@ -79,6 +79,12 @@ class Verification:
                 if self._ended:
                     raise
                 session.supervisor.start()
+                if self._ended:  # between the death of the last worker and the start of this one
+                    session.supervisor.kill()
+                    raise
+                if current == "reference" and current not in names:
+                    reason = f"the float64 reference of this shape failed: {death}"
+                    return points + [failed_point(group, name, death.status, reason) for name in names]
                 culprit = current if current in names else names[0]
                 settled = {point.implementation for point in points} | {culprit}
                 points.append(failed_point(group, culprit, death.status, str(death)))

@@ -2,9 +2,10 @@
 
 A kernel file is a module with the names `Shape`, `SHAPES`, `inputs`, `reference`, `work`, `IMPLEMENTATIONS` and,
 where it has Triton kernels, `COMPILE`; `ODD` (small shapes around tile edges), `ODD_LONG` (all of them, for
-`verify --long`), `padding_waste(shape)` (the padded share of a ragged batch) and `receptive_field(shape)` (steps that
-an output sees, its own included) are optional. This module holds the classes that `IMPLEMENTATIONS` and `COMPILE` are
-made of; it imports no torch, so that the profiler can look at them as plain data.
+`verify --long`), `padding_waste(shape)` (the padded share of a ragged batch), `receptive_field(shape)` (steps that an
+output sees, its own included) and `KINKS` (True where gradients jump, as those of ReLU do) are optional. This module
+holds the classes that `IMPLEMENTATIONS` and `COMPILE` are made of; it imports no torch, so that the profiler can look
+at them as plain data.
 """
 
 from __future__ import annotations

@@ -16,22 +16,23 @@ from ._labels import Board, Label, Mark, label_marks
 from ._layout import REACH, TEXT, WIDTH
 from ._marks import LOOK, SCHEMA, SYMBOL_AREA, TOOLTIP, direct, label_value, point_values, position, text_layer
 from ._view import Row
-from .observe import length, token_s
+from .observe import is_chain, length, token_s
 from .record import Run
 
 HEIGHT = 240
 _MARGIN = 2.0  # factor left free around the outermost points, room for their numbers
 _RADIUS = 6.0  # half a symbol and its outline
-_LENGTHS = 2  # so many depths above 1 make a direction
+_LENGTHS = 2  # so many depths of recurrences make a direction
 
 Json = dict[str, Any]
 
 
 def rows_of(runs: Sequence[Run]) -> list[Row]:
-    """The numbered points of sequence kernels; none unless depth 1 and several greater depths are among them."""
+    """The numbered points of sequence kernels; none unless depth 1 and recurrences of several depths are among them."""
     rows = [row for row in _view.rows(runs) if row.number and length(row.point) and token_s(row.point)]
-    depths = {row.point.steps for row in rows}
-    return rows if 1 in depths and len(depths) > _LENGTHS else []
+    flat = any(row.point.steps == 1 for row in rows)
+    chains = {row.point.steps for row in rows if is_chain(row.point)}
+    return rows if flat and len(chains) >= _LENGTHS else []
 
 
 def place(row: Row) -> tuple[float, float]:

@@ -18,6 +18,8 @@ LEAST_SIZES = 3
 FLAT, STEEP = 0.15, 0.50
 # Time per step has settled when all longer sequences stay this close to the longest: what starting costs is spread out.
 SETTLED = 0.10
+# A chain along the sequence has at least a step for so many positions; dilated recurrences have fewer than positions.
+CHAIN_SHARE = 16
 
 
 def sweeps(points: tuple[Point, ...], size: str) -> list[list[Point]]:
@@ -57,6 +59,11 @@ def token_s(point: Point) -> float | None:
     return point.time_s.median / point.work.tokens if point.time_s and point.work and point.work.tokens else None
 
 
+def is_chain(point: Point) -> bool:
+    """Whether steps wait for one another along the sequence: layers on top of each other are no recurrence."""
+    return point.steps > 1 and point.steps * CHAIN_SHARE >= (length(point) or math.inf)
+
+
 def depths(points: tuple[Point, ...]) -> list[Observation]:
     """Depth 1 against depth T: the fastest of either kind, at the longest sequence that both were measured at."""
     groups: dict[tuple[str, str], dict[int, list[Point]]] = defaultdict(lambda: defaultdict(list))
@@ -67,7 +74,7 @@ def depths(points: tuple[Point, ...]) -> list[Observation]:
     found = []
     for (dtype, direction), lengths in groups.items():
         for size in sorted(lengths, reverse=True):
-            flat, chained = ([p for p in lengths[size] if (p.steps == 1) is one] for one in (True, False))
+            flat, chained = [p for p in lengths[size] if p.steps == 1], [p for p in lengths[size] if is_chain(p)]
             if flat and chained:
                 best = [min(kind, key=lambda point: token_s(point) or math.inf) for kind in (flat, chained)]
                 found.append(_depth(dtype, direction, size, *best))
@@ -83,7 +90,8 @@ def _depth(dtype: str, direction: str, size: int, flat: Point, chained: Point) -
         id=f"depth {dtype}{turn} {size}",
         text=f"Depth 1 against depth {chained.steps}, {dtype}{turn}, sequences of {size}: {flat.kernel} "
         f"{flat.implementation} ({_rest(flat)}) takes {seconds(one)} per token, {chained.kernel} "
-        f"{chained.implementation} ({_rest(chained)}) {seconds(other)}, {other / one:.3g} times that (the fastest of each kind; their work differs).",
+        f"{chained.implementation} ({_rest(chained)}) {seconds(other)}, {other / one:.3g} times that "
+        "(the fastest of each kind; their work differs).",
         numbers={"depth": chained.steps, "flat_token_s": one, "chained_token_s": other},
     )
 

@@ -74,7 +74,7 @@ def installed(package: str) -> bool:
 def _peers() -> tuple[str, ...]:
     rows = ",".join(["torch", "triton_resident", *(row for row, package in PEERS.items() if installed(package))])
     words = ("--dtype", "bf16,fp32", "--direction", "forward,both")
-    return _sizes("peers", "lstm", "B=16,T=1024,I=768,H=64|768", *words, rows=rows, budget_s=80)
+    return _sizes("peers", "lstm", "B=16,T=1024,I=768,H=64|768", *words, rows=rows, budget_s=60)
 
 
 _CLOCKS = "tests/gpu/test_clock.py"  # alone on the device: other tests would be in its times

@@ -31,8 +31,8 @@ RUNS = Path("seqroof-runs")
 CEILINGS = RUNS / "ceilings"
 # The quick suite must end within a minute on two cores, its start and its report included.
 QUICK_BUDGET_S = 42.0
-# The interpreter works on one core; each of its workers takes about half a gigabyte.
-MOST_INTERPRETERS = 4
+# Workers that check side by side, each on a core of its own; each takes about half a gigabyte.
+MOST_CHECKERS = 4
 
 
 def open_worker(device: str, interpret: bool = False) -> Supervisor:
@@ -213,12 +213,18 @@ def verify(request: Request, long: bool) -> list[Point]:
 
 
 def _verify(request: Request, reporter: Reporter, interpret: bool = False) -> tuple[list[Point], str]:
-    """Check one suite, interpreted in as many workers as there are cores; returns the points and the kind of device."""
-    workers = min(usable_cores(), MOST_INTERPRETERS) if interpret else 1
-    reporter.stage("starting the worker" if workers == 1 else f"starting {workers} workers")
+    """Check one suite, in several workers unless they would share a CPU; returns the points and the kind of device."""
+    reporter.stage("starting the worker")
     with ExitStack() as stack:
-        supervisors = [stack.enter_context(open_worker(request.device, interpret)) for _ in range(workers)]
+        supervisors = [stack.enter_context(open_worker(request.device, interpret))]
+        kind = supervisors[0].opened["kind"]
+        # A worker on a CPU has all cores already.
+        workers = min(usable_cores(), MOST_CHECKERS) if interpret or kind != "cpu" else 1
+        supervisors += [stack.enter_context(open_worker(request.device, interpret)) for _ in range(workers - 1)]
         sessions = [Session(request, supervisor, reporter) for supervisor in supervisors]
         groups = planned(sessions[0])
         options = {"only": "triton", "mark": "ok (interpreted)"} if interpret else {}
-        return Verification(sessions, groups, **options).run(), supervisors[0].opened["kind"]
+        try:
+            return Verification(sessions, groups, **options).run(), kind
+        except (WorkerDied, Refused) as death:
+            raise Stop(f"The worker died and could not be replaced: {death}.", Exit.NO_DEVICE) from death

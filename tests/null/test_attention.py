@@ -282,7 +282,7 @@ BAD_TENSORS = [
     ("key_lengths", lambda t: t.int(), r"key_lengths is torch.int32 \(4,\); torch.int64"),
     ("key_lengths", lambda t: None, "key_lengths is missing, but ragged is 1"),
     ("k", lambda t: t[:, :, 1:], r"k has the size \(4, 2, 16, 8\); \(4, 2, 17, 8\) was expected"),
-    ("v", lambda t: t.float(), "v is torch.float32 and q is torch.float64; all three need the same dtype"),
+    ("v", lambda t: t.float(), "v is torch.float32 on cpu and q is torch.float64"),
 ]
 
 
@@ -343,10 +343,18 @@ def test_the_door_takes_tensors_alone() -> None:
     torch.testing.assert_close(attend(**plain, causal=False, row="reference"), want, rtol=1e-12, atol=1e-12)
     with pytest.raises(ValueError, match="4 each were expected"):
         attend(tensors["q"][0], tensors["k"], tensors["v"])
+    for row, how, words in (
+        ("torch.math", {"key_lengths": tensors["key_lengths"]}, "query_lengths is missing"),
+        ("torch.maths", {}, "no row 'torch.maths'; its rows are reference"),
+        ("triton", {}, r"\.$"),  # whichever refusal: it is a sentence
+    ):
+        with pytest.raises(ValueError, match=words):
+            attend(**plain, **how, row=row)
 
 
 def test_flash_attn_is_a_row_where_it_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "flash_attn" not in IMPLEMENTATIONS and _attention_peers.peer_rows() == {}
+    if importlib.util.find_spec("flash_attn") is None:
+        assert "flash_attn" not in IMPLEMENTATIONS and _attention_peers.peer_rows() == {}
     package: Any = types.ModuleType("flash_attn")
     package.__spec__ = importlib.machinery.ModuleSpec("flash_attn", None)
 

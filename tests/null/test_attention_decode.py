@@ -314,6 +314,8 @@ def test_splits_keep_the_gpu_busy(groups: int, tiles: int, sms: int) -> None:
     assert splits <= max(1, 8 * sms // groups)
     each = -(-tiles // splits)
     slots = 2 * sms
+    # Groups and splits are whole, so half of the places may stay free.
+    assert 2 * groups * splits >= min(slots, groups * tiles)
     # A tile more than an even share, and its rounding up, is all that the longest SM does.
     rounds = -(-groups * -(-tiles // each) // slots)
     one_program_each = -(-groups // slots) * (tiles + 2)

@@ -58,6 +58,15 @@ def no_sequences_give_no_outputs(kernel: Kernel, shape: Any) -> None:
     assert all((gradient == 0).all() for gradient in gradients)
 
 
+@checks.each(*((kernel, replace(shape, T=1)) for kernel, shape in LARGER))
+def one_step_may_be_a_view_whose_channels_overlap(kernel: Kernel, shape: Any) -> None:
+    """(B, C, 1) turned to (B, 1, C) counts as contiguous, with a stride of one from step to step."""
+    tensors = kernel.module.inputs(shape, "fp32", "cpu", 3)
+    turned = tensors | {"x": tensors["x"].as_strided((shape.B, 1, shape.C), (shape.C, 1, 1))}
+    want, got = (run(kernel, shape, **given)[0] for given in (tensors, turned))
+    assert torch.equal(want, got)
+
+
 @checks.each(*LARGER)
 def the_same_call_gives_the_same_bits(kernel: Kernel, shape: Any) -> None:
     tensors = kernel.module.inputs(shape, "fp32", "cpu", 1)

@@ -141,6 +141,7 @@ def test_with_taps_beyond_the_sequence_only_the_last_is_left(row: str) -> None:
 @pytest.mark.parametrize("row", CPU_ROWS)
 def test_no_sequences_give_no_outputs(row: str) -> None:
     shape = replace(RESIDUAL, B=0)
+    assert {work(shape, "fp32", half).flops for half in ("forward", "backward", "both")} == {0}
     tensors = {name: tensor.requires_grad_() for name, tensor in inputs(shape, "fp32", "cpu", 0).items()}
     (y,) = IMPLEMENTATIONS[row].run(shape, **tensors)
     assert y.shape == (0, 19, 6)

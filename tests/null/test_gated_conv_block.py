@@ -133,6 +133,7 @@ def test_parts_make_up_the_whole(row: str) -> None:
 @rows
 def test_no_sequences_give_no_outputs(row: str) -> None:
     shape = replace(BLOCK, B=0)
+    assert {work(shape, "fp32", half).flops for half in ("forward", "backward", "both")} == {0}
     tensors = {name: tensor.requires_grad_() for name, tensor in inputs(shape, "fp32", "cpu", 0).items()}
     (y,) = IMPLEMENTATIONS[row].run(shape, **tensors)
     assert y.shape == (0, 19, 6)
@@ -183,8 +184,8 @@ def test_cost_counted_by_hand() -> None:
     assert forward.write_bytes == 2 * 30
     # Two float32 per step; normalised and gated values, the value and the sigmoid of the gate.
     assert forward.saved_bytes == 8 * 6 + 2 * (2 * 30 + 2 * 30)
-    # x, the scale, both weights, dy, and what is kept.
-    assert backward.read_bytes == 2 * (30 + 5 + 100 + 25 + 30) + forward.saved_bytes
+    # x, the scale, both weights, dy, and what is kept but the normalised and gated values, which follow from it.
+    assert backward.read_bytes == 2 * (30 + 5 + 100 + 25 + 30) + forward.saved_bytes - 2 * 2 * 30
     assert backward.write_bytes == 2 * (30 + 150)
     assert both.read_bytes == forward.read_bytes + 2 * 30
     assert both.write_bytes == 2 * (30 + 30 + 150)

@@ -22,7 +22,7 @@ import torch
 
 from seqroof.kernels import _catalog, _triton
 from seqroof.kernels._torch import DTYPES, generator
-from seqroof.profiler.check import compare, truth_of, upcast, widened
+from seqroof.profiler.check import SecondLook, compare, truth_of, upcast
 from seqroof.roofline.contract import Implementation
 
 # (kernel, implementation, shape, dtype, kind)
@@ -117,16 +117,24 @@ def _wrong_values(
 def _wrong_gradients(
     kernel: _catalog.Kernel, implementation: Implementation, shape: Any, tensors: dict[str, torch.Tensor], dtype: str
 ) -> list[str]:
-    """By the rule of profiler/check.py for results and gradients together; a gradient has the dtype of its tensor."""
+    """By the rules of profiler/check.py, results and gradients; a gradient has the dtype of its tensor."""
     chained = kernel.module.work(shape, dtype, "both").depth > 1
-    compute = partial(_with_gradients, kernel.reference, shape)
-    truth = truth_of(compute, tensors, dtype, "both", chained, interpreted=True)
     actual = _with_gradients(implementation.run, shape, tensors)
-    verdict = compare(actual, truth)
-    if not verdict.passed:
-        verdict = compare(actual, widened(truth, compute, tensors, dtype, "both"))
-    wrong = [] if verdict.passed else [verdict.detail]
-    return wrong + [f"{index} is {got.dtype}" for index, got in enumerate(actual) if got.dtype != DTYPES[dtype]]
+    wrong = [f"{index} is {got.dtype}" for index, got in enumerate(actual) if got.dtype != DTYPES[dtype]]
+    forward = partial(kernel.reference, shape)
+    truth = truth_of(lambda given: forward(**given), tensors, dtype, "forward", chained, interpreted=True)
+    outputs = len(truth.outputs)
+    values = compare(actual[:outputs], truth)
+
+    def compute(given: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        return _with_gradients(kernel.reference, shape, given)[outputs:]
+
+    truth = truth_of(compute, tensors, dtype, "backward", chained, interpreted=True)
+    gradients = compare(actual[outputs:], truth)
+    if not gradients.passed and getattr(kernel.module, "KINKS", False):
+        gradients = SecondLook(truth, compute, tensors, dtype, "backward").compare(actual[outputs:])
+    found = {"values": values, "gradients": gradients}
+    return wrong + [f"{name}: {verdict.detail}" for name, verdict in found.items() if not verdict.passed]
 
 
 def _with_gradients(run: Any, shape: Any, tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:

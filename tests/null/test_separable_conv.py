@@ -226,8 +226,8 @@ def test_impossible_sizes_are_refused(sizes: dict[str, int], sentence: str) -> N
     ("name", "value", "sentence"),
     [
         ("x", torch.zeros(2, 19, 5), r"x has the size \(2, 19, 5\); \(2, 19, 6\) was expected"),
-        ("weight", None, r"weight is missing; \(4, 6\) was expected"),
-        ("z", torch.zeros(2, 19, 6), "z is no input of this shape; its inputs are x, weight, bias"),
+        ("weight", None, r"weight is missing; .* needs it with the size \(4, 6\)"),
+        ("z", torch.zeros(2, 19, 6), "z was given, but"),
     ],
 )
 @pytest.mark.parametrize("row", ["triton", "triton_unfused"])
