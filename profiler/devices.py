@@ -15,8 +15,8 @@ from . import host
 from .clock import HostStopwatch, Stopwatch
 from .versions import compiler_name, software
 
-# Operations of the largest call of a suite, per core: with wide vectors they take about a second.
-SUITE_FLOPS_PER_CORE = 10**11
+# Operations of the largest call of a suite, per core: with wide vectors they take about half a second.
+SUITE_FLOPS_PER_CORE = 5 * 10**10
 
 
 class DeviceError(Exception):
