@@ -94,7 +94,7 @@ class Shape:
         return (self.W - 1) * sum(self.dilations)
 
 
-KINKS = True  # ReLU
+SENSITIVE = True  # the gradient of ReLU jumps
 
 
 def receptive_field(shape: Shape) -> int:

@@ -65,7 +65,7 @@ ODD_LONG = [Shape(*sizes, relu=relu) for sizes in LONG_SIZES for relu in (0, 1)]
 
 spot = _recurrent.spot
 padding_waste = _recurrent.padding_waste
-KINKS = True  # ReLU
+SENSITIVE = True  # the gradient of ReLU jumps
 
 
 def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, torch.Tensor]:

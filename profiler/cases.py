@@ -58,7 +58,7 @@ def poisoned_memory() -> Iterator[None]:
 class Problem:
     """A problem small enough for the float64 reference, and which part of the outputs it predicts.
 
-    again : looks again at gradients that failed; None where there is no second look.
+    again : looks again at what failed; None where there is no second look.
     """
 
     select: Select
@@ -93,8 +93,8 @@ def problems(group: Group, inputs: dict[str, Any], flops: float, emit: Emit = _s
 def _second_look(
     group: Group, truth: check.Truth, compute: Any, inputs: dict[str, Any], emit: Emit
 ) -> Callable[[tuple[Any, ...]], Correctness] | None:
-    """Only gradients jump, and only where the kernel file says that it has kinks."""
-    if group.direction == "forward" or not getattr(group.module, "KINKS", False):
+    """Only for kernels whose file says that they are sensitive."""
+    if not getattr(group.module, "SENSITIVE", False):
         return None
     on_neighbour = partial(emit, "begin", implementation="reference", stage="check again")
     look = check.SecondLook(truth, compute, inputs, group.dtype, group.direction, on_neighbour)

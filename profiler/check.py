@@ -4,7 +4,7 @@ The rule. Inputs are drawn in the low precision and raised to float64 for the re
 values. A result passes when, for every output, its largest error and its root-mean-square error are at most twice
 (three times for gradients, four times for the largest error of a recurrence in fp32) those of plain PyTorch in the
 same dtype, plus a few units in the last place. Both are needed: the largest error alone lets one outlier hide a shift,
-the mean alone lets one wrong row pass. Gradients of a kernel with kinks are looked at again when they fail: where a
+the mean alone lets one wrong row pass. What fails of a kernel that says it is sensitive is looked at again: where a
 value lies within a rounding of the kink of a ReLU, its gradient may come out on either side, for PyTorch too.
 """
 
@@ -30,7 +30,7 @@ ULPS_OF_LARGEST = {"fp64": 8.0, "fp32": 8.0, "tf32": 2.0, "fp16": 2.0, "bf16": 2
 ULPS_OF_RMS = {"fp64": 1.0, "fp32": 1.0, "tf32": 0.5, "fp16": 0.5, "bf16": 0.5}
 # Triton's interpreter cuts bfloat16 off where a GPU rounds, which doubles the error of every rounding.
 CUT_OFF = 2.0
-# Moved inputs on which a failed gradient is looked at again: a value on a kink stays on its side in one of 256 cases.
+# Moved inputs on which a failed result is looked at again: a value on a kink stays on its side in one of 256 cases.
 NEIGHBOURS = 8
 EPSILON = {"fp64": 2**-52, "fp32": 2**-23, "tf32": 2**-10, "fp16": 2**-10, "bf16": 2**-7}
 
@@ -102,7 +102,7 @@ def truth_of(
 
 
 class SecondLook:
-    """Gradients of a kernel with kinks once more: they may also move as the exact ones do between neighbouring inputs.
+    """Results of a sensitive kernel once more: they may also move as the exact ones do between neighbouring inputs.
 
     compute, inputs, dtype, direction : as in `truth_of`. on_neighbour : called before each, for each takes as long as
     the reference.

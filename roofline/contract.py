@@ -1,11 +1,11 @@
 """The small records by which a kernel file describes its implementations.
 
 A kernel file is a module with the names `Shape`, `SHAPES`, `inputs`, `reference`, `work`, `IMPLEMENTATIONS` and,
-where it has Triton kernels, `COMPILE`; `ODD` (small shapes around tile edges), `ODD_LONG` (all of them, for
-`verify --long`), `padding_waste(shape)` (the padded share of a ragged batch), `receptive_field(shape)` (steps that an
-output sees, its own included) and `KINKS` (True where gradients jump, as those of ReLU do) are optional. This module
-holds the classes that `IMPLEMENTATIONS` and `COMPILE` are made of; it imports no torch, so that the profiler can look
-at them as plain data.
+where it has Triton kernels, `COMPILE`. Optional are `ODD` (small shapes around tile edges), `ODD_LONG` (all of them,
+for `verify --long`), `padding_waste(shape)` (the padded share of a ragged batch), `receptive_field(shape)` (steps that
+an output sees, its own included) and `SENSITIVE` (True where roundings are amplified or make jumps). This module holds
+the classes that `IMPLEMENTATIONS` and `COMPILE` are made of; it imports no torch, so that the profiler can look at them
+as plain data.
 """
 
 from __future__ import annotations

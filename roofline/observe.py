@@ -44,9 +44,14 @@ def step_sweeps(points: tuple[Point, ...]) -> list[list[Point]]:
 
 def observations(points: tuple[Point, ...], machine: Machine) -> list[Observation]:
     """What sweeps show, depth 1 beside depth T, what padding costs beside packed rows, and how far outputs see."""
-    found = [_walk(sweep, machine) for sweep in batch_sweeps(points)]
+    found = [_walk(sweep, machine) for sweep in batch_sweeps(points) if _has_weights(sweep[0])]
     found += [_settling(sweep) for sweep in step_sweeps(points)]
     return found + depths(points) + padding(points) + reach(points)
+
+
+def _has_weights(point: Point) -> bool:
+    """Whether something is read once whatever the batch; elsewhere bytes grow as operations do."""
+    return point.work is not None and point.work.weight_bytes > 0
 
 
 def length(point: Point) -> int | None:

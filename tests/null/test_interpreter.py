@@ -131,7 +131,7 @@ def _wrong_gradients(
 
     truth = truth_of(compute, tensors, dtype, "backward", chained, interpreted=True)
     gradients = compare(actual[outputs:], truth)
-    if not gradients.passed and getattr(kernel.module, "KINKS", False):
+    if not gradients.passed and getattr(kernel.module, "SENSITIVE", False):
         gradients = SecondLook(truth, compute, tensors, dtype, "backward").compare(actual[outputs:])
     found = {"values": values, "gradients": gradients}
     return wrong + [f"{name}: {verdict.detail}" for name, verdict in found.items() if not verdict.passed]

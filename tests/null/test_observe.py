@@ -13,10 +13,10 @@ BATCHES = (1, 2, 4, 8)
 def sweep(times, **changes):
     """ROUND's ridge in fp32 is 100 FLOP/B; this work passes it between B = 4 and B = 8, at sqrt(2) x 4."""
     sizes = zip(BATCHES, times)
+    works = {b: work(read=1000, matmul_flops=round(b * 1e5 / 32**0.5)) for b in BATCHES}
+    weights = {"weight_bytes": changes.pop("weight_bytes", 1000)}
     return tuple(
-        point(
-            timing(time), shape={"B": b, "H": 7}, work=work(read=1000, matmul_flops=round(b * 1e5 / 32**0.5)), **changes
-        )
+        point(timing(time), shape={"B": b, "H": 7}, work=works[b].model_copy(update=weights), **changes)
         for b, time in sizes
     )
 
@@ -29,6 +29,10 @@ def test_growth_and_both_marks():
     assert found.numbers["measured_flat_until_B"] == 4
     assert found.numbers["measured_steep_from_B"] == 4
     assert "B = 6" in found.text and "from B=1 to 2 the time changes by +10 %" in found.text
+
+
+def test_a_batch_without_weights_has_no_walk():
+    assert observations(sweep([10.0, 11.0, 12.0, 24.0], weight_bytes=0), ROUND) == []
 
 
 def test_a_sweep_that_never_turns_says_so():
