@@ -155,3 +155,21 @@ def test_only_bfloat16_is_coarser_in_the_interpreter():
         )
         assert coarse.allowed_max == tuple(factor * allowed for allowed in usual.allowed_max)
         assert coarse.allowed_rms == tuple(factor * allowed for allowed in usual.allowed_rms)
+
+
+def test_what_cancels_to_zero_may_leave_a_rounding_of_the_other_outputs():
+    """The gradient of a softmax over one key is zero; an implementation that rounds its terms comes close to it."""
+    x = torch.linspace(-2, 2, 32)
+    truth = check.truth_of(lambda given: (given["x"] * 0, given["x"]), {"x": x}, "fp32")
+    assert check.compare((torch.full_like(x, 1e-7), x), truth).passed
+    assert not check.compare((torch.full_like(x, 1e-5), x), truth).passed
+    alone = check.truth_of(lambda given: (given["x"] * 0,), {"x": x}, "fp32")
+    assert not check.compare((torch.full_like(x, 1e-7),), alone).passed
+
+
+@pytest.mark.parametrize(("elements", "passes"), [(check.LEAST_FOR_MEAN - 1, True), (check.LEAST_FOR_MEAN, False)])
+def test_the_mean_of_a_few_elements_is_not_judged(elements, passes):
+    x = torch.ones(elements, dtype=torch.bfloat16)
+    truth = check.truth_of(lambda given: (given["x"],), {"x": x}, "bf16")
+    one_unit = check.EPSILON["bf16"]  # within the two units of the largest error, beyond the half unit of the mean
+    assert check.compare((x * (1 + one_unit),), truth).passed == passes
