@@ -43,11 +43,17 @@ TOOLTIP = ("point", "shape of the case", "time", "wall", "share of machine", "sh
 
 
 def point_values(
-    rows: Sequence[Row], colours: dict[str, str], place: Callable[[Row], tuple[float, float]] = _geometry.coordinates
+    rows: Sequence[Row],
+    colours: dict[str, str],
+    place: Callable[[Row], tuple[float, float]] = _geometry.coordinates,
+    among: Sequence[Row] = (),
 ) -> list[Json]:
-    """What a chart knows of every point: place, number, look and the lines of its tooltip."""
-    names = _theme.colours(row.point.implementation for row in rows)
-    shapes = _theme.symbols(row.point.kernel for row in rows)
+    """What a chart knows of every point: place, number, look and the lines of its tooltip.
+
+    among : the points of all charts of the report, so that a kernel looks the same on each; those of this one if empty.
+    """
+    names = _theme.colours(row.point.implementation for row in among or rows)
+    shapes = _theme.symbols(row.point.kernel for row in among or rows)
     result = []
     for row in rows:
         point = row.point

@@ -82,7 +82,8 @@ def drawing(runs: Sequence[Run], colours: dict[str, str], static: bool) -> Json 
         "x": position("x", x, "dependent steps (those of the design)", "format(datum.value, ',~r')"),
         "y": position("y", y, "time per token (measured)", "format(datum.value, '~s') + 's'"),
     }
-    values = {value["number"]: value for value in point_values(rows, colours, place)}
+    numbered = [row for row in _view.rows(runs) if row.number]
+    values = {value["number"]: value for value in point_values(rows, colours, place, numbered)}
     symbol = direct(LOOK)
     size = {"test": "focus !== '' && datum.number === focus", "value": SYMBOL_AREA * 4}
     symbol["size"] = {"condition": size, "value": SYMBOL_AREA}

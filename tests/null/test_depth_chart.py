@@ -36,8 +36,13 @@ def test_points_stand_at_their_depth_and_time_per_token() -> None:
 
 
 def test_looks_and_numbers_are_those_of_the_roofline() -> None:
-    above = {value["number"]: value for value in layer(chart.spec([BOTH]), "points")}
-    for value in layer(drawn([BOTH]), "depths"):
+    """Also beside a kernel that is on the roofline only, before all others in the order of symbols and colours."""
+    alone = BOTH.points[0].model_copy(update={"kernel": "a_step", "implementation": "a_row", "shape": {"B": 1}})
+    run = BOTH.model_copy(update={"points": (alone, *BOTH.points)})
+    above = {value["number"]: value for value in layer(chart.spec([run]), "points")}
+    below = layer(drawn([run]), "depths")
+    assert len(above) > len(below) > 0
+    for value in below:
         assert all(value[name] == above[value["number"]][name] for name in ("colour", "shape", "fill"))
 
 
