@@ -14,7 +14,7 @@ Source: Bai, Kolter and Koltun, An Empirical Evaluation of Generic Convolutional
 Modeling, arXiv 1803.01271, 2018, with one convolution per residual block and without its normalisation and dropout.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -41,6 +41,7 @@ from ._conv_launch import (
     weight_gradient,
     why_not_triton,
 )
+from ._conv_spot import causal_spot
 from ._cost import operations
 from ._device import dot
 from ._torch import (
@@ -186,31 +187,9 @@ def _run_torch(shape: Shape, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[T
     return (state.transpose(1, 2),)
 
 
-# Time steps of a spot check: two of the widest tiles, so that a tile border lies inside.
-SPOT_STEPS = 256
-
-
 def spot(shape: Shape, inputs: dict[str, Tensor], seed: int) -> list[Any]:
-    """Pick a random run of time steps and the last ones, of one random and of the last sequence.
-
-    A run with all that it sees before it is a smaller problem whose first outputs are dropped. Returns shape and inputs
-    of each, what to take out of the outputs of the whole problem, and out of those of the part.
-    """
-    source = generator("cpu", seed)
-    steps = min(shape.T, SPOT_STEPS)
-    starts = (int(torch.randint(shape.T - steps + 1, (), generator=source)), shape.T - steps)
-    sequences = (int(torch.randint(shape.B, (), generator=source)), shape.B - 1)
-    return [_steps_of(shape, inputs, sequence, start, steps) for sequence, start in zip(sequences, starts)]
-
-
-def _steps_of(shape: Shape, inputs: dict[str, Tensor], sequence: int, start: int, steps: int) -> Any:
-    first = max(0, start - shape.reach)
-    one = slice(sequence, sequence + 1)
-    part = inputs | {"x": inputs["x"][one, first : start + steps]}
-    smaller = replace(shape, B=1, T=start + steps - first)
-    of_whole = lambda outputs: (outputs[0][one, start : start + steps],)  # noqa: E731
-    of_part = lambda outputs: (outputs[0][:, start - first :],)  # noqa: E731
-    return smaller, part, of_whole, of_part
+    """Pick runs of time steps, each with what it sees before it."""
+    return causal_spot(shape, inputs, seed, shape.reach, ("x",))
 
 
 def _operations_forward(shape: Shape) -> tuple[Term, ...]:

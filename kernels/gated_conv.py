@@ -12,7 +12,7 @@ Source: Dauphin et al., Language Modeling with Gated Convolutional Networks, ICM
 connection (Srivastava et al., Highway Networks, arXiv 1505.00387, 2015).
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -40,6 +40,7 @@ from ._conv_launch import (
     weight_gradient,
     why_not_triton,
 )
+from ._conv_spot import causal_spot
 from ._cost import operations, traffic
 from ._device import dot, sigmoid
 from ._torch import (
@@ -171,31 +172,9 @@ def _run_torch(shape: Shape, x, weight, bias) -> tuple[torch.Tensor]:
     return (torch.lerp(x, value, torch.sigmoid(gate)),)
 
 
-# Time steps of a spot check: two of the widest tiles, so that a tile border lies inside.
-SPOT_STEPS = 256
-
-
 def spot(shape: Shape, inputs: dict[str, torch.Tensor], seed: int) -> list[Any]:
-    """Pick a random run of time steps and the last ones, of one random and of the last sequence.
-
-    A run with the halo before it is a convolution of its own, whose outputs in the halo are dropped. Returns shape and
-    inputs of each, what to take out of the outputs of the whole problem, and out of those of the part.
-    """
-    source = generator("cpu", seed)
-    steps = min(shape.T, SPOT_STEPS)
-    starts = (int(torch.randint(shape.T - steps + 1, (), generator=source)), shape.T - steps)
-    sequences = (int(torch.randint(shape.B, (), generator=source)), shape.B - 1)
-    return [_steps_of(shape, inputs, sequence, start, steps) for sequence, start in zip(sequences, starts)]
-
-
-def _steps_of(shape: Shape, inputs: dict[str, torch.Tensor], sequence: int, start: int, steps: int) -> Any:
-    first = max(0, start - shape.halo)
-    one = slice(sequence, sequence + 1)
-    part = inputs | {"x": inputs["x"][one, first : start + steps]}
-    smaller = replace(shape, B=1, T=start + steps - first)
-    of_whole = lambda outputs: (outputs[0][one, start : start + steps],)  # noqa: E731
-    of_part = lambda outputs: (outputs[0][:, start - first :],)  # noqa: E731
-    return smaller, part, of_whole, of_part
+    """Pick runs of time steps, each with what it sees before it."""
+    return causal_spot(shape, inputs, seed, shape.halo, ("x",))
 
 
 def _operations_forward(shape: Shape) -> tuple[Term, ...]:

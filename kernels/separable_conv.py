@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from ..roofline.contract import Implementation
 from ..roofline.work import Term, Work, terms
+from ._conv_spot import causal_spot
 from ._cost import operations, traffic
 from ._depthwise import DEPTHWISE, SEPARABLE, SPREAD, THROUGH_GATE, Program, compile_cases, launch, tile_for, walk
 from ._depthwise import aligned_to_16 as aligned
@@ -183,31 +184,9 @@ def _run_torch(
     return (h if pointwise is None else F.linear(h, pointwise.t(), pointwise_bias),)
 
 
-# Time steps of a spot check: two of the longest tiles, so that a tile border lies inside.
-SPOT_STEPS = 256
-
-
 def spot(shape: Shape, inputs: Tensors, seed: int) -> list[Any]:
-    """Pick a random run of time steps and the last ones, of one random and of the last sequence.
-
-    A run with the halo before it is a convolution of its own, whose outputs in the halo are dropped. Returns shape and
-    inputs of each, what to take out of the outputs of the whole problem, and out of those of the part.
-    """
-    source = generator("cpu", seed)
-    steps = min(shape.T, SPOT_STEPS)
-    starts = (int(torch.randint(shape.T - steps + 1, (), generator=source)), shape.T - steps)
-    sequences = (int(torch.randint(shape.B, (), generator=source)), shape.B - 1)
-    return [_steps_of(shape, inputs, sequence, start, steps) for sequence, start in zip(sequences, starts)]
-
-
-def _steps_of(shape: Shape, inputs: Tensors, sequence: int, start: int, steps: int) -> Any:
-    first = max(0, start - shape.halo)
-    one = slice(sequence, sequence + 1)
-    part = inputs | {name: inputs[name][one, first : start + steps] for name in ("x", "z") if name in inputs}
-    smaller = replace(shape, B=1, T=start + steps - first)
-    of_whole = lambda outputs: (outputs[0][one, start : start + steps],)  # noqa: E731
-    of_part = lambda outputs: (outputs[0][:, start - first :],)  # noqa: E731
-    return smaller, part, of_whole, of_part
+    """Pick runs of time steps, each with what it sees before it."""
+    return causal_spot(shape, inputs, seed, shape.halo, ("x", "z"))
 
 
 def _operations_forward(shape: Shape) -> tuple[Term, ...]:

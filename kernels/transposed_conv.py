@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from ..roofline.contract import Implementation
 from ..roofline.work import Term, Work, terms
 from ._conv_launch import Phases, Walk, gradient_cases, product, product_cases, weight_gradient, why_not_triton
+from ._conv_spot import spot_runs
 from ._cost import operations, traffic
 from ._torch import (
     ELEMENT_BYTES,
@@ -166,21 +167,13 @@ def _run_torch(shape: Shape, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[T
     return (y.transpose(1, 2) + bias if apart else y.transpose(1, 2),)
 
 
-# Output steps of a spot check: two of the widest tiles, so that a tile border lies inside.
-SPOT_STEPS = 256
-
-
 def spot(shape: Shape, inputs: dict[str, Tensor], seed: int) -> list[Any]:
     """Pick a random run of output steps and the last ones, of one random and of the last sequence.
 
     Returns shape and inputs of each smaller problem, what to take out of the outputs of the whole problem, and out of
     those of the part.
     """
-    source = generator("cpu", seed)
-    steps = min(shape.outputs, SPOT_STEPS)
-    starts = (int(torch.randint(shape.outputs - steps + 1, (), generator=source)), shape.outputs - steps)
-    sequences = (int(torch.randint(shape.B, (), generator=source)), shape.B - 1)
-    return [_steps_of(shape, inputs, sequence, start, steps) for sequence, start in zip(sequences, starts)]
+    return [_steps_of(shape, inputs, *run) for run in spot_runs(shape.outputs, shape.B, seed)]
 
 
 def _steps_of(shape: Shape, inputs: dict[str, Tensor], sequence: int, start: int, steps: int) -> Any:

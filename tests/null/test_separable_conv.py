@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from interpreting import Checks, run_interpreted
 
-from seqroof.kernels import _depthwise, _separable_peers, _triton, separable_conv
+from seqroof.kernels import _conv_spot, _depthwise, _separable_peers, _triton, separable_conv
 from seqroof.kernels.separable_conv import IMPLEMENTATIONS, Shape, inputs, work
 
 CPU_ROWS = ["reference", "torch"]
@@ -418,7 +418,7 @@ def test_spot_parts_are_parts_of_the_whole() -> None:
     whole = (run("reference", shape, tensors),)
     for smaller, part, of_whole, of_part in separable_conv.spot(shape, tensors, seed=1):
         close(of_part((run("reference", smaller, part),)), of_whole(whole))
-        assert of_part((run("reference", smaller, part),))[0].shape[1] == separable_conv.SPOT_STEPS
+        assert of_part((run("reference", smaller, part),))[0].shape[1] == _conv_spot.SPOT_STEPS
 
 
 if __name__ == "__main__":
