@@ -28,6 +28,8 @@ BACKWARD_BATCHES = (16,)
 # through registers, which hold less; and beyond the large size addresses take more of them.
 CHUNK = {2: 4096, 4: 512, 8: 512}
 LARGE_COLUMNS, LARGE_DEPTH = 1024, 128
+# Most columns of a wide batch on sm_80.
+WIDE_COLUMNS_SM_80 = 512
 # Shared memory for turning a sum into its slots: four slots of 16 units and 32 sequences in float32.
 EXCHANGE_BYTES = 8 * 1024
 # 32-bit registers of a thread, for programs of four warps. Left alone, the assembler spills some to make room for a
@@ -131,9 +133,9 @@ def kept_tile(cell: DeviceCell, H: int, dtype: str, batch: int, forward: bool) -
 
 
 def forward_batches(tile: Tile, shared_limit: int) -> tuple[int, ...]:
-    """Batches that the forward kernel may take: sm_80, told by its shared memory, spills in the wide large ones."""
-    large = tile.chunks * tile.depth >= LARGE_COLUMNS
-    return FORWARD_BATCHES[:1] if large and shared_limit <= SHARED_BYTES_SM_80 else FORWARD_BATCHES
+    """Batches of the forward kernel; sm_80, told by its shared memory, spills in wide ones with many columns."""
+    many = tile.chunks * tile.depth > WIDE_COLUMNS_SM_80
+    return FORWARD_BATCHES[:1] if many and shared_limit <= SHARED_BYTES_SM_80 else FORWARD_BATCHES
 
 
 def streaming_tile(cell: DeviceCell, dtype: str, batch: int, forward: bool) -> Tile:
