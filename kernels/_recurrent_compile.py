@@ -132,7 +132,7 @@ def _case(
         },
         constexprs=values,
         divisible=kernel.divisible(variant.aligned),
-        options=options(tile, stepwise=not columns, forward=forward),
+        options=options(cell, tile, variant, stepwise=not columns, forward=forward),
         targets=_targets(cell, tile, dtype, variant, forward),
         expects=("wide",) if dtype == "fp32" else ("tensor", "wide"),
         representative=usual and middle and columns > 0 and not variant.multi,

@@ -277,7 +277,7 @@ def _launch(
     variant = Variant.of(run.cell, run.H, several, layers > 1, forward and run.save, run.recompute)
     compiled = {
         **constants(run.cell, tile, run.dtype, variant, forward),
-        **options(tile, plan.stepwise, forward),
+        **options(run.cell, tile, variant, plan.stepwise, forward),
     }
     program = (FORWARD if forward else BACKWARD).program(variant.aligned)
     grid = (-(-run.H // tile.units), per_launch, groups)

@@ -29,12 +29,12 @@ BACKWARD_BATCHES = (16,)
 CHUNK = {2: 4096, 4: 512, 8: 512}
 LARGE_COLUMNS, LARGE_DEPTH = 1024, 128
 # Most columns of a wide batch on sm_80.
-WIDE_COLUMNS_SM_80 = 512
+WIDE_COLUMNS_SM_80 = 256
 # Shared memory for turning a sum into its slots: four slots of 16 units and 32 sequences in float32.
 EXCHANGE_BYTES = 8 * 1024
 # 32-bit registers of a thread, for programs of four warps. Left alone, the assembler spills some to make room for a
-# second program that never comes. 255 are all there are; the backward kernel spills at 255 and at 200, and not at 216,
-# except at the largest size, where it is the other way round.
+# second program that never comes. 255 are all there are; the backward kernel spills at 255 and at 200, and not at 216.
+# It is the other way round at the largest size, and for a cell without a carry whose programs take tiles in turn.
 ALL_REGISTERS = 255
 BACKWARD_REGISTERS = 216
 _PRECISION = {"bf16": "ieee", "fp16": "ieee", "fp32": "ieee", "fp64": "ieee", "tf32": "tf32"}
@@ -207,8 +207,10 @@ def constants(cell: DeviceCell, tile: Tile, dtype: str, variant: Variant, forwar
     return shared | (own if forward else {})
 
 
-def options(tile: Tile, stepwise: bool, forward: bool) -> dict[str, Any]:
+def options(cell: DeviceCell, tile: Tile, variant: Variant, stepwise: bool, forward: bool) -> dict[str, Any]:
     """Launch options. One stage for the loop over time: its loads must not be moved ahead of the wait for others."""
-    most = ALL_REGISTERS if forward or tile.chunks * tile.depth == COLUMNS[-1] else BACKWARD_REGISTERS
+    largest = tile.chunks * tile.depth == COLUMNS[-1]
+    in_turn = variant.aligned and variant.multi and not cell.carries
+    most = ALL_REGISTERS if forward or largest or in_turn else BACKWARD_REGISTERS
     registers = {"maxnreg": most} if tile.warps == 4 else {}
     return checked_options(num_warps=tile.warps, num_stages=1, launch_cooperative_grid=not stepwise, **registers)
