@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from . import _geometry, _numbers, _view, _walks
+from . import _geometry, _numbers, _summary, _view, _walks
 from ._geometry import LogAxis, Roof
 from ._labels import Board, Label, Mark, label_marks
 from ._view import Row
@@ -17,7 +17,7 @@ TALLEST = 900  # a chart of very many points is scrolled rather than left withou
 TEXT = 11  # font size of every label; nothing on the chart is smaller
 REACH = 38.0  # a number stands at most this far from its point, in pixels
 
-_RADIUS = 6.0  # half a symbol and its outline
+RADIUS = 6.0  # half a symbol and its outline
 _TICK = 7.0  # half the bar of a serial wall
 _ROOMY, _GROWTH = 80, 4  # from so many points on, a chart grows by so many pixels per point
 _SLIDES = 40  # places tried for the name of a roof, from its preferred end to the other
@@ -29,6 +29,7 @@ class Layout:
 
     rows : the points, numbered. roofs : prefix ("A: " with several machines), roof, and its stretch of intensities.
     labels : texts beside points, each with the numbers it stands for. roof_labels : names on the roofs.
+    speakers : of a brief chart of many points those that are named, number to name; empty where all are numbered.
     """
 
     rows: list[Row]
@@ -38,14 +39,19 @@ class Layout:
     x: LogAxis
     y: LogAxis
     height: float
+    speakers: dict[str, str]
 
 
-def lay_out(runs: Sequence[Run]) -> Layout:
-    """Choose axes, roofs and label places for all runs on one chart."""
+def lay_out(runs: Sequence[Run], brief: bool = False) -> Layout:
+    """Choose axes, roofs and label places for all runs on one chart.
+
+    brief : of very many points, name those that speak for the others instead of numbering all.
+    """
     rows = [row for row in _view.rows(runs) if row.number]
+    speakers = _summary.speakers(rows) if brief else {}
     families = _roof_families(runs, rows)
     every = [roof for _, roofs in families for roof in roofs]
-    height = min(HEIGHT + _GROWTH * max(len(rows) - _ROOMY, 0), TALLEST)
+    height = HEIGHT if speakers else min(HEIGHT + _GROWTH * max(len(rows) - _ROOMY, 0), TALLEST)
     x, y = _geometry.axes(rows, every, WIDTH, height)
     drawn = [
         (prefix, roof, stretch)
@@ -56,10 +62,21 @@ def lay_out(runs: Sequence[Run]) -> Layout:
     board = Board(WIDTH, height, TEXT)
     for _, roof, (low, high) in drawn:
         board.line(x.at(low), height - y.at(roof.rate(low)), x.at(high), height - y.at(roof.rate(high)))
-    marks = _note_points(board, rows, x, y)
+    marks = named(_note_points(board, rows, x, y, speakers), speakers)
     # The few names of roofs first: they are long, and numbers find room more easily.
     names = _place_roof_names(board, drawn, x, y)
-    return Layout(rows, drawn, label_marks(board, marks, _numbers.ranges, REACH), names, x, y, height)
+    labels = label_marks(board, marks, joined if speakers else _numbers.ranges, REACH)
+    return Layout(rows, drawn, labels, names, x, y, height, speakers)
+
+
+def named(marks: list[Mark], speakers: dict[str, str]) -> list[Mark]:
+    """The marks with their numbers, or of a brief chart those that are named."""
+    return [replace(mark, text=speakers[mark.text]) for mark in marks if mark.text in speakers] or marks
+
+
+def joined(names: Sequence[str]) -> str:
+    """One text for the names of points that lie together."""
+    return ", ".join(names)
 
 
 def _roof_families(runs: Sequence[Run], rows: Sequence[Row]) -> list[tuple[str, list[Roof]]]:
@@ -75,18 +92,26 @@ def _roof_families(runs: Sequence[Run], rows: Sequence[Row]) -> list[tuple[str, 
     return result
 
 
-def _note_points(board: Board, rows: Sequence[Row], x: LogAxis, y: LogAxis) -> list[Mark]:
+def _note_points(board: Board, rows: Sequence[Row], x: LogAxis, y: LogAxis, speakers: Collection[str]) -> list[Mark]:
     """Tell the board of symbols, serial bars and batch lines, and return the places of the points."""
     marks = {row.number: _mark(row, x, y) for row in rows}
     for row, mark in zip(rows, marks.values()):
-        board.symbol(mark.x, mark.y, _RADIUS)
-        if serial := _geometry.serial_rate(row):
+        note_symbol(board, mark, speakers)
+        if (serial := _geometry.serial_rate(row)) and (not speakers or row.number in speakers):
             height = y.length - y.at(serial)
             board.line(mark.x - _TICK, height, mark.x + _TICK, height)
-    for walk in _walks.walks(rows):
+    for walk in _walks.walks(rows) if not speakers else ():
         for before, after in pairwise(marks[row.number] for row in walk.rows):
             board.line(before.x, before.y, after.x, after.y)
     return list(marks.values())
+
+
+def note_symbol(board: Board, mark: Mark, speakers: Collection[str]) -> None:
+    """Tell the board of a symbol, which no text may touch, unless it is a faint one."""
+    if not speakers or mark.text in speakers:
+        board.symbol(mark.x, mark.y, RADIUS)
+    else:
+        board.line(mark.x - RADIUS / 2, mark.y, mark.x + RADIUS / 2, mark.y)
 
 
 def _mark(row: Row, x: LogAxis, y: LogAxis) -> Mark:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from . import _geometry, _theme, _view
@@ -39,6 +39,7 @@ def direct(channels: dict[str, str]) -> Json:
 
 
 LOOK = {"stroke": "colour", "fill": "colour", "fillOpacity": "fill", "shape": "shape"}
+_FAINT = 0.28  # opacity of a point that another one speaks for
 TOOLTIP = ("point", "shape of the case", "time", "wall", "share of machine", "share of design", "rate", "chain allows")
 
 
@@ -47,10 +48,12 @@ def point_values(
     colours: dict[str, str],
     place: Callable[[Row], tuple[float, float]] = _geometry.coordinates,
     among: Sequence[Row] = (),
+    speakers: Collection[str] = (),
 ) -> list[Json]:
     """What a chart knows of every point: place, number, look and the lines of its tooltip.
 
     among : the points of all charts of the report, so that a kernel looks the same on each; those of this one if empty.
+    speakers : numbers of the points that speak for the others, which are drawn faintly; empty where all are equal.
     """
     names = _theme.colours(row.point.implementation for row in among or rows)
     shapes = _theme.symbols(row.point.kernel for row in among or rows)
@@ -71,6 +74,7 @@ def point_values(
             "colour": colours[names[point.implementation]],
             "shape": shapes[point.kernel],
             "fill": FILL.get(point.dtype, 1.0),
+            "strength": _FAINT if speakers and row.number not in speakers else 1.0,
         }
         x, y = place(row)
         result.append({"x": x, "y": y, "number": row.number, **look, **dict(zip(TOOLTIP, texts))})

@@ -1,7 +1,8 @@
 """Draws the log-log roofline of one or several runs: one Vega-Lite specification for the page, SVG, PNG and PDF.
 
-Every point has a number that the tables of the same runs resolve; static pictures carry that table as their key. All
-text is placed here, in pixels, so that none overlaps. vl-convert renders without a browser and is imported on use.
+Every point has a number that the tables of the same runs resolve; static pictures carry that table as their key, and
+of very many points only those that speak for their kernels, by name. All text is placed here, in pixels, so that none
+overlaps. vl-convert renders without a browser and is imported on use.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from typing import Any
 
 from . import _geometry, _theme, _view, _walks, depth_chart
 from ._geometry import LogAxis
+from ._key import key
 from ._layout import TEXT, WIDTH, Layout, lay_out
 from ._marks import LOOK, SCHEMA, SYMBOL_AREA, TOOLTIP, direct, label_value, point_values, position, text_layer
 from ._view import Row, clean
 from .record import Run
 
-_KEY_COLUMNS, _KEY_LINE, _KEY_TEXT = 2, 17, 90  # layout of the key: columns, pixels per line, characters per entry
 _AWAY = 0.35  # opacity of the serial wall of a point that another wall stops
 _EDGE = 3  # pixels from the frame within which a bar would look cut
 _SHOWN = "indexof(hidden, datum.number) < 0"
@@ -56,7 +57,7 @@ def spec(runs: Sequence[Run], theme: str = "light", static: bool = False) -> Jso
     static : add a title and the key below the chart; otherwise tooltips and the parameters `hidden` (numbers of points
         that are not shown), `silent` (labels that are not shown) and `focus` (the number of an emphasised point).
     """
-    layout = lay_out(runs)
+    layout = lay_out(runs, brief=static)
     colours = _theme.THEMES[theme]
     chart: Json = {
         "width": WIDTH,
@@ -72,9 +73,9 @@ def spec(runs: Sequence[Run], theme: str = "light", static: bool = False) -> Jso
     whole["config"] = _theme.chart_config(colours, TEXT)
     whole["params"] = [{"name": "hidden", "value": []}, {"name": "silent", "value": []}, {"name": "focus", "value": ""}]
     if static:
-        below = depth_chart.drawing(runs, colours, static=True)
-        parts = [chart, *([below] if below else []), _key(layout, colours)]
-        whole |= {"title": _title(runs), "spacing": 14, "vconcat": parts}
+        below = depth_chart.drawing(runs, colours, static=True, speakers=layout.speakers)
+        parts = [chart, *([below] if below else []), key(layout, colours)]
+        whole |= {"title": _title(runs, layout), "spacing": 14, "vconcat": parts}
     else:
         whole |= chart
     return whole
@@ -119,21 +120,23 @@ def _roof_layers(layout: Layout, colours: dict[str, str]) -> list[Json]:
 
 def _point_layers(layout: Layout, colours: dict[str, str], static: bool) -> list[Json]:
     """Lines of batch sweeps, bars of serial walls, and the points on top."""
-    values = {value["number"]: value for value in point_values(layout.rows, colours)}
+    values = {value["number"]: value for value in point_values(layout.rows, colours, speakers=layout.speakers)}
+    joined = [] if layout.speakers else _walks.walks(layout.rows)
     walks = [
         {**{name: values[row.number][name] for name in ("x", "y", "number", "colour")}, "walk": index}
-        for index, walk in enumerate(_walks.walks(layout.rows))
+        for index, walk in enumerate(joined)
         for row in walk.rows
     ]
-    bars = [bar for row in layout.rows if (bar := _serial_bar(row, values[row.number]["x"], layout.y))]
-    base, symbol = _encoding(layout), direct(LOOK)
+    barred = [row for row in layout.rows if not layout.speakers or row.number in layout.speakers]
+    bars = [bar for row in barred if (bar := _serial_bar(row, values[row.number]["x"], layout.y))]
+    base, symbol = _encoding(layout), direct(LOOK | {"opacity": "strength"})
     size = {"test": "focus !== '' && datum.number === focus", "value": SYMBOL_AREA * 4}
     symbol["size"] = {"condition": size, "value": SYMBOL_AREA}
     if not static:
         symbol["tooltip"] = [{"field": name, "type": "nominal"} for name in TOOLTIP]
     line = {"type": "line", "strokeWidth": 1.4, "opacity": 0.55}
     bar = {"type": "point", "shape": "stroke", "size": 200, "stroke": colours["serial"], "strokeWidth": 2}
-    point = {"type": "point", "strokeWidth": 1.6, "opacity": 1}
+    point = {"type": "point", "strokeWidth": 1.6}
     walk = {"stroke": symbol["stroke"], "detail": {"field": "walk", "type": "nominal"}}
     layers = (
         ("walks", walks, line, base | walk),
@@ -167,38 +170,17 @@ def _roof_label_values(layout: Layout, colours: dict[str, str]) -> list[Json]:
     return [label_value(layout.x, layout.y, label, colours[roof.wall]) for label, roof in layout.roof_labels]
 
 
-def _title(runs: Sequence[Run]) -> Json:
+def _title(runs: Sequence[Run], layout: Layout) -> Json:
     names = [clean(f"{run.machine.name}, {run.created[:10]}") for run in runs]
     if len(runs) > 1:
         names = [f"{_view.run_letter(index)}: {name}" for index, name in enumerate(names)]
+    points = "Lines join batch sizes."
+    if layout.speakers:
+        points = (
+            f"Named: the largest case of each kernel in its fastest implementation; faint: the other "
+            f"{len(layout.rows) - len(layout.speakers)} points."
+        )
     return {
         "text": "Roofline of " + "; ".join(names),
-        "subtitle": "Short bars: the rate that the chain of dependent steps allows. Lines join batch sizes.",
-    }
-
-
-def _key(layout: Layout, colours: dict[str, str]) -> Json:
-    """The numbers in words, below a static chart: symbol, number, case, time, wall and share of the machine."""
-    lines = max(1, -(-len(layout.rows) // _KEY_COLUMNS))
-    values = []
-    for index, (value, row) in enumerate(zip(point_values(layout.rows, colours), layout.rows)):
-        column, line = divmod(index, lines)
-        point = row.point
-        case = clean(f"{point.kernel} {point.implementation} {point.dtype} {point.shape_text}")
-        result = f"{_view.time_text(point)}, {_view.wall_text(point.bound)}, {_view.machine_text(point)}"
-        case = case if len(case) + len(result) <= _KEY_TEXT else case[: _KEY_TEXT - len(result) - 1] + "…"
-        place = {"px": column * WIDTH / _KEY_COLUMNS + 6, "py": line * _KEY_LINE + 8}
-        values.append({**place, **value, "text": f"{row.number}  {case}: {result}"})
-    channels = {a: {"field": f"p{a}", "type": "quantitative", "scale": None, "axis": None} for a in ("x", "y")}
-    text = {"type": "text", "align": "left", "baseline": "middle", "dx": 12, "fontSize": TEXT}
-    return {
-        "width": WIDTH,
-        "height": lines * _KEY_LINE,
-        "view": {"stroke": None},
-        "data": {"values": values},
-        "encoding": channels,
-        "layer": [
-            {"mark": {"type": "point", "size": 60, "strokeWidth": 1.6, "opacity": 1}, "encoding": direct(LOOK)},
-            {"mark": text, "encoding": {"text": {"field": "text"}, "color": {"value": colours["ink"]}}},
-        ],
+        "subtitle": f"Short bars: the rate that the chain of dependent steps allows. {points}",
     }

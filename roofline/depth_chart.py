@@ -6,14 +6,15 @@ kinds, and the second at several lengths; the findings of the runs say the same 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 from . import _geometry, _numbers, _theme, _view
 from ._geometry import LogAxis
 from ._labels import Board, Label, Mark, label_marks
-from ._layout import REACH, TEXT, WIDTH
+from ._layout import REACH, TEXT, WIDTH, joined, named, note_symbol
 from ._marks import LOOK, SCHEMA, SYMBOL_AREA, TOOLTIP, direct, label_value, point_values, position, text_layer
 from ._view import Row
 from .observe import is_chain, length, token_s
@@ -21,7 +22,6 @@ from .record import Run
 
 HEIGHT = 240
 _MARGIN = 2.0  # factor left free around the outermost points, room for their numbers
-_RADIUS = 6.0  # half a symbol and its outline
 _LENGTHS = 2  # so many depths of recurrences make a direction
 
 Json = dict[str, Any]
@@ -72,19 +72,24 @@ def describe(runs: Sequence[Run]) -> str:
     )
 
 
-def drawing(runs: Sequence[Run], colours: dict[str, str], static: bool) -> Json | None:
-    """The layers of the chart with their size, to stand alone or below a roofline; None where there is none."""
+def drawing(
+    runs: Sequence[Run], colours: dict[str, str], static: bool, speakers: Mapping[str, str] = MappingProxyType({})
+) -> Json | None:
+    """The layers of the chart with their size, to stand alone or below a roofline; None where there is none.
+
+    speakers : as in `_layout.Layout`.
+    """
     rows = rows_of(runs)
     if not rows:
         return None
-    x, y, labels = lay_out(rows)
+    x, y, labels = lay_out(rows, speakers)
     base = {
         "x": position("x", x, "dependent steps (those of the design)", "format(datum.value, ',~r')"),
         "y": position("y", y, "time per token (measured)", "format(datum.value, '~s') + 's'"),
     }
     numbered = [row for row in _view.rows(runs) if row.number]
-    values = {value["number"]: value for value in point_values(rows, colours, place, numbered)}
-    symbol = direct(LOOK)
+    values = {value["number"]: value for value in point_values(rows, colours, place, numbered, speakers)}
+    symbol = direct(LOOK | {"opacity": "strength"})
     size = {"test": "focus !== '' && datum.number === focus", "value": SYMBOL_AREA * 4}
     symbol["size"] = {"condition": size, "value": SYMBOL_AREA}
     if not static:
@@ -93,12 +98,13 @@ def drawing(runs: Sequence[Run], colours: dict[str, str], static: bool) -> Json 
         {**{name: values[row.number][name] for name in ("x", "y", "number", "colour")}, "sweep": index}
         for index, sweep in enumerate(sweeps(rows))
         for row in sweep
+        if not speakers
     ]
     line = {"type": "line", "strokeWidth": 1.4, "opacity": 0.55}
     sweep = {"stroke": symbol["stroke"], "detail": {"field": "sweep", "type": "nominal"}}
     texts = [label_value(x, y, label, colours["ink"]) | {"members": members} for label, members in labels]
     shown = [] if static else [{"filter": "indexof(hidden, datum.number) < 0"}]
-    points = {"type": "point", "strokeWidth": 1.6, "opacity": 1}
+    points = {"type": "point", "strokeWidth": 1.6}
     layers = [
         {"name": name, "data": {"values": data}, "transform": shown, "mark": mark, "encoding": base | encoding}
         for name, data, mark, encoding in (
@@ -110,19 +116,22 @@ def drawing(runs: Sequence[Run], colours: dict[str, str], static: bool) -> Json 
     return {"width": WIDTH, "height": HEIGHT, "layer": layers}
 
 
-def lay_out(rows: Sequence[Row]) -> tuple[LogAxis, LogAxis, list[tuple[Label, list[str]]]]:
-    """Choose the axes, and a place for every number that finds room: each with the numbers it stands for."""
+def lay_out(
+    rows: Sequence[Row], speakers: Mapping[str, str] = MappingProxyType({})
+) -> tuple[LogAxis, LogAxis, list[tuple[Label, list[str]]]]:
+    """Choose the axes, and a place for every number or name that finds room: each with those it stands for."""
     xs, ys = zip(*map(place, rows))
     x = LogAxis(*_geometry.domain(xs, _MARGIN), WIDTH)
     y = LogAxis(*_geometry.domain(ys, _MARGIN), HEIGHT)
     board = Board(WIDTH, HEIGHT, TEXT)
     marks = {row.number: Mark(x.at(place(row)[0]), HEIGHT - y.at(place(row)[1]), row.number) for row in rows}
     for mark in marks.values():
-        board.symbol(mark.x, mark.y, _RADIUS)
-    for sweep in sweeps(rows):
+        note_symbol(board, mark, speakers)
+    for sweep in sweeps(rows) if not speakers else ():
         for before, after in pairwise(marks[row.number] for row in sweep):
             board.line(before.x, before.y, after.x, after.y)
-    return x, y, label_marks(board, list(marks.values()), _numbers.ranges, REACH)
+    join = joined if speakers else _numbers.ranges
+    return x, y, label_marks(board, named(list(marks.values()), dict(speakers)), join, REACH)
 
 
 def sweeps(rows: Sequence[Row]) -> list[list[Row]]:
