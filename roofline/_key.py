@@ -23,15 +23,15 @@ def key(layout: Layout, colours: dict[str, str]) -> Json:
     """
     entries = list(zip(point_values(layout.rows, colours), layout.rows))
     values: list[Json] = []
-    if layout.speakers:
+    if layout.brief:
         values = list(_legend(layout.rows, colours))
-        entries = [(value, row) for value, row in entries if row.number in layout.speakers]
+        entries = [(value, row) for value, row in entries if row.number in layout.brief.names]
     top = max((value["py"] + _LINE for value in values), default=8)
     lines = max(1, -(-len(entries) // _COLUMNS))
     for index, (value, row) in enumerate(entries):
         column, line = divmod(index, lines)
         place = {"px": column * WIDTH / _COLUMNS + 6, "py": line * _LINE + top}
-        values.append({**place, **value, "text": _entry(row, "" if layout.speakers else f"{row.number}  ")})
+        values.append({**place, **value, "text": _entry(row, "" if layout.brief else f"{row.number}  ")})
     channels = {a: {"field": f"p{a}", "type": "quantitative", "scale": None, "axis": None} for a in ("x", "y")}
     text = {"type": "text", "align": "left", "baseline": "middle", "dx": 12, "fontSize": TEXT}
     return {

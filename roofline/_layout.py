@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from . import _geometry, _numbers, _summary, _view, _walks
 from ._geometry import LogAxis, Roof
 from ._labels import Board, Label, Mark, label_marks
+from ._summary import EVERYTHING, Brief
 from ._view import Row
 from .record import Run
 
@@ -29,7 +30,7 @@ class Layout:
 
     rows : the points, numbered. roofs : prefix ("A: " with several machines), roof, and its stretch of intensities.
     labels : texts beside points, each with the numbers it stands for. roof_labels : names on the roofs.
-    speakers : of a brief chart of many points those that are named, number to name; empty where all are numbered.
+    brief : what a chart of many points leaves out.
     """
 
     rows: list[Row]
@@ -39,7 +40,7 @@ class Layout:
     x: LogAxis
     y: LogAxis
     height: float
-    speakers: dict[str, str]
+    brief: Brief
 
 
 def lay_out(runs: Sequence[Run], brief: bool = False) -> Layout:
@@ -48,10 +49,10 @@ def lay_out(runs: Sequence[Run], brief: bool = False) -> Layout:
     brief : of very many points, name those that speak for the others instead of numbering all.
     """
     rows = [row for row in _view.rows(runs) if row.number]
-    speakers = _summary.speakers(rows) if brief else {}
+    chosen = _summary.brief(rows) if brief else EVERYTHING
     families = _roof_families(runs, rows)
     every = [roof for _, roofs in families for roof in roofs]
-    height = HEIGHT if speakers else min(HEIGHT + _GROWTH * max(len(rows) - _ROOMY, 0), TALLEST)
+    height = HEIGHT if chosen else min(HEIGHT + _GROWTH * max(len(rows) - _ROOMY, 0), TALLEST)
     x, y = _geometry.axes(rows, every, WIDTH, height)
     drawn = [
         (prefix, roof, stretch)
@@ -62,16 +63,16 @@ def lay_out(runs: Sequence[Run], brief: bool = False) -> Layout:
     board = Board(WIDTH, height, TEXT)
     for _, roof, (low, high) in drawn:
         board.line(x.at(low), height - y.at(roof.rate(low)), x.at(high), height - y.at(roof.rate(high)))
-    marks = named(_note_points(board, rows, x, y, speakers), speakers)
+    marks = named(_note_points(board, rows, x, y, chosen), chosen)
     # The few names of roofs first: they are long, and numbers find room more easily.
     names = _place_roof_names(board, drawn, x, y)
-    labels = label_marks(board, marks, joined if speakers else _numbers.ranges, REACH)
-    return Layout(rows, drawn, labels, names, x, y, height, speakers)
+    labels = label_marks(board, marks, joined if chosen else _numbers.ranges, REACH)
+    return Layout(rows, drawn, labels, names, x, y, height, chosen)
 
 
-def named(marks: list[Mark], speakers: dict[str, str]) -> list[Mark]:
+def named(marks: list[Mark], brief: Brief) -> list[Mark]:
     """The marks with their numbers, or of a brief chart those that are named."""
-    return [replace(mark, text=speakers[mark.text]) for mark in marks if mark.text in speakers] or marks
+    return [replace(mark, text=brief.names[mark.text]) for mark in marks if mark.text in brief.names] or marks
 
 
 def joined(names: Sequence[str]) -> str:
@@ -92,23 +93,28 @@ def _roof_families(runs: Sequence[Run], rows: Sequence[Row]) -> list[tuple[str, 
     return result
 
 
-def _note_points(board: Board, rows: Sequence[Row], x: LogAxis, y: LogAxis, speakers: Collection[str]) -> list[Mark]:
+def _note_points(board: Board, rows: Sequence[Row], x: LogAxis, y: LogAxis, brief: Brief) -> list[Mark]:
     """Tell the board of symbols, serial bars and batch lines, and return the places of the points."""
     marks = {row.number: _mark(row, x, y) for row in rows}
     for row, mark in zip(rows, marks.values()):
-        note_symbol(board, mark, speakers)
-        if (serial := _geometry.serial_rate(row)) and (not speakers or row.number in speakers):
+        note_symbol(board, mark, brief)
+        if (serial := _geometry.serial_rate(row)) and brief.shows(row.number):
             height = y.length - y.at(serial)
             board.line(mark.x - _TICK, height, mark.x + _TICK, height)
-    for walk in _walks.walks(rows) if not speakers else ():
+    for walk in walks_of(rows, brief):
         for before, after in pairwise(marks[row.number] for row in walk.rows):
             board.line(before.x, before.y, after.x, after.y)
     return list(marks.values())
 
 
-def note_symbol(board: Board, mark: Mark, speakers: Collection[str]) -> None:
+def walks_of(rows: Sequence[Row], brief: Brief) -> list[_walks.Walk]:
+    """The batch sweeps whose points are joined by lines."""
+    return [walk for walk in _walks.walks(rows) if all(brief.shows(row.number) for row in walk.rows)]
+
+
+def note_symbol(board: Board, mark: Mark, brief: Brief) -> None:
     """Tell the board of a symbol, which no text may touch, unless it is a faint one."""
-    if not speakers or mark.text in speakers:
+    if brief.shows(mark.text):
         board.symbol(mark.x, mark.y, RADIUS)
     else:
         board.line(mark.x - RADIUS / 2, mark.y, mark.x + RADIUS / 2, mark.y)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import _geometry, _theme, _view
 from ._geometry import LogAxis
 from ._labels import Label
 from ._layout import TEXT
+from ._summary import EVERYTHING, Brief
 from ._view import Row, clean
 from .units import si
 
@@ -48,12 +49,12 @@ def point_values(
     colours: dict[str, str],
     place: Callable[[Row], tuple[float, float]] = _geometry.coordinates,
     among: Sequence[Row] = (),
-    speakers: Collection[str] = (),
+    brief: Brief = EVERYTHING,
 ) -> list[Json]:
     """What a chart knows of every point: place, number, look and the lines of its tooltip.
 
     among : the points of all charts of the report, so that a kernel looks the same on each; those of this one if empty.
-    speakers : numbers of the points that speak for the others, which are drawn faintly; empty where all are equal.
+    brief : which points are drawn faintly.
     """
     names = _theme.colours(row.point.implementation for row in among or rows)
     shapes = _theme.symbols(row.point.kernel for row in among or rows)
@@ -74,7 +75,7 @@ def point_values(
             "colour": colours[names[point.implementation]],
             "shape": shapes[point.kernel],
             "fill": FILL.get(point.dtype, 1.0),
-            "strength": _FAINT if speakers and row.number not in speakers else 1.0,
+            "strength": 1.0 if brief.shows(row.number) else _FAINT,
         }
         x, y = place(row)
         result.append({"x": x, "y": y, "number": row.number, **look, **dict(zip(TOOLTIP, texts))})

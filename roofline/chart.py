@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import _geometry, _theme, _view, _walks, depth_chart
+from . import _geometry, _theme, _view, depth_chart
 from ._geometry import LogAxis
 from ._key import key
-from ._layout import TEXT, WIDTH, Layout, lay_out
+from ._layout import TEXT, WIDTH, Layout, lay_out, walks_of
 from ._marks import LOOK, SCHEMA, SYMBOL_AREA, TOOLTIP, direct, label_value, point_values, position, text_layer
 from ._view import Row, clean
 from .record import Run
@@ -73,7 +73,7 @@ def spec(runs: Sequence[Run], theme: str = "light", static: bool = False) -> Jso
     whole["config"] = _theme.chart_config(colours, TEXT)
     whole["params"] = [{"name": "hidden", "value": []}, {"name": "silent", "value": []}, {"name": "focus", "value": ""}]
     if static:
-        below = depth_chart.drawing(runs, colours, static=True, speakers=layout.speakers)
+        below = depth_chart.drawing(runs, colours, static=True, brief=layout.brief)
         parts = [chart, *([below] if below else []), key(layout, colours)]
         whole |= {"title": _title(runs, layout), "spacing": 14, "vconcat": parts}
     else:
@@ -120,14 +120,13 @@ def _roof_layers(layout: Layout, colours: dict[str, str]) -> list[Json]:
 
 def _point_layers(layout: Layout, colours: dict[str, str], static: bool) -> list[Json]:
     """Lines of batch sweeps, bars of serial walls, and the points on top."""
-    values = {value["number"]: value for value in point_values(layout.rows, colours, speakers=layout.speakers)}
-    joined = [] if layout.speakers else _walks.walks(layout.rows)
+    values = {value["number"]: value for value in point_values(layout.rows, colours, brief=layout.brief)}
     walks = [
         {**{name: values[row.number][name] for name in ("x", "y", "number", "colour")}, "walk": index}
-        for index, walk in enumerate(joined)
+        for index, walk in enumerate(walks_of(layout.rows, layout.brief))
         for row in walk.rows
     ]
-    barred = [row for row in layout.rows if not layout.speakers or row.number in layout.speakers]
+    barred = [row for row in layout.rows if layout.brief.shows(row.number)]
     bars = [bar for row in barred if (bar := _serial_bar(row, values[row.number]["x"], layout.y))]
     base, symbol = _encoding(layout), direct(LOOK | {"opacity": "strength"})
     size = {"test": "focus !== '' && datum.number === focus", "value": SYMBOL_AREA * 4}
@@ -175,11 +174,9 @@ def _title(runs: Sequence[Run], layout: Layout) -> Json:
     if len(runs) > 1:
         names = [f"{_view.run_letter(index)}: {name}" for index, name in enumerate(names)]
     points = "Lines join batch sizes."
-    if layout.speakers:
-        points = (
-            f"Named: the largest case of each kernel in its fastest implementation; faint: the other "
-            f"{len(layout.rows) - len(layout.speakers)} points."
-        )
+    if layout.brief:
+        faint = len(layout.rows) - len(layout.brief.clear)
+        points += f" Named: the fastest implementation of each kernel's largest case; faint: {faint} other points."
     return {
         "text": "Roofline of " + "; ".join(names),
         "subtitle": f"Short bars: the rate that the chain of dependent steps allows. {points}",

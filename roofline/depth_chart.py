@@ -6,9 +6,8 @@ kinds, and the second at several lengths; the findings of the runs say the same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Any
 
 from . import _geometry, _numbers, _theme, _view
@@ -16,6 +15,7 @@ from ._geometry import LogAxis
 from ._labels import Board, Label, Mark, label_marks
 from ._layout import REACH, TEXT, WIDTH, joined, named, note_symbol
 from ._marks import LOOK, SCHEMA, SYMBOL_AREA, TOOLTIP, direct, label_value, point_values, position, text_layer
+from ._summary import EVERYTHING, Brief
 from ._view import Row
 from .observe import is_chain, length, token_s
 from .record import Run
@@ -72,23 +72,21 @@ def describe(runs: Sequence[Run]) -> str:
     )
 
 
-def drawing(
-    runs: Sequence[Run], colours: dict[str, str], static: bool, speakers: Mapping[str, str] = MappingProxyType({})
-) -> Json | None:
+def drawing(runs: Sequence[Run], colours: dict[str, str], static: bool, brief: Brief = EVERYTHING) -> Json | None:
     """The layers of the chart with their size, to stand alone or below a roofline; None where there is none.
 
-    speakers : as in `_layout.Layout`.
+    brief : as in `_layout.Layout`.
     """
     rows = rows_of(runs)
     if not rows:
         return None
-    x, y, labels = lay_out(rows, speakers)
+    x, y, labels = lay_out(rows, brief)
     base = {
         "x": position("x", x, "dependent steps (those of the design)", "format(datum.value, ',~r')"),
         "y": position("y", y, "time per token (measured)", "format(datum.value, '~s') + 's'"),
     }
     numbered = [row for row in _view.rows(runs) if row.number]
-    values = {value["number"]: value for value in point_values(rows, colours, place, numbered, speakers)}
+    values = {value["number"]: value for value in point_values(rows, colours, place, numbered, brief)}
     symbol = direct(LOOK | {"opacity": "strength"})
     size = {"test": "focus !== '' && datum.number === focus", "value": SYMBOL_AREA * 4}
     symbol["size"] = {"condition": size, "value": SYMBOL_AREA}
@@ -98,7 +96,7 @@ def drawing(
         {**{name: values[row.number][name] for name in ("x", "y", "number", "colour")}, "sweep": index}
         for index, sweep in enumerate(sweeps(rows))
         for row in sweep
-        if not speakers
+        if not brief
     ]
     line = {"type": "line", "strokeWidth": 1.4, "opacity": 0.55}
     sweep = {"stroke": symbol["stroke"], "detail": {"field": "sweep", "type": "nominal"}}
@@ -116,9 +114,7 @@ def drawing(
     return {"width": WIDTH, "height": HEIGHT, "layer": layers}
 
 
-def lay_out(
-    rows: Sequence[Row], speakers: Mapping[str, str] = MappingProxyType({})
-) -> tuple[LogAxis, LogAxis, list[tuple[Label, list[str]]]]:
+def lay_out(rows: Sequence[Row], brief: Brief = EVERYTHING) -> tuple[LogAxis, LogAxis, list[tuple[Label, list[str]]]]:
     """Choose the axes, and a place for every number or name that finds room: each with those it stands for."""
     xs, ys = zip(*map(place, rows))
     x = LogAxis(*_geometry.domain(xs, _MARGIN), WIDTH)
@@ -126,12 +122,12 @@ def lay_out(
     board = Board(WIDTH, HEIGHT, TEXT)
     marks = {row.number: Mark(x.at(place(row)[0]), HEIGHT - y.at(place(row)[1]), row.number) for row in rows}
     for mark in marks.values():
-        note_symbol(board, mark, speakers)
-    for sweep in sweeps(rows) if not speakers else ():
+        note_symbol(board, mark, brief)
+    for sweep in sweeps(rows) if not brief else ():
         for before, after in pairwise(marks[row.number] for row in sweep):
             board.line(before.x, before.y, after.x, after.y)
-    join = joined if speakers else _numbers.ranges
-    return x, y, label_marks(board, named(list(marks.values()), dict(speakers)), join, REACH)
+    join = joined if brief else _numbers.ranges
+    return x, y, label_marks(board, named(list(marks.values()), brief), join, REACH)
 
 
 def sweeps(rows: Sequence[Row]) -> list[list[Row]]:
