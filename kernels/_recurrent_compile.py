@@ -76,9 +76,10 @@ def _tiles(
 
 def _variants(tile: Tile, batches: tuple[int, ...]) -> list[Variant]:
     """Aligned sizes in one tile of sequences, in several where no wider tile exists, and sizes that are not aligned."""
-    widest = {batches[-1], forward_batches(tile, SHARED_BYTES_SM_80)[-1]}
+    widest = {batches[-1], forward_batches(tile, True, SHARED_BYTES_SM_80)[-1]}
     several = [Variant(True, True)] if tile.batch in widest else []
-    return [Variant(True, False), *several, Variant(False, True)]
+    unaligned = [Variant(False, True)] if tile.batch == batches[0] else []
+    return [Variant(True, False), *several, *unaligned]
 
 
 def _forward_cases(cell: DeviceCell, dtype: str) -> Iterator[CompileCase]:
@@ -144,7 +145,7 @@ def _targets(cell: DeviceCell, tile: Tile, dtype: str, variant: Variant, forward
     """Where a configuration is launched: what sm_80 does not hold is refused there, and some it alone takes in turn."""
     if not tile.chunks:
         return (80, 90, 100)
-    small = forward_batches(tile, SHARED_BYTES_SM_80) if forward else BACKWARD_BATCHES
+    small = forward_batches(tile, variant.aligned, SHARED_BYTES_SM_80) if forward else BACKWARD_BATCHES
     fits = shared_bytes(cell.slots, tile, dtype, variant.wave) <= SHARED_BYTES_SM_80
     on_80 = (80,) if fits and tile.batch in small else ()
     in_turn = variant.aligned and variant.multi

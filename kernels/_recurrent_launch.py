@@ -148,6 +148,12 @@ def _plain(tensor: Tensor) -> Tensor:
     return dense if dense.data_ptr() % 16 == 0 else dense.clone()
 
 
+def _wide(weight: Tensor) -> Tensor:
+    """The weights with zeros after each row up to the next multiple of 16, so that all rows suit wide loads."""
+    missing = -weight.shape[-1] % 16
+    return F.pad(weight, (0, missing)) if missing else weight
+
+
 def _state(run: _Run, start: Tensor | None, like: Tensor) -> Tensor:
     """A state (L D, B, H) in the type of the sums, zeros where none is given; a kernel overwrites it."""
     kind = acc_of(run.dtype)[1]
@@ -249,10 +255,11 @@ def _launch_layers(stack: _Stack, first: int, source: Tensor, product: Tensor, s
         carries = torch.empty_like(y)
     tile = plan.forward
     exchange = _exchange(run, tile, count * run.D, 1, source)
+    weight_hh = _wide(stack.weight_hh[first : first + count])
     exchange[-1, :, : run.B, 0, : run.H] = state[chains]
-    below = stack.weight_hh if upper is None or count == 1 else upper[first:]
+    below = weight_hh if upper is None or count == 1 else _wide(upper[first : first + count - 1])
     tensors = (
-        product, stack.weight_hh[first:], below, stack.bias[first:], stack.ends, state[chains], carry[chains], y,
+        product, weight_hh, below, stack.bias[first:], stack.ends, state[chains], carry[chains], y,
         y if saved is None else saved, y if carries is None else carries, exchange,
     )  # fmt: skip
     sizes = (run.T, run.B, run.H, run.D, count, count - len(y))
@@ -354,7 +361,7 @@ def _layer_gradients(
     dslots = dy.new_empty(run.T, run.B, run.D, run.cell.slots, run.H)
     exchange = _exchange(run, tile, run.D, run.cell.slots, dy)
     tensors = (
-        dy.contiguous(), weight_hh, ends, dstate, dcarry, track, track_0,
+        dy.contiguous(), _wide(weight_hh), ends, dstate, dcarry, track, track_0,
         dslots if saved is None else saved, dslots, exchange,
     )  # fmt: skip
     _launch(run, False, tile, run.plan.backward_groups, 1, run.T, tensors, (run.T, run.B, run.H, run.D))

@@ -19,6 +19,7 @@ from ._recurrent_tiles import (
     DeviceCell,
     Tile,
     forward_batches,
+    is_aligned,
     kept_tile,
     shared_bytes,
     streaming_tile,
@@ -82,7 +83,7 @@ def plan_for(cell: DeviceCell, shape: Shape, dtype: str, kept: bool, sms: int, s
     layers, directions = 1, min(shape.D, sms // programs)
     if shape.D == 1 and shape.L > 1 and shared_bytes(cell.slots, tile, dtype, wave=True) <= shared_limit:
         layers = min(shape.L, sms // programs)
-    batches = forward_batches(tile, shared_limit)
+    batches = forward_batches(tile, is_aligned(shape.H), shared_limit)
     batch, groups = _batch_for(shape.folded_rows, programs * layers * directions, sms, batches)
     forward = kept_tile(cell, shape.H, dtype, batch, forward=True)
     batch, backward_groups = _batch_for(shape.folded_rows, programs * directions, sms, BACKWARD_BATCHES)

@@ -33,10 +33,9 @@ WIDE_COLUMNS_SM_80 = 256
 # Shared memory for turning a sum into its slots: four slots of 16 units and 32 sequences in float32.
 EXCHANGE_BYTES = 8 * 1024
 # 32-bit registers of a thread, for programs of four warps. Left alone, the assembler spills some to make room for a
-# second program that never comes. 255 are all there are; the backward kernel spills at 255 and at 200, and not at 216.
-# It is the other way round at the largest size, and for a cell without a carry whose programs take tiles in turn.
-ALL_REGISTERS = 255
-BACKWARD_REGISTERS = 216
+# second program that never comes. 255 are all there are; where one of the targets spills with all and not with fewer,
+# fewer are given, see `_registers`.
+ALL_REGISTERS, FORWARD_REGISTERS, BACKWARD_REGISTERS = 255, 240, 216
 _PRECISION = {"bf16": "ieee", "fp16": "ieee", "fp32": "ieee", "fp64": "ieee", "tf32": "tf32"}
 
 
@@ -132,10 +131,17 @@ def kept_tile(cell: DeviceCell, H: int, dtype: str, batch: int, forward: bool) -
     return Tile(units_of(cell.slots, dtype), batch, depth, chunks, flight, warps=_warps(dtype))
 
 
-def forward_batches(tile: Tile, shared_limit: int) -> tuple[int, ...]:
-    """Batches of the forward kernel; sm_80, told by its shared memory, spills in wide ones with many columns."""
+def is_aligned(H: int) -> bool:
+    """Whether rows of H values begin where wide loads can."""
+    return H % 16 == 0
+
+
+def forward_batches(tile: Tile, aligned: bool, shared_limit: int) -> tuple[int, ...]:
+    """Batches of the forward kernel: narrow ones where wide ones spill, for sizes that are not aligned, and for many
+    columns on sm_80, told by its shared memory."""
     many = tile.chunks * tile.depth > WIDE_COLUMNS_SM_80
-    return FORWARD_BATCHES[:1] if many and shared_limit <= SHARED_BYTES_SM_80 else FORWARD_BATCHES
+    narrow = not aligned or (many and shared_limit <= SHARED_BYTES_SM_80)
+    return FORWARD_BATCHES[:1] if narrow else FORWARD_BATCHES
 
 
 def streaming_tile(cell: DeviceCell, dtype: str, batch: int, forward: bool) -> Tile:
@@ -176,7 +182,7 @@ class Variant:
     @staticmethod
     def of(cell: DeviceCell, H: int, several: bool, wave: bool, save: bool, recompute: bool) -> Variant:
         """The variant for a launch; what a cell does not save makes no variant of its own."""
-        aligned = H % 16 == 0
+        aligned = is_aligned(H)
         slots = save and cell.slots > 1 and not recompute
         return Variant(aligned, several or not aligned, wave, save and cell.carries, slots)
 
@@ -207,10 +213,17 @@ def constants(cell: DeviceCell, tile: Tile, dtype: str, variant: Variant, forwar
     return shared | (own if forward else {})
 
 
+def _registers(cell: DeviceCell, tile: Tile, variant: Variant, forward: bool) -> int:
+    """As many registers as let no target spill; found by compiling every configuration for all of them."""
+    columns = tile.chunks * tile.depth
+    if forward:
+        bare_gru = cell.slots > cell.cell.gates and variant.aligned and not variant.save_slots
+        return FORWARD_REGISTERS if bare_gru and columns == LARGE_COLUMNS else ALL_REGISTERS
+    few = variant.aligned and (cell.carries or not variant.multi) and columns != COLUMNS[-1]
+    return BACKWARD_REGISTERS if few else ALL_REGISTERS
+
+
 def options(cell: DeviceCell, tile: Tile, variant: Variant, stepwise: bool, forward: bool) -> dict[str, Any]:
     """Launch options. One stage for the loop over time: its loads must not be moved ahead of the wait for others."""
-    largest = tile.chunks * tile.depth == COLUMNS[-1]
-    in_turn = variant.aligned and variant.multi and not cell.carries
-    most = ALL_REGISTERS if forward or largest or in_turn else BACKWARD_REGISTERS
-    registers = {"maxnreg": most} if tile.warps == 4 else {}
+    registers = {"maxnreg": _registers(cell, tile, variant, forward)} if tile.warps == 4 else {}
     return checked_options(num_warps=tile.warps, num_stages=1, launch_cooperative_grid=not stepwise, **registers)

@@ -100,12 +100,13 @@ def _four(tile, SLOTS: tl.constexpr, UNITS: tl.constexpr, BATCH: tl.constexpr):
 
 
 @triton.jit
-def _weights(weight, rows, mask, H, DEPTH: tl.constexpr, CHUNKS: tl.constexpr):
-    """Load the (rows, H) weights as CHUNKS tiles of DEPTH columns, zeros beyond H: they stay on chip for all steps."""
+def _weights(weight, rows, mask, width, DEPTH: tl.constexpr, CHUNKS: tl.constexpr):
+    """Load the (rows, width) weights as CHUNKS tiles of DEPTH columns, zeros beyond: they stay on chip."""
     tiles = ()
     for chunk in tl.static_range(CHUNKS):
         column = chunk * DEPTH + tl.arange(0, DEPTH)[None, :]
-        tiles = tiles + (tl.load(weight + rows[:, None] * H + column, mask=mask[:, None] & (column < H), other=0.0),)
+        places = weight + rows[:, None] * width + column
+        tiles = tiles + (tl.load(places, mask=mask[:, None] & (column < width), other=0.0),)
     return tiles
 
 
@@ -137,13 +138,13 @@ def _product(
 
 @triton.jit
 def _streamed(
-    total, weight, rows, mask, H, exchange, batch, stride,
+    total, weight, rows, mask, width, exchange, batch, stride,
     DEPTH: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, INTERPRET: tl.constexpr,
 ):  # fmt: skip
     """Add the product of the state and of weights that are read anew, DEPTH columns at a time."""
-    for start in tl.range(0, H, DEPTH, num_stages=STAGES):
+    for start in tl.range(0, width, DEPTH, num_stages=STAGES):
         column = start + tl.arange(0, DEPTH)[None, :]
-        tile = tl.load(weight + rows[:, None] * H + column, mask=mask[:, None] & (column < H), other=0.0)
+        tile = tl.load(weight + rows[:, None] * width + column, mask=mask[:, None] & (column < width), other=0.0)
         state = tl.load(exchange + batch[:, None] * stride + column, cache_modifier=".cg")
         total = dot(tile, tl.trans(state), total, PRECISION, INTERPRET)
     return total
@@ -167,8 +168,9 @@ def _forward(
 ):  # fmt: skip
     """Steps `first` to `last` of the D directions of a layer, or (WAVE) of several layers of one direction.
 
-    gx (T, B, D, GATES, H): the input product of the first layer. weight_hh (chains, GATES H, H); weight_below
-    (layers - 1, GATES H, H) of the layers above the first; bias (chains, SLOTS, H); lengths (B), at most T.
+    gx (T, B, D, GATES, H): the input product of the first layer. weight_hh (chains, GATES H, width); weight_below
+    (layers - 1, GATES H, width) of the layers above the first; width is the next multiple of 16 from H on, with zeros
+    beyond H, so that rows begin where wide loads can. bias (chains, SLOTS, H); lengths (B), at most T.
     state, carry (chains, B, H) in ACC: the state before the first step, overwritten by that after the last; `carry` is
     what a cell has besides, the LSTM's c, where CARRIES.
     y (layers - lowest, T, B, D, H): the outputs of the layers from `lowest` on. For the gradients, where SAVE: carries
@@ -198,16 +200,17 @@ def _forward(
     line = tl.arange(0, SLOTS * UNITS)
     start = tl.load(bias + chain * SLOTS * H + line // UNITS * H + first_unit + line % UNITS,
                     mask=first_unit + line % UNITS < H, other=0.0).to(ACC)[:, None]  # fmt: skip
-    weight_hh += chain.to(tl.int64) * GATES * H * H
-    weight_below += tl.maximum(layer - 1, 0).to(tl.int64) * GATES * H * H
+    width = tl.cdiv(H, 16) * 16
+    weight_hh += chain.to(tl.int64) * GATES * H * width
+    weight_below += tl.maximum(layer - 1, 0).to(tl.int64) * GATES * H * width
     below_mask = input_mask & (line < tl.where(layer > 0, SLOTS * UNITS, 0))
     stride = CHUNKS * DEPTH if KEEP else tl.cdiv(H, DEPTH) * DEPTH
     kept = ()
     kept_below = ()
     if KEEP:
-        kept = _weights(weight_hh, state_row, state_mask, H, DEPTH, CHUNKS)
+        kept = _weights(weight_hh, state_row, state_mask, width, DEPTH, CHUNKS)
         if WAVE:
-            kept_below = _weights(weight_below, input_row, below_mask, H, DEPTH, CHUNKS)
+            kept_below = _weights(weight_below, input_row, below_mask, width, DEPTH, CHUNKS)
     tiles = tl.cdiv(B, BATCH)
     per_step = tl.cdiv(tiles - group, groups)
     lane = tl.arange(0, BATCH)
@@ -253,7 +256,7 @@ def _forward(
             states = source + batch[:, None] * stride + tl.arange(0, DEPTH)[None, :]
             total = _product(total, kept, states, batch_mask[:, None], DEPTH, CHUNKS, FLIGHT, PRECISION, INTERPRET)
         else:
-            total = _streamed(total, weight_hh, state_row, state_mask, H, source, batch, stride,
+            total = _streamed(total, weight_hh, state_row, state_mask, width, source, batch, stride,
                               DEPTH, STAGES, PRECISION, INTERPRET)  # fmt: skip
         if GATES != SLOTS:  # a slot without recurrent weights: nothing times an infinite state is NaN
             total = tl.where(state_mask[:, None], total, 0.0)
@@ -294,20 +297,20 @@ def _forward(
 
 
 @triton.jit
-def _columns(weight, column, H, first_row, GATES: tl.constexpr, SLOTS: tl.constexpr, DEPTH: tl.constexpr):
+def _columns(weight, column, H, width, first_row, GATES: tl.constexpr, SLOTS: tl.constexpr, DEPTH: tl.constexpr):
     """Load the columns of this program's units from DEPTH rows of the weights of every slot, (SLOTS, UNITS, DEPTH), or
     (UNITS, DEPTH) for a single slot; zeros beyond H and in the slot that has no weights."""
     row = first_row + tl.arange(0, DEPTH)
     if SLOTS == 1:
-        places = row[None, :] * H + column[:, None]
-        mask = (column < H)[:, None] & (row < H)[None, :]
+        places = row[None, :] * width + column[:, None]
+        mask = (column < width)[:, None] & (row < H)[None, :]
     else:
         slot = tl.arange(0, SLOTS)[:, None, None]
-        mask = (column < H)[None, :, None] & (row < H)[None, None, :]
+        mask = (column < width)[None, :, None] & (row < H)[None, None, :]
         if GATES != SLOTS:
             mask = mask & (slot != GATES - 1)
             slot = tl.minimum(slot, GATES - 1)
-        places = (slot * H + row[None, None, :]) * H + column[None, :, None]
+        places = (slot * H + row[None, None, :]) * width + column[None, :, None]
     return tl.load(weight + places, mask=mask, other=0.0)
 
 
@@ -344,10 +347,10 @@ def _backward(
 ):  # fmt: skip
     """Gradients before the nonlinearities, from the last step to the first, of both directions of one layer.
 
-    dy (T, B, D, H): gradients of the outputs. saved (T, B, D, SLOTS, H) from `forward`. track (T, B, D, H): the state
-    that the cell's gradient needs, the LSTM's c or the others' h; track_0 (D, B, H): the same before the first step.
-    dstate, dcarry (D, B, H) in ACC: gradients of the last state; overwritten by those of the first, dstate without what
-    comes through the weights, which the caller adds as one product.
+    dy (T, B, D, H): gradients of the outputs. weight_hh as in `_forward`. saved (T, B, D, SLOTS, H) from `_forward`.
+    track (T, B, D, H): the state that the cell's gradient needs, the LSTM's c or the others' h; track_0 (D, B, H): the
+    same before the first step. dstate, dcarry (D, B, H) in ACC: gradients of the last state; overwritten by those of
+    the first, dstate without what comes through the weights, which the caller adds as one product.
     dslots (T, B, D, SLOTS, H): the result. exchange (3, D, exchange_rows, SLOTS, columns), zeros at first, see `_part`;
     counters and grid as in `_forward`.
     """
@@ -361,12 +364,13 @@ def _backward(
     column = tl.program_id(0) * UNITS + tl.arange(0, UNITS)
     unit = column[:, None]
     unit_mask = unit < H
-    weight_hh += direction.to(tl.int64) * GATES * H * H
+    width = tl.cdiv(H, 16) * 16
+    weight_hh += direction.to(tl.int64) * GATES * H * width
     stride = CHUNKS * DEPTH if KEEP else tl.cdiv(H, DEPTH) * DEPTH
     kept = ()
     if KEEP:
         for chunk in tl.static_range(CHUNKS):
-            kept = kept + (_columns(weight_hh, column, H, chunk * DEPTH, GATES, SLOTS, DEPTH),)
+            kept = kept + (_columns(weight_hh, column, H, width, chunk * DEPTH, GATES, SLOTS, DEPTH),)
     tiles = tl.cdiv(B, BATCH)
     per_step = tl.cdiv(tiles - group, groups)
     lane = tl.arange(0, BATCH)
@@ -425,7 +429,7 @@ def _backward(
                     tiles_ahead = tiles_ahead + (tl.load(gradients + (chunk + FLIGHT) * DEPTH, cache_modifier=".cg"),)
         else:
             for start in tl.range(0, H, DEPTH, num_stages=STAGES):
-                weights = _columns(weight_hh, column, H, start, GATES, SLOTS, DEPTH)
+                weights = _columns(weight_hh, column, H, width, start, GATES, SLOTS, DEPTH)
                 tile = tl.load(gradients + start, cache_modifier=".cg")
                 total = _by_slot(weights, tile, total, SLOTS, PRECISION, INTERPRET)
         if SLOTS > 1:
@@ -470,8 +474,9 @@ _FORWARD_NUMBERS = ("first", "last", "T", "B", "H", "D", "layers", "lowest", "fi
 _BACKWARD_NUMBERS = ("first", "last", "T", "B", "H", "D", "first_chain", "exchange_rows")
 _FORWARD_TENSORS = ("gx", "weight_hh", "weight_below", "bias", "lengths", "state", "carry", "y", "saved", "carries")
 _BACKWARD_TENSORS = ("dy", "weight_hh", "lengths", "dstate", "dcarry", "track", "track_0", "saved", "dslots")
-# Allocated by the launcher, so wide loads can always take them.
+# Allocated by the launcher, so wide loads can always take them; weights too where H is no multiple of 16.
 _OWN_TENSORS = ("exchange", "counters")
+_WEIGHTS = ("weight_hh", "weight_below")
 
 
 @dataclass(frozen=True)
@@ -492,7 +497,7 @@ class Kernel:
 
     def divisible(self, aligned: bool) -> tuple[str, ...]:
         """The arguments known to be multiples of 16."""
-        return self.tensors if aligned else _OWN_TENSORS
+        return self.tensors if aligned else tuple(name for name in self.tensors if name in (*_WEIGHTS, *_OWN_TENSORS))
 
 
 def _kernel(function: Any, tensors: tuple[str, ...], numbers: tuple[str, ...]) -> Kernel:
@@ -500,7 +505,7 @@ def _kernel(function: Any, tensors: tuple[str, ...], numbers: tuple[str, ...]) -
         (*tensors, *_OWN_TENSORS),
         numbers,
         triton.jit(do_not_specialize=[*numbers])(function),
-        triton.jit(do_not_specialize=[*numbers, *tensors])(function),
+        triton.jit(do_not_specialize=[*numbers, *(name for name in tensors if name not in _WEIGHTS)])(function),
     )
 
 
