@@ -36,12 +36,15 @@ REMEASURE_EVERY = 8
 class Request:
     """What to profile. Empty lists mean the defaults: every kernel, the device's dtypes, the suite's shapes.
 
-    axes : swept sizes, name -> values. budget_s : seconds for the whole run, None for `group_s` per group.
+    axes : swept sizes, name -> values. cases : only these, each with `kernel` and any of `shape`, `dtype`, `direction`
+        and `implementations`; empty for all of the suite. budget_s : seconds for the whole run, None for
+        `group_s` per group.
     """
 
     kernels: list[str] = field(default_factory=list)
     suite: str = "quick"
     axes: dict[str, list[int]] = field(default_factory=dict)
+    cases: list[dict[str, Any]] = field(default_factory=list)
     dtypes: list[str] = field(default_factory=list)
     directions: list[str] = field(default_factory=lambda: ["forward"])
     device: str = "auto"
@@ -107,6 +110,7 @@ class Session:
             kernels=self.request.kernels,
             suite=self.request.suite,
             axes=self.request.axes,
+            cases=self.request.cases,
             dtypes=self.request.dtypes,
             directions=self.request.directions,
             implementations=self.request.implementations,

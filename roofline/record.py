@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from ._model import Frozen
 from .machine import Machine
+from .noise_model import Noise
 from .units import percent, seconds
 from .work import Work
 
@@ -31,6 +32,7 @@ class Timing(Frozen):
     median, low, high : the median of all samples and its interval; the interval is the wider of the order-statistic
         interval (95 %, needs six samples) and the spread between rounds.
     rounds_s : the median of each round, for paired comparison. stop : why measuring ended.
+    interleaved : times with the same value were taken in turn, round by round; empty where that is not known.
     """
 
     median: float = Field(gt=0)
@@ -42,6 +44,7 @@ class Timing(Frozen):
     rounds: int = Field(ge=1)
     rounds_s: tuple[float, ...] = ()
     stop: str = ""
+    interleaved: str = ""
 
     @model_validator(mode="after")
     def _ordered(self) -> Timing:
@@ -272,7 +275,10 @@ class Observation(Frozen):
 
 
 class Run(Frozen):
-    """One run of `seqroof profile` on one machine."""
+    """One run of `seqroof profile` on one machine.
+
+    noise : how much identical code differs from itself there, as `seqroof doctor --aa` measured it before this run.
+    """
 
     schema_version: int = SCHEMA_VERSION
     tool: str
@@ -289,3 +295,4 @@ class Run(Frozen):
     grids: tuple[Grid, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     observations: tuple[Observation, ...] = ()
+    noise: Noise | None = None

@@ -1,0 +1,37 @@
+"""Where the noise of a machine is kept: one file per device, beside the roofs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from seqroof.roofline.compare import belongs
+from seqroof.roofline.noise_model import Noise
+from seqroof.roofline.record import Run
+from seqroof.roofline.store import write_atomically
+
+NOISE = Path("seqroof-runs") / "noise"
+
+
+def stored_noise(machine: str) -> Noise | None:
+    """The noise of a machine that `seqroof doctor --aa` measured here; None where there is none, or none readable."""
+    if not re.fullmatch(r"[a-z0-9-]+", machine):  # the id comes from a file, and names one here
+        return None
+    try:
+        return Noise.model_validate_json((NOISE / f"{machine}.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def store_noise(noise: Noise) -> Path:
+    """Keep a noise; returns its file."""
+    NOISE.mkdir(parents=True, exist_ok=True)
+    return write_atomically(NOISE / f"{noise.machine}.json", noise.model_dump_json(indent=1).encode())
+
+
+def with_noise(run: Run) -> Run:
+    """The run with the noise of its machine, so that it can be compared elsewhere; as it is where that is unknown."""
+    noise = stored_noise(run.machine.id)
+    return run.model_copy(update={"noise": noise}) if noise is not None and belongs(noise, run) else run
