@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from ..roofline.machine import Machine
 from ..roofline.observe import observations
 from ..roofline.record import Environment, Point, Run
+from ..roofline.rivals import contests, with_vendor
 from ..roofline.verdict import judge, with_launch_tax
 from .journal import Journal
 from .points import HEADLINE_CLOCK, failed_point, measured_point, refused_points, with_afterthoughts
@@ -266,7 +267,7 @@ class Session:
         """The run so far, judged against the final roofs."""
         opened = self.supervisor.opened
         machine = self.roofs.machine()
-        points = with_launch_tax(judge(point, machine, advice) for point in self.points)
+        points = with_vendor(with_launch_tax(judge(point, machine, advice) for point in self.points))
         return Run(
             tool=tool,
             created=created,
@@ -279,7 +280,7 @@ class Session:
             machine=machine,
             environment=Environment.model_validate(opened["environment"]),
             points=points,
-            observations=tuple(observations(points, machine)),
+            observations=(*observations(points, machine), *contests(points)),
         )
 
 

@@ -128,6 +128,21 @@ class Part(Frozen):
     best_fraction: Fraction | None = None
 
 
+class BesideVendor(Frozen):
+    """An own row beside the fastest row of the vendor's library, paired over the rounds that both were timed in.
+
+    speedup : time of the vendor's row over time of this one, above 1 is faster, with its interval (95 %; null below six
+    rounds).
+    """
+
+    vendor: str
+    speedup: float = Field(gt=0)
+    low: float | None = None
+    high: float | None = None
+    rounds: int = Field(ge=1)
+    verdict: Literal["SAME", "FASTER", "SLOWER", "AMBIGUOUS"]
+
+
 class Point(Frozen):
     """One implementation of one kernel at one shape, dtype and direction, under one clock and cache state.
 
@@ -179,6 +194,7 @@ class Point(Frozen):
     gap: str = ""
     step_s: float | None = None
     launch_tax_s: float | None = None
+    beside_vendor: BesideVendor | None = None
     peak_memory_bytes: int | None = None
     energy_j: float | None = None
     parts: tuple[Part, ...] = ()
