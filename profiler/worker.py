@@ -22,6 +22,7 @@ from . import ceilings
 from .cases import Group, run_group
 from .devices import DeviceError, machine_id, open_device
 from .plan import PlanError, check_names, groups_of, kernels_of, only, shapes_of
+from .twins import time_twins
 
 
 class Worker:
@@ -114,6 +115,14 @@ class Worker:
         kernel = self.kernel(source)
         group = Group(self.device, kernel, kernel.shape(**shape), dtype, direction, seed)
         run_group(group, implementations, flops, options, self.answer)
+
+    def do_twins(
+        self, source: str, shape: dict, dtype: str, direction: str, implementation: str, clock: list, **more: Any
+    ) -> None:
+        """Time one implementation against itself."""
+        kernel = self.kernel(source)
+        group = Group(self.device, kernel, kernel.shape(**shape), dtype, direction, seed=0)
+        time_twins(group, implementation, (clock[0], clock[1]), emit=self.answer, **more)
 
 
 def main() -> None:

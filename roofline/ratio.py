@@ -119,6 +119,18 @@ def _stretch(rounds: int, among: int) -> float:
     return student(rounds - 1, least) / student(rounds - 1, (1 + CONFIDENCE) / 2)
 
 
+def least_change(ratio: Ratio, band: float = BAND, among: int = 1) -> float:
+    """How much slower the newer side would have had to be to be called SLOWER, relative; infinite without an interval.
+
+    Of identical code, whose ratio is noise alone.
+    """
+    if ratio.low is None:
+        return math.inf
+    down = math.log(ratio.value / ratio.low)
+    needed = max(math.log1p(band) + down, _stretch(ratio.rounds, among) * down) - math.log(ratio.value)
+    return max(0.0, math.expm1(needed))
+
+
 def rounds_to_decide(ratio: Ratio, band: float = BAND, among: int = 1) -> int | None:
     """About how many rounds would settle an ambiguous ratio, from its spread; None where no affordable number would.
 

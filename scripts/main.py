@@ -213,11 +213,23 @@ def list_(json: Json = False) -> None:
 
 
 @app.command()
-def doctor(json: Json = False) -> None:
+def doctor(
+    aa: Annotated[
+        bool, typer.Option("--aa", help="Time identical code against itself: the smallest change that can be resolved.")
+    ] = False,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
     """Say what this machine can and cannot measure, each obstacle with its cause and fix."""
     from . import asking
 
-    asking.doctor(json)
+    if aa:
+        from .self_test import run_self_test
+        from .sweep import check_device
+
+        run_self_test(check_device(device), json)
+    else:
+        asking.doctor(json)
 
 
 def main() -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from seqroof.profiler.health import Finding
 from seqroof.roofline.compare import belongs
+from seqroof.roofline.noise import in_words
 from seqroof.roofline.noise_model import Noise
 from seqroof.roofline.record import Run
 from seqroof.roofline.store import write_atomically
@@ -23,6 +25,19 @@ def stored_noise(machine: str) -> Noise | None:
         return Noise.model_validate_json((NOISE / f"{machine}.json").read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def resolution() -> list[Finding]:
+    """What the doctor says of the resolution: every self-test that is kept here, or how to make one."""
+    files = sorted(NOISE.glob("*.json"))
+    known = [noise for noise in (stored_noise(file.stem) for file in files) if noise is not None]
+    if not known:
+        fix = "seqroof doctor --aa (half a minute)"
+        return [Finding("resolution", "limited", "the smallest change that can be seen was not measured here", fix)]
+    told = [(noise, "; ".join(f"{what}: {text}" for what, text in in_words(noise))) for noise in known]
+    return [
+        Finding(f"resolution of {noise.machine}", "ok", f"{text} (measured {noise.when[:10]})") for noise, text in told
+    ]
 
 
 def store_noise(noise: Noise) -> Path:
