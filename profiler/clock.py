@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -69,8 +70,8 @@ class Subject:
                 break
         self.rounds.append(samples)
 
-    def timing(self, stop: str) -> Timing:
-        """Summarise all rounds."""
+    def timing(self, stop: str, interleaved: str = "") -> Timing:
+        """Summarise all rounds; `interleaved` names the measurement that they belong to."""
         low, middle, high = timing_interval(self.rounds)
         pooled = [value for samples in self.rounds for value in samples]
         if len(pooled) < FEWEST_SAMPLES:
@@ -85,6 +86,7 @@ class Subject:
             rounds=len(self.rounds),
             rounds_s=tuple(median(samples) for samples in self.rounds),
             stop=stop,
+            interleaved=interleaved,
         )
 
 
@@ -150,7 +152,8 @@ def measure(
         done += 1
         on_round(done)
         stop = _why_stop(subjects, done, rounds, deadline, deadline + PATIENCE * budget_s)
-    return {index: subject.timing(stop) for index, subject in enumerate(subjects)}
+    together = uuid.uuid4().hex[:12]
+    return {index: subject.timing(stop, together) for index, subject in enumerate(subjects)}
 
 
 def _why_stop(subjects: list[Subject], done: int, rounds: int | None, deadline: float, latest: float) -> str:

@@ -21,7 +21,7 @@ from .copies import rotating_copies
 from .devices import machine_id, open_device
 from .points import HEADLINE_CLOCK
 
-_DTYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64"}
+DTYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64"}
 
 
 @cache
@@ -56,13 +56,11 @@ def measure(
     machine : roofs to judge by; measured when left out, once per process.
     Returns a `Point`, which shows itself as a table in a terminal and in a notebook.
     """
-    arguments = dict(inputs) if isinstance(inputs, Mapping) else {str(i): v for i, v in enumerate(inputs)}
+    arguments = _named(inputs)
     call = fn if isinstance(inputs, Mapping) else _positional(fn)
-    tensor = next((v for v in arguments.values() if isinstance(v, torch.Tensor) and v.is_floating_point()), None)
-    if tensor is None:
-        raise ValueError("measure() needs at least one floating-point tensor among its inputs.")
+    tensor = first_floating_point(inputs)
     device = open_device(str(tensor.device))
-    dtype = _DTYPE_NAMES[tensor.dtype]
+    dtype = DTYPE_NAMES[tensor.dtype]
     with torch.no_grad():
         correctness = None
         if reference is not None:
@@ -72,7 +70,8 @@ def measure(
             if not correctness.passed:
                 raise ValueError(f"The result is wrong, so it is not timed: {correctness.detail}.")
         clock = HEADLINE_CLOCK[device.kind]
-        subject = Subject("fn", cache, clock, _calls(call, arguments, cache, device), device.stopwatch(cache, clock))
+        calls = calls_of_callable([fn], inputs, cache, device)[0]
+        subject = Subject("fn", cache, clock, calls, device.stopwatch(cache, clock))
         timing = time_subjects([subject], budget_s, None, seed, lambda done: None)[0]
     point = Point(
         kernel=name or getattr(fn, "__name__", type(fn).__name__),
@@ -100,10 +99,25 @@ def _positional(fn: Callable[..., Any]) -> Callable[..., Any]:
     return lambda **given: fn(*given.values())
 
 
-def _calls(
-    call: Callable[..., Any], arguments: dict[str, Any], cache: CacheState, device: Any
-) -> list[Callable[[], Any]]:
-    copies = [arguments]
+def _named(inputs: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+    return dict(inputs) if isinstance(inputs, Mapping) else {str(i): v for i, v in enumerate(inputs)}
+
+
+def first_floating_point(inputs: Mapping[str, Any] | Sequence[Any]) -> torch.Tensor:
+    """The tensor that sets device and dtype; raises `ValueError` where there is none."""
+    tensors = (value for value in _named(inputs).values() if isinstance(value, torch.Tensor))
+    found = next((tensor for tensor in tensors if tensor.is_floating_point()), None)
+    if found is None:
+        raise ValueError("The inputs hold no floating-point tensor; at least one is needed, it sets device and dtype.")
+    return found
+
+
+def calls_of_callable(
+    fns: Sequence[Callable[..., Any]], inputs: Mapping[str, Any] | Sequence[Any], cache: CacheState, device: Any
+) -> list[list[Callable[[], Any]]]:
+    """The calls to time of each callable, all on the same copies: one set when warm, rotating ones when cold."""
+    copies = [_named(inputs)]
     if cache == "cold" and device.kind == "cpu":
-        copies = rotating_copies([arguments], device.last_cache_bytes(), device.free_memory_bytes())
-    return [lambda given=given: call(**given) for given in copies]
+        copies = rotating_copies(copies, device.last_cache_bytes(), device.free_memory_bytes())
+    plain = [fn if isinstance(inputs, Mapping) else _positional(fn) for fn in fns]
+    return [[lambda fn=fn, given=given: fn(**given) for given in copies] for fn in plain]

@@ -34,13 +34,16 @@ def expand(axes: dict[str, list[int]]) -> list[dict[str, int]]:
     return [dict(zip(names, values)) for values in itertools.product(*axes.values())]
 
 
-def shapes_of(kernel: Any, suite: str, axes: dict[str, list[int]]) -> list[Any]:
-    """The shapes of one kernel: the swept ones, or those of the suite.
+def shapes_of(kernel: Any, suite: str, axes: dict[str, list[int]], cases: list[dict] | None = None) -> list[Any]:
+    """The shapes of one kernel: the swept ones, those of the cases that name some, or those of the suite.
 
     Swept sizes are combined with the kernel's defaults; sizes without a default must be given.
     """
     if axes:
         return [kernel.shape(**sizes) for sizes in expand(axes)]
+    wanted = [case["shape"] for case in cases or () if case["kernel"] == kernel.name and "shape" in case]
+    if wanted:
+        return list(dict.fromkeys(kernel.shape(**sizes) for sizes in wanted))
     shapes = list(dict.fromkeys(shape for part in CHECKED.get(suite, (suite,)) for shape in _part(kernel, part)))
     if not shapes and not any(size is None for size in kernel.sizes().values()):
         shapes = [kernel.shape()]
@@ -153,3 +156,37 @@ def _refusal(name: str, implementation: Any, shape: Any, dtype: str, direction: 
     if direction != "forward" and not implementation.grad:
         return "this implementation has no backward pass"
     return implementation.supports(shape, dtype, request["kind"])
+
+
+def kernels_of(cases: list[dict], known: list[str]) -> list[str]:
+    """The kernels of some cases; refuses those that only a file of the user's can bring."""
+    names = list(dict.fromkeys(case["kernel"] for case in cases))
+    foreign = [name for name in names if name not in known]
+    if foreign:
+        raise PlanError(
+            f"The baseline measured {', '.join(foreign)} from a file; name it before --against: "
+            f"seqroof profile ./{foreign[0]}.py --against BASE."
+        )
+    return names
+
+
+def only(groups: list[dict], cases: list[dict]) -> list[dict]:
+    """The groups that one of the cases names, each with the implementations of its cases; all where there are none."""
+    if not cases:
+        return groups
+    kept = []
+    for group in groups:
+        mine = [case for case in cases if all(group[name] == case[name] for name in _NAMING if name in case)]
+        if mine:
+            kept.append(_restricted(group, [case["implementations"] for case in mine if "implementations" in case]))
+    return kept
+
+
+_NAMING = ("kernel", "shape", "dtype", "direction")
+
+
+def _restricted(group: dict, named: list[list[str]]) -> dict:
+    wanted = {name for names in named for name in names}
+    left = {name: "not in the baseline" for name in group["implementations"] if named and name not in wanted}
+    planned = [name for name in group["implementations"] if name not in left]
+    return group | {"implementations": planned, "refused": group["refused"] | left}

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from ..roofline.machine import Machine
 from ..roofline.observe import observations
 from ..roofline.record import Environment, Point, Run
+from ..roofline.rivals import contests, with_vendor
 from ..roofline.verdict import judge, with_launch_tax
 from .journal import Journal
 from .points import HEADLINE_CLOCK, failed_point, measured_point, refused_points, with_afterthoughts
@@ -36,12 +37,15 @@ REMEASURE_EVERY = 8
 class Request:
     """What to profile. Empty lists mean the defaults: every kernel, the device's dtypes, the suite's shapes.
 
-    axes : swept sizes, name -> values. budget_s : seconds for the whole run, None for `group_s` per group.
+    axes : swept sizes, name -> values. cases : only these, each with `kernel` and any of `shape`, `dtype`, `direction`
+        and `implementations`; empty for all of the suite. budget_s : seconds for the whole run, None for
+        `group_s` per group.
     """
 
     kernels: list[str] = field(default_factory=list)
     suite: str = "quick"
     axes: dict[str, list[int]] = field(default_factory=dict)
+    cases: list[dict[str, Any]] = field(default_factory=list)
     dtypes: list[str] = field(default_factory=list)
     directions: list[str] = field(default_factory=lambda: ["forward"])
     device: str = "auto"
@@ -107,6 +111,7 @@ class Session:
             kernels=self.request.kernels,
             suite=self.request.suite,
             axes=self.request.axes,
+            cases=self.request.cases,
             dtypes=self.request.dtypes,
             directions=self.request.directions,
             implementations=self.request.implementations,
@@ -262,7 +267,7 @@ class Session:
         """The run so far, judged against the final roofs."""
         opened = self.supervisor.opened
         machine = self.roofs.machine()
-        points = with_launch_tax(judge(point, machine, advice) for point in self.points)
+        points = with_vendor(with_launch_tax(judge(point, machine, advice) for point in self.points))
         return Run(
             tool=tool,
             created=created,
@@ -275,7 +280,7 @@ class Session:
             machine=machine,
             environment=Environment.model_validate(opened["environment"]),
             points=points,
-            observations=tuple(observations(points, machine)),
+            observations=(*observations(points, machine), *contests(points)),
         )
 
 

@@ -21,7 +21,8 @@ from ..roofline.machine import Ceiling
 from . import ceilings
 from .cases import Group, run_group
 from .devices import DeviceError, machine_id, open_device
-from .plan import PlanError, check_names, groups_of, shapes_of
+from .plan import PlanError, check_names, groups_of, kernels_of, only, shapes_of
+from .twins import time_twins
 
 
 class Worker:
@@ -70,18 +71,21 @@ class Worker:
         axes: dict[str, list[int]],
         dtypes: list[str],
         directions: list[str],
+        cases: list[dict],
         **more: Any,
     ) -> None:
-        """Plan all groups of a run; no kernels means every kernel of the catalogue."""
+        """Plan all groups of a run; no kernels means every kernel of the catalogue, or of the cases."""
         # A named size is measured however long it takes; a suite is for all machines and has to end.
-        most_flops = None if axes else self.device.most_suite_flops
+        most_flops = None if axes or cases else self.device.most_suite_flops
         request = {"kind": self.device.kind, "most_flops": most_flops, **more}
         groups: list[dict] = []
-        loaded = [self.kernel(source) for source in kernels or self.catalog.kernel_names()]
+        sources = kernels or kernels_of(cases, self.catalog.kernel_names()) or self.catalog.kernel_names()
+        loaded = [self.kernel(source) for source in sources]
         check_names(loaded, more["implementations"])
         for kernel in loaded:
-            shapes = shapes_of(kernel, suite, axes)
+            shapes = shapes_of(kernel, suite, axes, cases)
             groups += groups_of(kernel, shapes, dtypes or list(self.device.dtypes), directions, request)
+        groups = only(groups, cases)
         self.answer("planned", groups=groups)
 
     def do_ceilings(self, effort: str) -> None:
@@ -111,6 +115,14 @@ class Worker:
         kernel = self.kernel(source)
         group = Group(self.device, kernel, kernel.shape(**shape), dtype, direction, seed)
         run_group(group, implementations, flops, options, self.answer)
+
+    def do_twins(
+        self, source: str, shape: dict, dtype: str, direction: str, implementation: str, clock: list, **more: Any
+    ) -> None:
+        """Time one implementation against itself."""
+        kernel = self.kernel(source)
+        group = Group(self.device, kernel, kernel.shape(**shape), dtype, direction, seed=0)
+        time_twins(group, implementation, (clock[0], clock[1]), emit=self.answer, **more)
 
 
 def main() -> None:

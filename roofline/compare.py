@@ -1,70 +1,166 @@
-"""Two runs, point by point: SAME, FASTER, SLOWER or AMBIGUOUS."""
+"""Two runs, point by point: SAME, FASTER, SLOWER or AMBIGUOUS, and what could not be compared."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from .record import Point, Run
+from .noise_model import Noise
+from .ratio import BAND, Ratio, Verdict, advice, overall, unpaired, verdict
+from .record import Environment, Point, Run
+from .units import percent
 
-Verdict = Literal["SAME", "FASTER", "SLOWER", "AMBIGUOUS"]
-
-# Changes below this are no news: separate runs of the same code on a quiet machine differ by about as much.
-EQUIVALENCE_BAND = 0.02
+# Half width (95 %) of the ratio of two runs of identical code, in logarithms, where nobody has measured it: what
+# `seqroof doctor --aa` finds on a shared virtual machine, and on a GPU whose clocks are left alone.
+ASSUMED_NOISE = {"cpu": 0.05, "cuda": 0.02}
+# What may change between two runs of one machine without making the comparison void, and is then part of the ratio.
+VERSIONS = ("python", "torch", "triton", "cuda", "driver", "compiler", "fp_fusion", "power_limit_w")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One point of both runs. `ratio` is new over base time with its interval: below 1 is faster."""
+    """One point of both runs. advice : what would settle it, empty unless it is AMBIGUOUS."""
 
     point: Point
-    ratio: float
-    low: float
-    high: float
+    ratio: Ratio
     verdict: Verdict
+    advice: str = ""
 
 
-def compare_points(base: Point, new: Point, band: float = EQUIVALENCE_BAND) -> Comparison | None:
-    """Compare a point with its counterpart; None unless both have a valid time.
+@dataclass(frozen=True)
+class LeftOut:
+    """A point that was measured in one of the runs at least and could not be compared, with the reason."""
 
-    The interval of the ratio is conservative: the ends of both intervals against each other.
-    """
-    if base.time_s is None or new.time_s is None or base.status != "ok" or new.status != "ok":
-        return None
-    ratio = new.time_s.median / base.time_s.median
-    low, high = new.time_s.low / base.time_s.high, new.time_s.high / base.time_s.low
-    verdict: Verdict = "AMBIGUOUS"
-    if high < 1 and ratio < 1 - band:
-        verdict = "FASTER"
-    elif low > 1 and ratio > 1 + band:
-        verdict = "SLOWER"
-    elif low >= 1 - band and high <= 1 + band:
-        verdict = "SAME"
-    return Comparison(new, ratio, low, high, verdict)
+    point: Point
+    why: str
 
 
-def compare_runs(base: Run, new: Run, band: float = EQUIVALENCE_BAND) -> tuple[list[Comparison], list[str]]:
-    """Compare all points that both runs measured; also the keys that only one of them has."""
-    old = {point.key: point for point in base.points}
-    fresh = {point.key: point for point in new.points}
-    both = [key for key in fresh if key in old]
-    found = [made for key in both if (made := compare_points(old[key], fresh[key], band)) is not None]
-    timed = {key for keys in (old, fresh) for key, point in keys.items() if point.time_s is not None}
-    return found, sorted(key for key in timed if key not in old or key not in fresh)
+@dataclass(frozen=True)
+class KnownNoise:
+    """The noise between runs that a comparison counts with. value : log half width (95 %) of a ratio."""
+
+    value: float
+    provenance: Literal["measured", "assumed"]
+    source: str
 
 
-def geometric_mean(comparisons: list[Comparison]) -> float | None:
-    """Overall ratio of new to base time."""
-    if not comparisons:
-        return None
-    return math.exp(sum(math.log(comparison.ratio) for comparison in comparisons) / len(comparisons))
+@dataclass(frozen=True)
+class Comparisons:
+    """All of two runs. hidden : points compared in neither list, for they are no headlines and were not asked for."""
+
+    found: tuple[Comparison, ...]
+    left_out: tuple[LeftOut, ...]
+    overall: Ratio | None
+    verdict: Verdict | None
+    noise: KnownNoise
+    band: float
+    hidden: int = 0
+
+    @property
+    def slower(self) -> bool:
+        """Whether a point, or all of them together, became slower."""
+        return "SLOWER" in (self.verdict, *(comparison.verdict for comparison in self.found))
 
 
-def same_machine(base: Run, new: Run) -> bool:
-    """Whether two runs come from the same device, as far as the record tells."""
-    left, right = (
-        (run.machine.id, run.environment.device_hash, run.environment.threads, run.environment.os)
-        for run in (base, new)
+def noise_between(base: Run, new: Run, stored: Noise | None = None) -> KnownNoise:
+    """The noise of the machine as measured: newest of what the runs and this computer know; else a stated default."""
+    known = [noise for noise in (new.noise, base.noise, stored) if noise is not None and belongs(noise, new)]
+    if known:
+        newest = max(known, key=lambda noise: noise.when)
+        return KnownNoise(newest.between_runs, "measured", f"seqroof doctor --aa, {newest.when[:10]}")
+    device = new.machine.device or "cpu"
+    return KnownNoise(ASSUMED_NOISE[device], "assumed", "not measured here: run `seqroof doctor --aa`")
+
+
+def belongs(noise: Noise, run: Run) -> bool:
+    """Whether a noise was measured on the machine and in the set-up of a run."""
+    environment = run.environment
+    return (noise.machine, noise.device_hash, noise.threads) == (
+        run.machine.id,
+        environment.device_hash,
+        environment.threads,
     )
-    return left == right
+
+
+def compare_runs(base: Run, new: Run, noise: KnownNoise, band: float = BAND, everything: bool = False) -> Comparisons:
+    """Compare what both runs measured, headlines only unless `everything`; says of the rest why it was not."""
+    pairs = list(_paired_up(base, new))
+    shown = [pair for pair in pairs if everything or any(point is not None and point.headline for point in pair)]
+    ratios: list[tuple[Point, Ratio]] = []
+    left_out = []
+    for old, fresh in shown:
+        if old and fresh and _timed(old) and _timed(fresh):
+            assert old.time_s and fresh.time_s
+            ratios.append((fresh, unpaired(old.time_s, fresh.time_s, noise.value)))
+        elif why := _why_not(old, fresh):
+            left_out.append(LeftOut(fresh or old, why))  # type: ignore[arg-type]  (one of them is there)
+    found = tuple(_judged(point, ratio, band, len(ratios)) for point, ratio in ratios)
+    whole = overall([ratio for _, ratio in ratios])
+    ruling = verdict(whole, band) if whole else None
+    return Comparisons(found, tuple(left_out), whole, ruling, noise, band, len(pairs) - len(shown))
+
+
+def _judged(point: Point, ratio: Ratio, band: float, among: int) -> Comparison:
+    ruling = verdict(ratio, band, among)
+    return Comparison(point, ratio, ruling, advice(ratio, band, among) if ruling == "AMBIGUOUS" else "")
+
+
+def _paired_up(base: Run, new: Run) -> Iterator[tuple[Point | None, Point | None]]:
+    """Points of both runs by key, in the order of the new one, then those of the old one alone."""
+    old, fresh = ({point.key: point for point in run.points} for run in (base, new))
+    yield from ((old.get(key), point) for key, point in fresh.items())
+    yield from ((point, None) for key, point in old.items() if key not in fresh)
+
+
+def _timed(point: Point) -> bool:
+    return point.status == "ok" and point.time_s is not None
+
+
+def _why_not(old: Point | None, fresh: Point | None) -> str:
+    """Why a point could not be compared; empty where neither run tried to measure it."""
+    sides = (("BASE", old), ("NEW", fresh))
+    if all(point is None or point.status == "skipped" for _, point in sides):
+        return ""
+    told = []
+    for name, point in sides:
+        if point is None:
+            told.append(f"not in {name}")
+        elif not _timed(point):
+            told.append(f"{point.status} in {name}" + (f" ({point.reason})" if point.reason else ""))
+    return ", ".join(told)
+
+
+def set_up(machine_id: str, environment: Environment) -> dict[str, object]:
+    """What two runs must have in common for their ratio to say something about the code."""
+    return {
+        "machine": machine_id,
+        "device": environment.device_hash,
+        "threads": environment.threads,
+        "system": environment.os,
+    }
+
+
+def differences(base: dict[str, object], new: dict[str, object]) -> list[str]:
+    """How two set-ups differ, in words; empty when they are the same."""
+    return [
+        f"{name} {base[name] or 'unknown'} in BASE, {new[name] or 'unknown'} in NEW"
+        for name in base
+        if base[name] != new[name]
+    ]
+
+
+def changed_versions(base: Run, new: Run) -> list[str]:
+    """Versions and settings that differ between two runs of one machine: part of what the ratio measures."""
+    pairs = ((name, getattr(base.environment, name), getattr(new.environment, name)) for name in VERSIONS)
+    return [
+        f"{name} {old or 'unknown'} in BASE, {fresh or 'unknown'} in NEW" for name, old, fresh in pairs if old != fresh
+    ]
+
+
+def describe_noise(noise: KnownNoise) -> str:
+    """The noise of a comparison as a sentence."""
+    return (
+        f"Between two runs of the same code this machine differs by up to ±{percent(noise.value)} "
+        f"({noise.provenance}; {noise.source})."
+    )

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from ._model import Frozen
 from .machine import Machine
+from .noise_model import Noise
 from .units import percent, seconds
 from .work import Work
 
@@ -31,6 +32,7 @@ class Timing(Frozen):
     median, low, high : the median of all samples and its interval; the interval is the wider of the order-statistic
         interval (95 %, needs six samples) and the spread between rounds.
     rounds_s : the median of each round, for paired comparison. stop : why measuring ended.
+    interleaved : times with the same value were taken in turn, round by round; empty where that is not known.
     """
 
     median: float = Field(gt=0)
@@ -42,6 +44,7 @@ class Timing(Frozen):
     rounds: int = Field(ge=1)
     rounds_s: tuple[float, ...] = ()
     stop: str = ""
+    interleaved: str = ""
 
     @model_validator(mode="after")
     def _ordered(self) -> Timing:
@@ -125,6 +128,21 @@ class Part(Frozen):
     best_fraction: Fraction | None = None
 
 
+class BesideVendor(Frozen):
+    """An own row beside the fastest row of the vendor's library, paired over the rounds that both were timed in.
+
+    speedup : time of the vendor's row over time of this one, above 1 is faster, with its interval (95 %; null below six
+    rounds).
+    """
+
+    vendor: str
+    speedup: float = Field(gt=0)
+    low: float | None = None
+    high: float | None = None
+    rounds: int = Field(ge=1)
+    verdict: Literal["SAME", "FASTER", "SLOWER", "AMBIGUOUS"]
+
+
 class Point(Frozen):
     """One implementation of one kernel at one shape, dtype and direction, under one clock and cache state.
 
@@ -176,6 +194,7 @@ class Point(Frozen):
     gap: str = ""
     step_s: float | None = None
     launch_tax_s: float | None = None
+    beside_vendor: BesideVendor | None = None
     peak_memory_bytes: int | None = None
     energy_j: float | None = None
     parts: tuple[Part, ...] = ()
@@ -272,7 +291,10 @@ class Observation(Frozen):
 
 
 class Run(Frozen):
-    """One run of `seqroof profile` on one machine."""
+    """One run of `seqroof profile` on one machine.
+
+    noise : how much identical code differs from itself there, as `seqroof doctor --aa` measured it before this run.
+    """
 
     schema_version: int = SCHEMA_VERSION
     tool: str
@@ -289,3 +311,4 @@ class Run(Frozen):
     grids: tuple[Grid, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     observations: tuple[Observation, ...] = ()
+    noise: Noise | None = None

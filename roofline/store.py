@@ -35,7 +35,8 @@ def load(path: Path) -> Run:
         hint = "; the journal beside it can be finished with `seqroof profile --out FOLDER --resume`"
         raise RunFileError(f"There is no {file}{hint if journal.exists() else ''}.")
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        data = json.loads(text)
     except OSError as error:
         raise RunFileError(f"{file} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -47,11 +48,14 @@ def load(path: Path) -> Run:
             f"{file} is damaged or cut off at line {error.lineno}; restore it, or re-make it from its journal with "
             "`seqroof profile --out FOLDER --resume`."
         ) from error
-    return from_data(data, str(file))
+    return from_data(data, str(file), text)
 
 
-def from_data(data: Any, source: str) -> Run:
-    """Validate the content of a run file; raises `RunFileError` with a sentence."""
+def from_data(data: Any, source: str, text: str | None = None) -> Run:
+    """Validate the content of a run file; raises `RunFileError` with a sentence.
+
+    text : the JSON that `data` was read from, where there is one: validated at once, it takes half the time.
+    """
     if not isinstance(data, dict) or "schema_version" not in data:
         raise RunFileError(f"{source} is JSON, but no run of seqroof: it has no schema_version.")
     version = data["schema_version"]
@@ -63,7 +67,7 @@ def from_data(data: Any, source: str) -> Run:
             "upgrade with pip install -U seqroof."
         )
     try:
-        return Run.model_validate(data)
+        return Run.model_validate(data) if text is None else Run.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"

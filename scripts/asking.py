@@ -74,7 +74,9 @@ def doctor(as_json: bool) -> None:
     """Print what can and cannot be measured here."""
     from seqroof.profiler.health import examine
 
-    findings = examine()
+    from .stored_noise import resolution
+
+    findings = [*examine(), *resolution()]
     if as_json:
         print(json.dumps({"findings": [dataclasses.asdict(finding) for finding in findings]}))
         return

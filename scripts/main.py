@@ -38,7 +38,8 @@ Direction = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda:N.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
-Suite = Annotated[str, typer.Option("--suite", help="quick, standard, full.")]
+Suite = Annotated[str | None, typer.Option("--suite", help="quick, standard, full.", show_default="quick")]
+Band = Annotated[str, typer.Option("--band", help="Changes within this are the same.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")]
 
 
@@ -62,7 +63,7 @@ def _root(
 @app.command()
 def profile(
     kernels: Kernels = None,
-    suite: Suite = "quick",
+    suite: Suite = None,
     shape: Shape = None,
     dtype: Dtype = None,
     direction: Direction = None,
@@ -73,13 +74,18 @@ def profile(
     out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: seqroof-runs/<time>-<device>]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the run in --out.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.")] = False,
-    against: Annotated[Path | None, typer.Option(help="Compare with an earlier run; exit 1 when slower.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Measure what an earlier run did and compare; exit 1 when slower.")
+    ] = None,
+    band: Band = "1%",
     roofs: Annotated[Path | None, typer.Option(help="Use roofs measured before: a run, or a file of ceilings.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the whole run: 60s, 5m.", show_default=False)] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, max=1000, help="Exactly so many rounds.", show_default=False)
     ] = None,
-    seed: Seed = 0,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Seed of the random inputs.", show_default="0")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cases, run nothing.")] = False,
     all_points: Annotated[bool, typer.Option("--all", help="Show every cache state and clock.")] = False,
     json: Json = False,
@@ -87,6 +93,8 @@ def profile(
     """Measure kernels: correctness, time, roofs, floors, verdict. Without arguments: the quick suite in a minute."""
     from . import profile_verb
 
+    typed = {"suite": suite, "shape": shape, "dtype": dtype, "direction": direction, "seed": seed}
+    typed |= {"implementation": implementation, "budget": budget}
     profile_verb.run(
         request=profile_verb.request_of(
             kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed
@@ -95,6 +103,8 @@ def profile(
         resume=resume,
         force=force,
         against=against,
+        given={name for name, value in typed.items() if value is not None},
+        band=band,
         roofs=roofs,
         dry=dry_run,
         all_points=all_points,
@@ -165,13 +175,15 @@ def report(
 def compare(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="The earlier run.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="The later run.")],
+    band: Band = "1%",
     across_machines: Annotated[bool, typer.Option("--across-machines", help="Compare runs of two machines.")] = False,
+    all_points: Annotated[bool, typer.Option("--all", help="Compare every cache state and clock, list all.")] = False,
     json: Json = False,
 ) -> None:
     """Compare two runs point by point; exit 1 when a point became slower."""
-    from . import reading
+    from . import comparing
 
-    raise typer.Exit(reading.compare(base, new, across_machines, json))
+    raise typer.Exit(comparing.compare(base, new, band, across_machines, all_points, json))
 
 
 @app.command()
@@ -201,11 +213,23 @@ def list_(json: Json = False) -> None:
 
 
 @app.command()
-def doctor(json: Json = False) -> None:
+def doctor(
+    aa: Annotated[
+        bool, typer.Option("--aa", help="Time identical code against itself: the smallest change that can be resolved.")
+    ] = False,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
     """Say what this machine can and cannot measure, each obstacle with its cause and fix."""
     from . import asking
 
-    asking.doctor(json)
+    if aa:
+        from .self_test import run_self_test
+        from .sweep import check_device
+
+        run_self_test(check_device(device), json)
+    else:
+        asking.doctor(json)
 
 
 def main() -> None:

@@ -23,8 +23,10 @@ from seqroof.roofline.record import Point, Run
 from seqroof.roofline.store import save, write_atomically
 
 from . import reading
+from .against import refuse_other_machine
 from .exits import Exit, Stop, exit_code
 from .progress import Reporter, say
+from .stored_noise import with_noise
 from .version import VERSION
 
 RUNS = Path("seqroof-runs")
@@ -108,18 +110,6 @@ def known_roofs(path: Path | None, machine_id: str) -> Machine | None:
     return machine
 
 
-def refuse_other_machine(base: Run | None, opened: dict[str, Any]) -> None:
-    """Refuse a baseline from another machine or set-up before anything is measured against it."""
-    if base is None:
-        return
-    here = {"machine": opened["id"], **{name: opened["environment"][name] for name in ("device_hash", "threads", "os")}}
-    there = {"machine": base.machine.id, **{name: getattr(base.environment, name) for name in list(here)[1:]}}
-    differing = [f"{name} {there[name]!r} there, {here[name]!r} here" for name in here if there[name] != here[name]]
-    if differing:
-        text = f"--against: the baseline comes from another machine or set-up ({'; '.join(differing)})"
-        raise Stop(f"{text}; measure a baseline here.", Exit.NO_DEVICE)
-
-
 def profile(
     request: Request, out: Path | None, resume: bool, force: bool, roofs: Path | None = None, base: Run | None = None
 ) -> tuple[Run, Path, Exit]:
@@ -152,6 +142,7 @@ def profile(
             run = session.record(
                 state, command_line(), commit_of(Path(__file__).parent), created, f"seqroof {VERSION}", advice(request)
             )
+    run = with_noise(run)
     save(run, folder)
     code = exit_code([point.status for point in run.points], Exit.INTERRUPTED if state == "interrupted" else Exit.OK)
     return run, folder, code

@@ -18,6 +18,8 @@ from seqroof.roofline.record import Point, Run
 from seqroof.roofline.units import binary_bytes, si
 
 from . import measuring, reading
+from .against import take_over
+from .comparing import parse_band, print_comparison
 from .exits import Exit, Stop, exit_code
 from .progress import say
 from .sweep import check_device, parse_directions, parse_dtypes, parse_duration, parse_shape
@@ -27,7 +29,7 @@ SUITES = ("quick", "standard", "full")
 
 def request_of(
     kernels: list[str] | None,
-    suite: str,
+    suite: str | None,
     shape: list[str] | None,
     dtype: list[str] | None,
     direction: list[str] | None,
@@ -35,9 +37,10 @@ def request_of(
     implementation: list[str] | None,
     budget: str | None,
     rounds: int | None,
-    seed: int,
+    seed: int | None,
 ) -> Request:
     """Check the options that can be checked without torch; raises `Stop` with a sentence."""
+    suite = suite or "quick"
     if suite not in SUITES:
         raise Stop(f"There is no suite {suite!r}; suites are {', '.join(SUITES)}.", Exit.USAGE)
     axes = parse_shape(shape or [])
@@ -56,7 +59,7 @@ def request_of(
         budget_s=parse_duration(budget) or (measuring.QUICK_BUDGET_S if whole_quick_suite else None),
         group_s=3.0 if quick else 6.0,
         rounds=rounds,
-        seed=seed,
+        seed=seed or 0,
         effort="quick" if quick else "full",
     )
 
@@ -67,18 +70,27 @@ def run(
     resume: bool,
     force: bool,
     against: Path | None,
+    given: set[str],
+    band: str,
     roofs: Path | None,
     dry: bool,
     all_points: bool,
     as_json: bool,
 ) -> None:
-    """Profile, report, and leave with the documented exit code."""
+    """Profile, report, and leave with the documented exit code.
+
+    given : the options that were typed; with `against`, the baseline decides the others.
+    """
+    share = parse_band(band)
     if resume and force:
         raise Stop("--resume keeps a run and --force replaces it; choose one.", Exit.USAGE)
+    base = reading.load_run(against) if against else None
+    if base is not None:
+        request, told = take_over(base, request, given)
+        say(f"seqroof: {told}")
     if dry:
         _print_plan(measuring.dry_run(request), as_json)
         return
-    base = reading.load_run(against) if against else None
     made, folder, code = measuring.profile(request, out, resume, force, roofs, base)
     reading.write_pages(made, folder)
     if as_json:
@@ -86,7 +98,7 @@ def run(
     else:
         reading.show(made, all_points)
     if base is not None:
-        gate = reading.print_comparison(base, made, across_machines=False, as_json=False, to_stderr=as_json)
+        gate = print_comparison(base, made, share, everything=all_points, to_stderr=as_json)
         code = exit_code([point.status for point in made.points], gate, Exit(code))
     _say_next(made, folder)
     raise typer.Exit(int(code))

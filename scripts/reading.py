@@ -109,51 +109,6 @@ def _print_run(run: Run, format: str, all_points: bool) -> None:
         print(maker(run).rstrip("\n"))
 
 
-def compare(base: Path, new: Path, across_machines: bool, as_json: bool) -> int:
-    """Compare two runs; returns the exit code."""
-    return int(print_comparison(load_run(base), load_run(new), across_machines, as_json))
-
-
-def print_comparison(base: Run, new: Run, across_machines: bool, as_json: bool, to_stderr: bool = False) -> Exit:
-    """Print a comparison; the exit code is 1 when a point became slower."""
-    from rich.markup import escape
-
-    from seqroof.roofline.compare import compare_runs, geometric_mean, same_machine
-    from seqroof.roofline.diagnoses import warn
-
-    same = same_machine(base, new)
-    if not same and not across_machines:
-        raise Stop(
-            f"{base.machine.name} and {new.machine.name} are different machines or set-ups, so ratios would compare "
-            "machines; add --across-machines to see them all the same.",
-            Exit.NO_DEVICE,
-        )
-    found, single = compare_runs(base, new)
-    overall = geometric_mean(found)
-    if as_json:
-        rows = [
-            {"key": c.point.key, "ratio": c.ratio, "low": c.low, "high": c.high, "verdict": c.verdict} for c in found
-        ]
-        print(json.dumps({"points": rows, "only_in_one": single, "overall_ratio": overall, "same_machine": same}))
-    else:
-        console = Console(stderr=to_stderr, highlight=False)
-        console.print("new / base time (measured), its interval, verdict, point")
-        for c in found:
-            console.print(
-                f"{c.ratio:7.3f}  {c.low:6.3f} to {c.high:6.3f}  {c.verdict:<9}  {escape(c.point.key)}", soft_wrap=True
-            )
-        if overall is not None:
-            console.print(f"{len(found)} points, geometric mean of the ratios {overall:.3f}")
-        if any(c.verdict == "AMBIGUOUS" for c in found):
-            console.print("AMBIGUOUS: the intervals are too wide to decide; measure both again with --rounds 40.")
-        if single:
-            console.print(f"{len(single)} points are in one of the runs only.")
-        if not same:
-            doubt = warn("compared-across-machines", base=base.machine.name, new=new.machine.name)
-            console.print(f"compared-across-machines: {doubt.cause}; {doubt.advice}.")
-    return Exit.GATE_FAILED if any(c.verdict == "SLOWER" for c in found) else Exit.OK
-
-
 def show_ceilings(file: Path | None, as_json: bool) -> None:
     """Print stored roofs: the given file, or the newest of those measured before."""
     from seqroof.roofline import table

@@ -1,0 +1,95 @@
+"""Identical code against itself, from the parent's side: pairs within a worker, and several workers one after another.
+
+A worker that dies costs its own pairs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from math import log
+from typing import Any
+
+from .points import headline
+from .supervisor import Supervisor, WorkerDied
+
+# Longest silence of a worker: warming up, or one pair.
+SILENCE_S = 90.0
+# As many rounds as the quiet cases of a profile take.
+ROUNDS = 20
+# A case of about this many operations takes about a millisecond on a processor of two cores: long for its clock, short
+# enough for several samples in each round.
+TYPICAL_FLOPS = 1e8
+# On a machine so busy that everything takes this many times its budget, no further process is started after two.
+PATIENCE = 2
+# A pair needs at least this long, or its rounds hold single samples.
+LEAST_PAIR_S = 0.3
+
+
+@dataclass
+class Worker:
+    """What one worker measured: by subject, pairs of twins, each with the times of its rounds in seconds."""
+
+    pairs: dict[str, list[tuple[list[float], list[float]]]] = field(default_factory=dict)
+
+
+def choose(groups: list[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
+    """A typical case of every kernel with the implementations to time: the vendor's first row and the first of ours."""
+    by_kernel: dict[str, list[dict[str, Any]]] = {}
+    for group in groups:
+        if group["implementations"]:
+            by_kernel.setdefault(group["kernel"], []).append(group)
+    chosen = []
+    for of_kernel in by_kernel.values():
+        group = min(of_kernel, key=lambda g: abs(log(max(1, g["work"]["matmul_flops"]) / TYPICAL_FLOPS)))
+        names = group["implementations"]
+        picked = [next((n for n in names if n.startswith(start)), None) for start in ("torch", "triton")]
+        chosen += [(group, name) for name in picked if name] or [(group, names[0])]
+    return chosen
+
+
+def measure_identical(
+    open_worker: Callable[[], AbstractContextManager[Supervisor]],
+    plan: Callable[[Supervisor], list[dict[str, Any]]],
+    workers: int,
+    repeats: int,
+    budget_s: float,
+    told: Callable[[str], None],
+) -> tuple[list[Worker], dict[str, Any]]:
+    """Time every chosen case as a pair, `repeats` times in each of `workers` processes; also what opening said.
+
+    budget_s : for everything; starting processes and warming up comes out of it. told : what is going on, in words.
+    """
+    found, opened = [], {}
+    began = time.monotonic()
+    for index in range(workers):
+        left_s = budget_s - (time.monotonic() - began)
+        if index >= 2 and left_s < (1 - PATIENCE) * budget_s:
+            break
+        started = time.monotonic()
+        worker = Worker()
+        with open_worker() as supervisor:
+            opened = supervisor.opened
+            cases = choose(plan(supervisor))
+            left_s = left_s / (workers - index) - (time.monotonic() - started)
+            # A third of a pair's time goes into inputs, copies and warm-up.
+            pair_s = max(LEAST_PAIR_S, left_s / max(1, len(cases) * repeats) / 1.5)
+            for group, name in cases:
+                told(f"process {index + 1} of {workers}: {group['kernel']} {name}, twice in turn")
+                _time(supervisor, group, name, repeats, pair_s, worker)
+        found.append(worker)
+    return found, opened
+
+
+def _time(supervisor: Supervisor, group: dict[str, Any], name: str, repeats: int, pair_s: float, into: Worker) -> None:
+    request = {part: group[part] for part in ("source", "shape", "dtype", "direction")}
+    request |= {"implementation": name, "clock": list(headline(group)), "rounds": ROUNDS, "repeats": repeats}
+    pairs = into.pairs.setdefault(f"{group['kernel']} {name}", [])
+    try:
+        for event in supervisor.ask("twins", SILENCE_S, **request, budget_s=pair_s):
+            if event["event"] == "twins":
+                pairs.append(tuple(event["rounds_s"]))
+    except WorkerDied:
+        supervisor.start()

@@ -1,0 +1,113 @@
+"""Prints a comparison of two runs: what changed first, under headings that hold what the rows have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from . import _view, table
+from .compare import Comparison, Comparisons, describe_noise
+from .ratio import Ratio, Verdict
+from .units import percent, seconds
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# The reading order of a gate: what fails it, what can be celebrated, what is open, what is no news.
+VERDICTS: tuple[Verdict, ...] = ("SLOWER", "FASTER", "AMBIGUOUS", "SAME")
+STYLES = {"SLOWER": "red", "FASTER": "green", "AMBIGUOUS": "yellow", "SAME": "dim"}
+_RIGHT = (False, False, False, True, True, False)
+_REASONS = 12  # points left out that are named one by one; the rest is counted, and all are in --json
+
+
+def render(made: Comparisons, console: Console, notes: Sequence[str] = (), everything: bool = False) -> None:
+    """Print verdicts, points that could not be compared, and the overall ratio. notes : sentences about the set-up."""
+    table._say(
+        console,
+        f"Ratio: new over base time (measured), below 1 is faster. SAME is within ±{percent(made.band)}. "
+        f"{describe_noise(made.noise)}",
+        "dim",
+    )
+    for note in notes:
+        table._say(console, note, "yellow")
+    for ruling in VERDICTS:
+        members = [comparison for comparison in made.found if comparison.verdict == ruling]
+        if members and (ruling != "SAME" or everything):
+            table._title(console, f"{ruling}: {_points(len(members))}")
+            _rows(members, console)
+        if ruling == "AMBIGUOUS":
+            _advices(members, console)
+    _left_out(made, console)
+    _summary(made, console)
+
+
+def _points(count: int) -> str:
+    return f"{count} point{'' if count == 1 else 's'}"
+
+
+def _rows(members: Sequence[Comparison], console: Console) -> None:
+    by_point = {id(comparison.point): comparison for comparison in members}
+    wrapped = [_view.Row("", 0, comparison.point) for comparison in members]
+    sections = _view.sections(wrapped)
+    lines = [[_cells(by_point[id(row.point)], sizes) for row, sizes in rows] for _, rows in sections]
+    widths = [max(map(len, column)) for column in zip(*(cells for group in lines for cells in group))]
+    for (heading, _), group in zip(sections, lines):
+        table._say(console, heading, "bold cyan")
+        for cells in group:
+            table._line(console, [_view.encodable(cell, console.encoding) for cell in cells], widths, _RIGHT, 2)
+
+
+def _cells(comparison: Comparison, sizes: str) -> list[str]:
+    point, ratio = comparison.point, comparison.ratio
+    time = seconds(point.time_s.median) if point.time_s else "-"
+    return ["  " + sizes, _view.clean(point.implementation), point.dtype, time, f"{ratio.value:.3f}", interval(ratio)]
+
+
+def interval(ratio: Ratio) -> str:
+    """The interval of a ratio: "[0.991, 1.012]"."""
+    return f"[{ratio.low:.3f}, {ratio.high:.3f}]" if ratio.low is not None and ratio.high is not None else "no interval"
+
+
+def _advices(members: Iterable[Comparison], console: Console) -> None:
+    """Advice that many points share, once each; the number of rounds as the range that it has."""
+    kinds = Counter(_kind(comparison.advice) for comparison in members)
+    rounds = sorted(int(comparison.advice.split()[1]) for comparison in members if _kind(comparison.advice) == "rounds")
+    for kind, count in kinds.most_common():
+        if kind == "rounds":
+            table._say(
+                console,
+                f"{_points(count)}: --rounds {rounds[len(rounds) // 2]} would decide half of them, "
+                f"--rounds {rounds[-1]} all.",
+                indent=2,
+            )
+        else:
+            table._say(console, f"{_points(count)}: {kind}.", indent=2)
+
+
+def _kind(advice: str) -> str:
+    return "rounds" if advice.startswith("about ") else advice
+
+
+def _left_out(made: Comparisons, console: Console) -> None:
+    if made.left_out:
+        table._title(console, f"Not compared: {_points(len(made.left_out))}")
+    for left in made.left_out[:_REASONS]:
+        table._say(console, f"{_view.clean(left.point.key)}: {_view.clean(left.why)}", indent=2)
+    if len(made.left_out) > _REASONS:
+        table._say(console, f"and {len(made.left_out) - _REASONS} more; --json names them all", indent=2)
+
+
+def _summary(made: Comparisons, console: Console) -> None:
+    counts = Counter(comparison.verdict for comparison in made.found)
+    told = ", ".join(f"{counts[ruling]} {ruling}" for ruling in VERDICTS if counts[ruling])
+    console.print()
+    table._say(console, f"{_points(len(made.found))}: {told or 'nothing that both runs measured'}.", "bold")
+    if made.overall is not None and made.verdict is not None:
+        table._say(
+            console,
+            f"Overall (geometric mean): {made.overall.value:.3f} {interval(made.overall)} {made.verdict}.",
+            STYLES[made.verdict],
+        )
+    if made.hidden:
+        table._say(console, f"{made.hidden} more points, with the other cache state or clock: --all.", "dim")

@@ -1,0 +1,113 @@
+"""`seqroof compare`, and the gate at the end of `seqroof profile --against`. Needs neither torch nor triton."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from seqroof.roofline.compare import (
+    Comparison,
+    Comparisons,
+    changed_versions,
+    compare_runs,
+    differences,
+    noise_between,
+    set_up,
+)
+from seqroof.roofline.ratio import Ratio
+from seqroof.roofline.record import Run
+
+from .exits import Exit, Stop
+from .reading import load_run
+from .stored_noise import stored_noise
+
+# A wider band would call twice the time the same.
+WIDEST_BAND = 1.0
+
+
+def parse_band(text: str) -> float:
+    """Read `1%` or `0.01` into a fraction; raises `Stop` with a sentence."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)", text.strip())
+    value = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if not 0 <= value < WIDEST_BAND:
+        raise Stop(f"--band: {text!r} is no share below 100 %; write it as 1% or 0.01.", Exit.USAGE)
+    return value
+
+
+def compare(base: Path, new: Path, band: str, across_machines: bool, everything: bool, as_json: bool) -> int:
+    """Compare two runs; returns the exit code."""
+    share = parse_band(band)
+    return int(print_comparison(load_run(base), load_run(new), share, across_machines, everything, as_json))
+
+
+def print_comparison(
+    base: Run,
+    new: Run,
+    band: float,
+    across_machines: bool = False,
+    everything: bool = False,
+    as_json: bool = False,
+    to_stderr: bool = False,
+) -> Exit:
+    """Print a comparison; the exit code is 1 when a point, or all of them together, became slower."""
+    there, here = (set_up(run.machine.id, run.environment) for run in (base, new))
+    differing = differences(there, here)
+    if differing and not across_machines:
+        raise Stop(
+            f"The runs come from different machines or set-ups ({'; '.join(differing)}), so ratios would compare "
+            "machines; add --across-machines to see them all the same.",
+            Exit.NO_DEVICE,
+        )
+    made = compare_runs(base, new, noise_between(base, new, stored_noise(new.machine.id)), band, everything)
+    notes = _notes(base, new, differing)
+    if as_json:
+        print(json.dumps(_document(made, notes, not differing), allow_nan=False))
+    else:
+        from seqroof.roofline import compare_table
+
+        compare_table.render(made, Console(stderr=to_stderr, highlight=False), notes, everything)
+    return Exit.GATE_FAILED if made.slower else Exit.OK
+
+
+def _notes(base: Run, new: Run, differing: list[str]) -> list[str]:
+    """What a reader has to know of the two set-ups."""
+    from seqroof.roofline.diagnoses import warn
+
+    notes = []
+    if differing:
+        doubt = warn("compared-across-machines", base=base.machine.name, new=new.machine.name)
+        notes.append(f"compared-across-machines: {doubt.cause} ({'; '.join(differing)}); {doubt.advice}.")
+    changed = changed_versions(base, new)
+    if changed:
+        notes.append(f"The ratios include what else changed: {'; '.join(changed)}.")
+    for name, run in (("BASE", base), ("NEW", new)):
+        if run.state == "interrupted":
+            notes.append(f"{name} was interrupted, so points are missing there.")
+    return notes
+
+
+def _document(made: Comparisons, notes: list[str], same: bool) -> dict[str, Any]:
+    """The comparison as one JSON document."""
+    return {
+        "points": [_entry(comparison) for comparison in made.found],
+        "not_compared": [{"key": left.point.key, "why": left.why} for left in made.left_out],
+        "not_headline": made.hidden,
+        "overall": _ratio(made.overall) | {"verdict": made.verdict} if made.overall else None,
+        "band": made.band,
+        "noise": {"between_runs": made.noise.value, "provenance": made.noise.provenance, "source": made.noise.source},
+        "same_machine": same,
+        "notes": notes,
+    }
+
+
+def _entry(comparison: Comparison) -> dict[str, Any]:
+    named = {"key": comparison.point.key, **_ratio(comparison.ratio)}
+    return named | {"verdict": comparison.verdict, "advice": comparison.advice}
+
+
+def _ratio(ratio: Ratio) -> dict[str, Any]:
+    return {"ratio": ratio.value, "low": ratio.low, "high": ratio.high, "rounds": ratio.rounds}

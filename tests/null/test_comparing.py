@@ -1,0 +1,174 @@
+"""`seqroof compare`: what it prints, what it refuses, what it names, and its exit codes."""
+
+import io
+import json
+
+import pytest
+import samples
+from rich.console import Console
+
+from seqroof.roofline import compare_table
+from seqroof.roofline.compare import KnownNoise, compare_runs, noise_between
+from seqroof.roofline.noise_model import Noise
+from seqroof.roofline.store import save
+from seqroof.scripts import comparing
+from seqroof.scripts.exits import Exit, Stop
+
+QUIET = KnownNoise(0.002, "measured", "by hand")
+
+
+def noise(run, **changes):
+    fields = {
+        "machine": run.machine.id,
+        "device_hash": run.environment.device_hash,
+        "threads": run.environment.threads,
+        "when": "2026-11-21T00:00:00",
+        "workers": 5,
+        "rounds": 20,
+        "between_runs": 0.002,
+    }
+    return Noise(**(fields | changes))
+
+
+def scaled(run, factor, chosen=lambda point: True, **changes):
+    """The run with the times of some points multiplied."""
+
+    def slower(point):
+        if point.time_s is None or not chosen(point):
+            return point
+        names = ("median", "low", "high", "min", "p95")
+        times = point.time_s.model_copy(update={name: factor * getattr(point.time_s, name) for name in names})
+        return point.model_copy(update={"time_s": times})
+
+    return run.model_copy(update={"points": tuple(map(slower, run.points)), **changes})
+
+
+def first_timed(run):
+    return next(point for point in run.points if point.status == "ok" and point.time_s)
+
+
+@pytest.fixture
+def run():
+    made = samples.run()
+    return made.model_copy(update={"noise": noise(made)})
+
+
+def gate(base, new, *arguments, **options):
+    return comparing.print_comparison(base, new, 0.01, *arguments, **options)
+
+
+def test_one_slower_point_fails_the_gate_and_comes_first(run, capsys):
+    key = first_timed(run).key
+    assert gate(run, scaled(run, 1.2, lambda point: point.key == key)) == Exit.GATE_FAILED
+    told = capsys.readouterr().out
+    assert "SLOWER: 1 point\n" in told and "1.200" in told
+    assert told.index("SLOWER") < told.index("Overall")
+
+
+def test_all_points_together_fail_the_gate_where_none_does_alone(run):
+    """Every point is 1.3 % slower: too little for each, whose interval is 1.6 % wide, and certain for all of them."""
+    new = scaled(run, 1.014)
+    made = compare_runs(run, new, QUIET)
+    assert {comparison.verdict for comparison in made.found} == {"AMBIGUOUS"}
+    assert made.verdict == "SLOWER" and made.slower and gate(run, new) == Exit.GATE_FAILED
+
+
+def test_faster_ambiguous_and_the_same_pass_the_gate(run):
+    key = first_timed(run).key
+    for factor in (0.7, 1.0, 1.01):
+        assert gate(run, scaled(run, factor, lambda point: point.key == key)) == Exit.OK
+
+
+def test_what_could_not_be_compared_is_named(run, capsys):
+    one, *rest = [point for point in run.points if point.status == "ok" and point.headline]
+    broken = one.model_copy(update={"status": "invalid", "reason": "it [cheats]"})
+    lost = rest[0]
+    new = run.model_copy(update={"points": (broken, *(p for p in run.points if p not in (one, lost)))})
+    made = compare_runs(run, new, QUIET)
+    told = {left.point.key: left.why for left in made.left_out}
+    assert told[one.key] == "invalid in NEW (it [cheats])" and told[lost.key] == "not in NEW"
+    assert compare_runs(new, run, QUIET).left_out and len(made.found) + len(made.left_out) <= len(run.points)
+    gate(run, new)
+    shown = capsys.readouterr().out
+    assert "it [cheats]" in shown and "not in NEW" in shown
+
+
+def test_skipped_on_both_sides_is_no_loss(run):
+    skipped = tuple(point.model_copy(update={"status": "skipped", "time_s": None}) for point in run.points)
+    both = run.model_copy(update={"points": skipped})
+    assert compare_runs(both, both, QUIET).left_out == ()
+
+
+def test_other_machines_and_set_ups_are_refused_unless_asked_for(run, capsys):
+    other = run.model_copy(update={"machine": run.machine.model_copy(update={"id": "another"})})
+    threads = run.model_copy(update={"environment": run.environment.model_copy(update={"threads": 99})})
+    for new, word in ((other, "machine"), (threads, "threads 99|99 in NEW")):
+        with pytest.raises(Stop, match=word) as stop:
+            gate(run, new)
+        assert stop.value.code == Exit.NO_DEVICE
+        assert gate(run, new, across_machines=True) == Exit.OK
+        assert "compared-across-machines" in capsys.readouterr().out
+
+
+def test_a_changed_version_is_said(run, capsys):
+    new = run.model_copy(update={"environment": run.environment.model_copy(update={"torch": "9.9"})})
+    assert gate(run, new) == Exit.OK
+    assert "9.9 in NEW" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_noise_is_that_of_the_machine_or_a_stated_default(run, tmp_path, monkeypatch):
+    from seqroof.scripts import stored_noise
+
+    monkeypatch.chdir(tmp_path)
+    bare = run.model_copy(update={"noise": None})
+    assert noise_between(bare, bare).provenance == "assumed"
+    assert "doctor --aa" in noise_between(bare, bare).source
+    stored_noise.store_noise(noise(run, when="2026-11-22T00:00:00", between_runs=0.004))
+    stored = stored_noise.stored_noise(run.machine.id)
+    assert noise_between(run, bare, stored).value == 0.004  # the newest
+    assert stored_noise.with_noise(bare).noise == stored
+    foreign = noise(run, threads=99)
+    assert noise_between(bare, bare, foreign).provenance == "assumed"
+    assert stored_noise.stored_noise("../../etc/passwd") is None
+
+
+def test_json_holds_every_point_and_the_band(run, capsys):
+    assert gate(run, scaled(run, 1.2), as_json=True) == Exit.GATE_FAILED
+    found = json.loads(capsys.readouterr().out)
+    assert {entry["verdict"] for entry in found["points"]} == {"SLOWER"} and found["band"] == 0.01
+    assert found["overall"]["ratio"] == pytest.approx(1.2) and found["overall"]["verdict"] == "SLOWER"
+    assert found["noise"]["provenance"] == "measured" and found["not_headline"] >= 0
+    assert all(entry["low"] <= entry["ratio"] <= entry["high"] for entry in found["points"])
+
+
+@pytest.mark.parametrize(("text", "value"), [("1%", 0.01), ("0.02", 0.02), ("2.5 %", 0.025), ("0", 0.0)])
+def test_a_band_is_a_share(text, value):
+    assert comparing.parse_band(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["-1%", "wide", "1", "100%", "%"])
+def test_a_band_that_is_none_gets_a_sentence(text):
+    with pytest.raises(Stop, match="write it as 1%") as stop:
+        comparing.parse_band(text)
+    assert stop.value.code == Exit.USAGE
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_line_is_wider_than_the_terminal(run, width):
+    hostile = tuple(
+        point.model_copy(update={"implementation": "x" * 30 if index % 9 == 0 else point.implementation})
+        for index, point in enumerate(run.points)
+    )
+    base = run.model_copy(update={"points": hostile})
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    compare_table.render(compare_runs(base, scaled(base, 1.1), QUIET), console, ("a note",), everything=True)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width and any("1.100" in line for line in lines)
+
+
+def test_the_command_compares_folders(run, tmp_path):
+    for name, factor in (("base", 1.0), ("new", 1.3)):
+        (tmp_path / name).mkdir()
+        save(scaled(run, factor), tmp_path / name)
+    assert comparing.compare(tmp_path / "base", tmp_path / "new", "1%", False, False, True) == 1
+    assert comparing.compare(tmp_path / "base", tmp_path / "new", "40%", False, False, True) == 0

@@ -1,0 +1,108 @@
+"""Ratios and verdicts: what pairs see, what separate runs may claim, and what would settle a doubt."""
+
+import math
+
+import pytest
+from round_machine import timing
+
+from seqroof.roofline.ratio import Ratio, advice, overall, paired, rounds_to_decide, unpaired, verdict
+
+WOBBLE = [1 + 0.002 * (index * 7 % 5 - 2) for index in range(20)]
+
+
+def rounds(median, wobble=WOBBLE, width=0.002):
+    """A timing of as many rounds as the wobble has."""
+    return timing(median, width=width, rounds=[median * value for value in wobble])
+
+
+def test_a_drift_that_both_sides_see_cancels_in_pairs():
+    drifting = [1 + 0.03 * index for index in range(20)]
+    found = paired(drifting, [1.05 * value * wobble for value, wobble in zip(drifting, WOBBLE)])
+    assert found.value == pytest.approx(1.05, rel=1e-3) and found.high - found.low < 0.005
+    assert verdict(found) == "SLOWER" and verdict(paired(drifting, drifting)) == "SAME"
+
+
+def test_pairs_need_the_same_rounds():
+    with pytest.raises(ValueError, match="as many rounds"):
+        paired([1.0] * 7, [1.0] * 8)
+
+
+def test_below_six_rounds_there_is_no_interval():
+    found = paired([1.0] * 5, [2.0] * 5)
+    assert found.low is None and verdict(found) == "AMBIGUOUS" and found.value == pytest.approx(2)
+    assert "only 5 rounds" in advice(found) and "--rounds" in advice(found)
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "high", "expected"),
+    [
+        (0.995, 1.0, 1.005, "SAME"),
+        (0.985, 1.0, 1.005, "AMBIGUOUS"),
+        (1.011, 1.02, 1.029, "SLOWER"),
+        (1.009, 1.02, 1.031, "AMBIGUOUS"),
+        (0.96, 0.97, 0.98, "FASTER"),
+        (0.96, 0.97, 0.991, "AMBIGUOUS"),
+    ],
+)
+def test_verdicts_around_the_band(low, value, high, expected):
+    assert verdict(Ratio(value, low, high, 20)) == expected
+
+
+def test_a_wide_interval_beyond_the_band_may_be_chance():
+    """It just leaves the band out at 95 %, and would not leave 1 out at the confidence of many comparisons."""
+    wide = Ratio(1.2, 1.02, 1.41, 20)
+    assert verdict(wide) == "AMBIGUOUS" and verdict(Ratio(1.2, 1.1, 1.31, 20)) == "SLOWER"
+    assert verdict(Ratio(1.2, 1.1, 1.31, 20), among=500) == "AMBIGUOUS"
+
+
+def test_a_band_of_the_users_own():
+    found = Ratio(1.03, 1.02, 1.04, 20)
+    assert verdict(found) == "SLOWER" and verdict(found, band=0.05) == "SAME"
+
+
+def test_verdicts_do_not_depend_on_who_is_called_base():
+    base, new = rounds(1.0), rounds(1.013)
+    there, back = unpaired(base, new, 0.002), unpaired(new, base, 0.002)
+    assert there.low == pytest.approx(1 / back.high) and (verdict(there), verdict(back)) == ("SLOWER", "FASTER")
+
+
+def test_separate_runs_count_the_noise_of_the_machine():
+    base, new = rounds(1.0), rounds(1.03)
+    assert verdict(unpaired(base, new, 0.0)) == "SLOWER"
+    noisy = unpaired(base, new, 0.05)
+    assert verdict(noisy) == "AMBIGUOUS" and noisy.high / noisy.low >= math.exp(0.1)
+    assert "time both in one run" in advice(noisy)
+
+
+def test_separate_runs_count_a_step_within_a_run():
+    """The median of the slow half is no news about the code: the other run may have met the other half."""
+    step = [1.0] * 9 + [1.04] * 11
+    found = unpaired(rounds(1.0), timing(1.04, width=0.001, rounds=step), 0.001)
+    assert verdict(found) == "AMBIGUOUS"
+
+
+def test_the_rounds_that_would_decide_do_decide():
+    """Scale the interval as more rounds would: what was ambiguous is decided."""
+    for value, half in ((1.0, 0.015), (1.02, 0.015), (0.97, 0.04), (1.005, 0.01)):
+        doubtful = Ratio(value, value * math.exp(-half), value * math.exp(half), 12)
+        assert verdict(doubtful) == "AMBIGUOUS"
+        needed = rounds_to_decide(doubtful)
+        assert needed is not None and needed > 12
+        narrower = half * math.sqrt(12 / needed)
+        settled = Ratio(value, value * math.exp(-narrower), value * math.exp(narrower), needed)
+        assert verdict(settled) != "AMBIGUOUS"
+        assert f"--rounds {needed}" in advice(doubtful)
+
+
+def test_at_the_edge_of_the_band_no_number_of_rounds_decides():
+    edge = Ratio(1.01, 1.0, 1.02, 12)
+    assert rounds_to_decide(edge) is None and "edge of the band" in advice(edge)
+
+
+def test_overall_is_the_geometric_mean_and_keeps_the_common_noise():
+    many = [unpaired(rounds(1.0), rounds(1.03), 0.02) for _ in range(100)]
+    both = overall([*many, *(unpaired(rounds(1.03), rounds(1.0), 0.02) for _ in range(100))])
+    assert both.value == pytest.approx(1.0) and both.high == pytest.approx(math.exp(0.02), rel=1e-3)
+    own = overall([Ratio(1.03, 0.93, 1.14, 20) for _ in range(100)])
+    assert own.value == pytest.approx(1.03) and own.high - own.low < 0.03
+    assert overall([paired([1.0], [1.0])]) is None
