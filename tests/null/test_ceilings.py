@@ -202,13 +202,13 @@ def test_remeasure_repeats_known_ceilings_only(measured):
 
 
 def test_streams_smaller_than_four_caches_say_so():
-    cpu = pytest.importorskip("seqroof.profiler.ceilings_cpu", exc_type=ImportError)
+    cpu = pytest.importorskip("seqroof.profiler.ceilings_cpu_gauges", exc_type=ImportError)
     assert cpu.Sizes(2, 2**21, last=2**25, dram=2**27).shortfall == ""
     assert "2.0 times" in cpu.Sizes(2, 2**21, last=2**25, dram=2**26).shortfall
 
 
 def test_random_values_repeat_no_constant():
-    cpu = pytest.importorskip("seqroof.profiler.ceilings_cpu", exc_type=ImportError)
+    cpu = pytest.importorskip("seqroof.profiler.ceilings_cpu_gauges", exc_type=ImportError)
     values = cpu.random_values(3 * 2**20 + 5)
     assert values.numel() == 3 * 2**20 + 5
     assert values.std() > 0.9 and values[: 2**20].unique().numel() > 2**19
