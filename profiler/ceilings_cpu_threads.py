@@ -24,8 +24,8 @@ from .ceilings_cpu_gauges import (
 )
 from .gauge import Effort, Gauge, best_of, take
 
-# These rows are information, so three rounds of one sample each have to do in the quick effort, six in the full one.
-ROUNDS = {"quick": 3, "full": 6}
+# These rows are information, so two rounds of one sample each have to do in the quick effort, six in the full one.
+ROUNDS = {"quick": 2, "full": 6}
 
 
 def by_threads(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from ..roofline.machine import Ceiling
 from ..roofline.stats import median
-from ..roofline.units import seconds
+from ..roofline.units import percent, seconds
 from .gauge import Gauge
 
 # The first tenth of the load is its first moments, and the last quarter its steady state.
@@ -67,7 +67,7 @@ def _two_rates(gauge: Gauge, samples: list[tuple[float, float]], load_s: float) 
     times = [time_s for _, time_s in samples]
     first = first if len(first) >= FEWEST else times[:FEWEST]
     last = last if len(last) >= FEWEST else times[-FEWEST:]
-    windows = (("burst", first, "the first moments"), ("sustained", last, f"the last {STEADY_SHARE:.0%}"))
+    windows = (("burst", first, "the first moments"), ("sustained", last, f"the last {percent(STEADY_SHARE)}"))
     return [_ceiling(gauge, scope, window, f"{text} of {seconds(load_s)} of load") for scope, window, text in windows]
 
 
