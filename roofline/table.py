@@ -103,6 +103,8 @@ def ceiling_cells(ceiling: Ceiling) -> tuple[str, str, str, str, str]:
     name = " ".join(clean(part) for part in (ceiling.level, ceiling.quantity, ceiling.dtype) if part)
     if ceiling.pattern:
         name += f", {clean(ceiling.pattern)}"
+    if ceiling.scope:
+        name += f", {clean(ceiling.scope)}"
     spread = f"±{percent(ceiling.spread / 2)}" if ceiling.low is not None and ceiling.high is not None else ""
     when = f", {clean(ceiling.when)}" if ceiling.when else ""
     return name, si(ceiling.value, ceiling.unit), spread, ceiling.provenance, clean(ceiling.how) + when

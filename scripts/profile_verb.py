@@ -68,6 +68,7 @@ def run(
     force: bool,
     against: Path | None,
     roofs: Path | None,
+    fresh_roofs: bool,
     dry: bool,
     all_points: bool,
     as_json: bool,
@@ -75,11 +76,13 @@ def run(
     """Profile, report, and leave with the documented exit code."""
     if resume and force:
         raise Stop("--resume keeps a run and --force replaces it; choose one.", Exit.USAGE)
+    if roofs is not None and fresh_roofs:
+        raise Stop("--roofs uses roofs measured before and --fresh-roofs measures them; choose one.", Exit.USAGE)
     if dry:
         _print_plan(measuring.dry_run(request), as_json)
         return
     base = reading.load_run(against) if against else None
-    made, folder, code = measuring.profile(request, out, resume, force, roofs, base)
+    made, folder, code = measuring.profile(request, out, resume, force, roofs, base, fresh_roofs)
     reading.write_pages(made, folder)
     if as_json:
         print(json.dumps(made.model_dump(mode="json"), allow_nan=False))
