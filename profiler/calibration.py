@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..roofline.calibration import Look
@@ -18,19 +19,18 @@ class Calibration:
         self.supervisor = supervisor
         self.looks: dict[str, Look] = {}
 
-    def look(self, when: str) -> dict[str, Any] | None:
-        """Time the copy now; its journal entry, or None where it could not be had. A look is taken once."""
+    def look(self, when: str, write: Callable[[str, Any], None] = lambda kind, data: None) -> None:
+        """Time the copy now and write it to the journal, unless an earlier part of this run did or it cannot be had."""
         if when in self.looks:
-            return None
+            return
         try:
             answer = self.supervisor.one("calibrate", SILENCE_S, "calibrated")
         except WorkerDied:  # the copy is a check of the instrument: its loss is not the run's
             self.supervisor.start()
-            return None
-        if not answer.get("look"):
-            return None
-        self.looks[when] = Look.model_validate(answer["look"])
-        return {"when": when, "look": answer["look"]}
+            return
+        if answer.get("look"):
+            self.looks[when] = Look.model_validate(answer["look"])
+            write("calibration", {"when": when, "look": answer["look"]})
 
     def recall(self, data: dict[str, Any]) -> None:
         """Take up a look of a journal."""

@@ -71,10 +71,12 @@ class RoofStore:
             return Found([], f"Roofs are measured anew: no calibration copy connects this run with those of {day}.")
         off = look.bytes_per_s / stored.copy_look.bytes_per_s - 1
         speeds = f"{si(look.bytes_per_s, 'B/s')} now, {si(stored.copy_look.bytes_per_s, 'B/s')} then"
+        change = f"{percent(abs(off))} {'faster' if off > 0 else 'slower'}"
         if abs(off) > AGREEMENT:
-            return Found([], f"Roofs are measured anew: the calibration copy is {percent(off)} off ({speeds}, {day}).")
-        text = f"Roofs of {day} are used again: the calibration copy of {look.when} is {percent(off)} off ({speeds})."
-        mark = f"used again on {look.when}, calibration copy {percent(off)} off; measured"
+            text = f"Roofs are measured anew: the calibration copy is {change} than with those of {day} ({speeds})."
+            return Found([], text)
+        text = f"Roofs of {day} are used again: the calibration copy of {look.when} is {change} ({speeds})."
+        mark = f"used again on {look.when}, calibration copy {change}; measured"
         return Found([_replayed(ceiling, mark) for ceiling in _own(stored.machine)], text)
 
     def keep(self, identity: Identity, effort: str, look: Look | None, machine: Machine) -> Path:

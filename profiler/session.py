@@ -153,7 +153,7 @@ class Session:
 
     def run(self) -> None:
         """Measure ceilings and all groups that are not done yet."""
-        self._calibrate("start")
+        self.calibration.look("start", self._write)
         if not self.roofs.ceilings:
             self.roofs.obtain(self.request.effort, self.calibration.looks.get("start"))
             self._write("origin of roofs", self.roofs.origin)
@@ -169,13 +169,7 @@ class Session:
             due = (position + 1) % REMEASURE_EVERY == 0 or position + 1 == len(waiting)
             if self.roofs.look_again(points, due):
                 self._write("ceilings", self.roofs.plain())
-        self._calibrate("end")
-
-    def _calibrate(self, when: str) -> None:
-        """Time the copy of known traffic, unless an earlier part of this run did."""
-        entry = self.calibration.look(when)
-        if entry is not None:
-            self._write("calibration", entry)
+        self.calibration.look("end", self._write)
 
     def _write(self, kind: str, data: Any) -> None:
         if self.journal is not None:

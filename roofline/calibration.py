@@ -115,8 +115,9 @@ def findings(looks: Mapping[str, Look], machine: Machine) -> tuple[Observation, 
     text += _against_roof(taken, roof)
     off = {when: share for when, look in taken.items() if (share := counters_off(look)) is not None}
     text += _against_counters(off)
-    numbers = {f"{when}_bytes_per_s": look.bytes_per_s for when, look in taken.items()}
-    return (Observation(id=ID, text=text, numbers=numbers | {"roof_bytes_per_s": roof.value if roof else None}),)
+    numbers: dict[str, float | str | None] = {"roof_bytes_per_s": roof.value if roof else None}
+    numbers |= {f"{when}_bytes_per_s": look.bytes_per_s for when, look in taken.items()}
+    return (Observation(id=ID, text=text, numbers=numbers),)
 
 
 def _extent(look: Look) -> str:

@@ -228,6 +228,7 @@ def test_measuring_needs_no_torch_until_it_measures():
 
 def properties(major=9):
     return SimpleNamespace(
+        name="NVIDIA H200",
         major=major,
         multi_processor_count=132,
         L2_cache_size=60 * 2**20,
@@ -236,7 +237,7 @@ def properties(major=9):
 
 
 @pytest.mark.parametrize(
-    ("major", "dtypes"), [(6, ()), (7, ("fp16",)), (8, ("tf32", "fp16", "bf16")), (10, ("tf32", "fp16", "bf16"))]
+    ("major", "dtypes"), [(6, ()), (7, ("fp16",)), (8, ("tf32", "fp16", "bf16")), (10, ("tf32", "fp16", "bf16", "fp8"))]
 )
 def test_tensor_dtypes_follow_the_compute_capability(major, dtypes):
     events = pytest.importorskip("seqroof.profiler.cuda_events", exc_type=ImportError)
@@ -286,7 +287,7 @@ def test_micro_kernels_do_what_they_say_when_interpreted():
         assert findings[what]["error"] < findings[what]["allowed"], what
     # The gauges launch the same kernels with arguments that fit.
     assert findings["gauges"]["left_out"] == []
-    assert findings["gauges"]["taken"] >= 14
+    assert findings["gauges"]["taken"] >= 18
 
 
 def _compile_all():
@@ -355,6 +356,8 @@ def _interpret_gauges(tell):
     gauges = [
         *ceilings_cuda_memory.dram_streams(facts),
         *ceilings_cuda_memory.cache_streams(facts, 2**17),
+        *ceilings_cuda_memory.cache_gemvs(facts, 2**17),
+        ceilings_cuda._eight_bit_product(facts, 64),
         ceilings_cuda.special(facts),
         *(ceilings_cuda_chain._barrier(facts, 1, poll) for poll in ("atomic", "volatile")),
         ceilings_cuda_chain._chain(facts),
