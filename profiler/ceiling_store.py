@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,13 +64,13 @@ class RoofStore:
         held = [stored for stored in held if stored.identity == identity]
         if not held:
             return Found([], "")
-        stored = max(held, key=lambda stored: stored.created)
+        stored = min(held, key=lambda stored: abs(_off(look, stored)))
         day = stored.created[:16].replace("T", " ")
         if self.fresh:
             return Found([], f"Roofs are measured anew, as asked; those of {day} were not used.")
+        off = _off(look, stored)
         if look is None or stored.copy_look is None:
             return Found([], f"Roofs are measured anew: no calibration copy connects this run with those of {day}.")
-        off = look.bytes_per_s / stored.copy_look.bytes_per_s - 1
         speeds = f"{si(look.bytes_per_s, 'B/s')} now, {si(stored.copy_look.bytes_per_s, 'B/s')} then"
         change = f"{percent(abs(off))} {'faster' if off > 0 else 'slower'}"
         if abs(off) > AGREEMENT:
@@ -110,6 +111,13 @@ class RoofStore:
 def machine_of(data: object) -> object:
     """The machine inside the JSON of a stored file; other data are handed back as they are."""
     return data["machine"] if isinstance(data, dict) and data.get("kind") == "stored roofs" else data
+
+
+def _off(look: Look | None, stored: StoredRoofs) -> float:
+    """The copy of now relative to the one of then, less 1; infinite where one of them is missing."""
+    if look is None or stored.copy_look is None:
+        return math.inf
+    return look.bytes_per_s / stored.copy_look.bytes_per_s - 1
 
 
 def _at_least(effort: str) -> Sequence[str]:

@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..roofline import calibration
-from ..roofline.machine import Machine
 from ..roofline.observe import observations
 from ..roofline.record import Environment, Point, Run
 from ..roofline.verdict import judge, with_launch_tax
 from .calibration import Calibration
-from .ceiling_store import RoofStore
 from .journal import Journal
 from .points import HEADLINE_CLOCK, failed_point, measured_point, refused_points, with_afterthoughts
 from .roofs import Roofs
@@ -87,25 +85,15 @@ class Watcher(Protocol):
 class Session:
     """One run. `points` and `ceilings` hold what is known so far, also after an interruption."""
 
-    def __init__(
-        self,
-        request: Request,
-        supervisor: Supervisor,
-        watcher: Watcher,
-        known: Machine | None = None,
-        store: RoofStore | None = None,
-    ) -> None:
-        """`known` holds roofs measured earlier on this machine; they are used as they are, marked as replayed.
-
-        `store` keeps roofs from run to run; they are used again where the calibration copy agrees.
-        """
+    def __init__(self, request: Request, supervisor: Supervisor, watcher: Watcher, roofs: Roofs | None = None) -> None:
+        """`roofs` says where roofs may come from; without it they are measured."""
         self.request = request
         self.supervisor = supervisor
         self.watcher = watcher
         self.journal: Journal | None = None
         self.groups: list[dict[str, Any]] = []
         self.points: list[Point] = []
-        self.roofs = Roofs(supervisor, watcher, known, store)
+        self.roofs = roofs or Roofs(supervisor, watcher)
         self.calibration = Calibration(supervisor)
         self.done: set[str] = set()
         self.started = time.monotonic()

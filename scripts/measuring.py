@@ -142,8 +142,8 @@ def profile(
     with Reporter() as reporter:
         reporter.stage("starting the worker")
         with open_worker(request.device) as supervisor:
-            known = known_roofs(roofs, supervisor.opened["id"])
-            session = Session(request, supervisor, reporter, known, RoofStore(CEILINGS, fresh_roofs))
+            known, store = known_roofs(roofs, supervisor.opened["id"]), RoofStore(CEILINGS, fresh_roofs)
+            session = Session(request, supervisor, reporter, Roofs(supervisor, reporter, known, store))
             planned(session)
             refuse_other_machine(base, supervisor.opened)
             folder = output_folder(out, supervisor.opened["torch_device"], resume, force)
