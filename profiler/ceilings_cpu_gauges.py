@@ -136,21 +136,26 @@ def _onednn_linear(x: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor) -
 
 
 def matmuls(sizes: Sizes) -> list[Gauge]:
-    """Products of square matrices by dtype, through torch.mm and through oneDNN."""
-    gauges, units = [], host_layout.units()
+    """Products of square matrices by dtype and size."""
     square = [size for size in MATMUL_SIZES if 2 * size**3 <= MATMUL_FLOPS_PER_THREAD * sizes.threads]
-    for dtype, torch_dtype in DTYPES.items():
-        for size in square if dtype != "fp16" else (SLOW_MATMUL_SIZE,):
-            a, b = (random_values(size * size, torch_dtype).view(size, size) for _ in range(2))
-            bias = random_values(size, torch_dtype)
-            calls: list[tuple[str, Callable[[], object]]] = [("torch.mm", partial(torch.mm, a, b))]
-            if _has_onednn(dtype):
-                calls.append(("oneDNN linear", partial(_onednn_linear, a, b, bias)))
-            level = "simt" if dtype == "fp32" else "tensor"
-            for name, call in calls:
-                how = f"{name} of {size} x {size}, {sizes.on}; {units.serving(dtype)}"
-                gauges.append(Gauge("rate", level, "FLOP/s", timed(call), how, 2 * size**3, dtype))
-    return gauges
+    return [
+        gauge
+        for dtype in DTYPES
+        for size in (square if dtype != "fp16" else (SLOW_MATMUL_SIZE,))
+        for gauge in square_products(dtype, size, sizes)
+    ]
+
+
+def square_products(dtype: str, size: int, sizes: Sizes) -> list[Gauge]:
+    """One product of square matrices, through torch.mm and through oneDNN."""
+    a, b = (random_values(size * size, DTYPES[dtype]).view(size, size) for _ in range(2))
+    bias = random_values(size, DTYPES[dtype])
+    calls: list[tuple[str, Callable[[], object]]] = [("torch.mm", partial(torch.mm, a, b))]
+    if _has_onednn(dtype):
+        calls.append(("oneDNN linear", partial(_onednn_linear, a, b, bias)))
+    level = "simt" if dtype == "fp32" else "tensor"
+    on = f"{size} x {size}, {sizes.on}; {host_layout.units().serving(dtype)}"
+    return [Gauge("rate", level, "FLOP/s", timed(call), f"{name} of {on}", 2 * size**3, dtype) for name, call in calls]
 
 
 def special(sizes: Sizes) -> list[Gauge]:
