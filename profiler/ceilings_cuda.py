@@ -15,13 +15,17 @@ from ..roofline.machine import Ceiling
 from . import microbench
 from ._triton import AVAILABLE
 from .ceilings_cuda_chain import chain_latencies, launch_latencies
-from .ceilings_cuda_memory import cache_streams, dram_streams, sweep
+from .ceilings_cuda_memory import cache_gemvs, cache_streams, dram_streams, sweep
+from .ceilings_load import burst_and_sustained
 from .cuda_events import REGISTER_BYTES_PER_SM, Facts, event_seconds, launch, random_values, timed
+from .driver_figures import driver_ceilings
 from .gauge import RECHECK, Effort, Gauge, best_of, take
 
 # Sizes of square products. Vector units are busy at 4096; the tensor cores of a large part need 8192.
 SIMT_SIZES = (2048, 4096)
 TENSOR_SIZES = (2048, 4096, 8192)
+# Vector units and tensor cores draw power differently, so both are held under load.
+LOADED_DTYPES = ("fp32", "bf16")
 # 4096 exponentials in each lane of eight programs per SM: hundreds of microseconds, against which a launch is lost.
 SPECIAL_STEPS = 4096
 SPECIAL_PROGRAMS_PER_SM = 8
@@ -36,14 +40,17 @@ def streams_and_rates(device: str, effort: Effort, progress: Callable[[str], Non
             swept = sweep(facts, effort, progress)
         else:
             progress("without triton there is no cache bandwidth, no special functions, no barrier and no chip latency")
-        gauges = [*dram_streams(facts), *matmuls(facts), *launch_latencies(facts)]
+        held = next((ceiling.value for ceiling in swept if ceiling.quantity == "capacity"), facts.cache)
+        inside = int(held) // 2
+        gauges = [*dram_streams(facts), *cache_gemvs(facts, inside), *matmuls(facts), *launch_latencies(facts)]
         if AVAILABLE:
-            capacity = next((ceiling.value for ceiling in swept if ceiling.quantity == "capacity"), facts.cache)
-            gauges += [*cache_streams(facts, int(capacity) // 2), special(facts)]
+            gauges += [*cache_streams(facts, inside), special(facts)]
         taken = take(gauges, effort, progress)
         del gauges
     torch.cuda.empty_cache()
-    return [*capacities(facts), *swept, *best_of(taken)]
+    if facts.mig:
+        progress("this is a MIG slice: everything is measured on the slice, and figures of the whole GPU do not count")
+    return [*capacities(facts), *driver_ceilings(facts), *swept, *best_of(taken)]
 
 
 def chains(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
@@ -53,7 +60,20 @@ def chains(device: str, effort: Effort, progress: Callable[[str], None]) -> list
         return best_of(take(chain_latencies(facts), effort, progress)) if AVAILABLE else []
 
 
-PARTS = (streams_and_rates, chains)
+def under_load(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
+    """Copy and the fastest products in the first moments of a load and after seconds of it."""
+    if effort.load_s <= 0:
+        return []
+    facts = fresh_facts(device)
+    with torch.inference_mode(), torch.cuda.device(device):
+        kept = [gauge for gauge in matmuls(facts, largest_only=True) if gauge.dtype in LOADED_DTYPES]
+        products = list({gauge.dtype: gauge for gauge in kept}.values())
+        found = burst_and_sustained([*dram_streams(facts, ("copy",))[:1], *products], effort.load_s, progress)
+    torch.cuda.empty_cache()
+    return found
+
+
+PARTS = (streams_and_rates, under_load, chains)
 
 
 def fresh_facts(device: str) -> Facts:
@@ -95,12 +115,24 @@ def matmuls(facts: Facts, largest_only: bool = False) -> list[Gauge]:
     for dtype in ("fp32", *facts.tensor_dtypes):
         level, sizes = ("simt", SIMT_SIZES) if dtype == "fp32" else ("tensor", TENSOR_SIZES)
         for size in sizes[-1:] if largest_only else sizes:
+            if dtype == "fp8":
+                gauges.append(_eight_bit_product(facts, size))
+                continue
             a, b = (random_values(size * size, facts.device, dtype).view(size, size) for _ in range(2))
             for name, right in (("", b), (" transposed", b.t())):
                 how = f"torch.mm of {size} x {size}{name}" + (", TF32 off" if dtype == "fp32" else "")
                 sample = _product(a, right, dtype == "tf32")
                 gauges.append(Gauge("rate", level, "FLOP/s", sample, how, 2 * size**3, dtype))
     return gauges
+
+
+def _eight_bit_product(facts: Facts, size: int) -> Gauge:
+    """A product of 8-bit floats; its second matrix has to be stored by columns."""
+    a, b = (random_values(size * size, facts.device).to(torch.float8_e4m3fn).view(size, size) for _ in range(2))
+    one, product = torch.ones((), device=facts.device), torch.ops.aten._scaled_mm
+    options = {"scale_a": one, "scale_b": one, "out_dtype": torch.bfloat16, "use_fast_accum": True}
+    how = f"torch._scaled_mm of {size} x {size}, e4m3, fast accumulation"
+    return Gauge("rate", "tensor", "FLOP/s", timed(lambda: product(a, b.t(), **options)), how, 2 * size**3, "fp8")
 
 
 def _product(a: torch.Tensor, b: torch.Tensor, tf32: bool) -> Callable[[], float]:

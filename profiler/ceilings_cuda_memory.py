@@ -11,7 +11,7 @@ from ..roofline.machine import Ceiling
 from ..roofline.units import binary_bytes
 from . import microbench
 from ._triton import AVAILABLE
-from .cuda_events import Facts, launch, random_values, timed
+from .cuda_events import TORCH_DTYPES, Facts, launch, random_values, timed
 from .gauge import Effort, Gauge, cache_ceilings, geometric, take
 from .microbench import STREAM_BLOCKS
 
@@ -30,6 +30,8 @@ CACHE_SAMPLE_BYTES = 2**30
 SHIFT = 7919
 # Columns of the matrix of a weight-streaming product: the K of an LSTM of H = 4096 with its input product.
 GEMV_COLUMNS = 8192
+# Products in one queue whose weights stay in the cache: each takes microseconds, so the queue must dwarf its ends.
+CACHE_GEMVS = 20
 
 PATTERNS = ("read", "copy", "write", "triad")
 # Arrays that a pattern reads or writes.
@@ -67,7 +69,7 @@ def dram_streams(facts: Facts, patterns: Sequence[str] = PATTERNS) -> list[Gauge
         if pattern in patterns
     ]
     if "read" in patterns:
-        gauges.append(_gemv(facts, a))
+        gauges += [_gemv("dram", facts, a, dtype, 3) for dtype in _gemv_dtypes(facts)]
     if AVAILABLE:
         gauges += [_stream("dram", p, block, arrays, size, 1, facts) for p in patterns for block in STREAM_BLOCKS]
     return gauges
@@ -119,12 +121,24 @@ def _stream(
     )
 
 
-def _gemv(facts: Facts, values: torch.Tensor) -> Gauge:
+def cache_gemvs(facts: Facts, footprint: int) -> list[Gauge]:
+    """Weight-streaming products whose weights, `footprint` bytes, stay in the L2 cache."""
+    gauges = []
+    for dtype in _gemv_dtypes(facts):
+        values = random_values(footprint // TORCH_DTYPES[dtype].itemsize, facts.device, dtype)
+        gauges.append(_gemv("cache", facts, values, dtype, CACHE_GEMVS))
+    return gauges
+
+
+def _gemv_dtypes(facts: Facts) -> tuple[str, ...]:
+    return ("fp32", "bf16") if "bf16" in facts.tensor_dtypes else ("fp32",)
+
+
+def _gemv(level: str, facts: Facts, values: torch.Tensor, dtype: str, repeats: int) -> Gauge:
     """One vector times a matrix made of `values`, the access pattern of a recurrent step at batch 1."""
-    dtype = "bf16" if "bf16" in facts.tensor_dtypes else "fp32"
     rows = values.numel() // GEMV_COLUMNS
     x = random_values(GEMV_COLUMNS, facts.device, dtype)
     weights = values[: rows * GEMV_COLUMNS].view(rows, GEMV_COLUMNS).to(x.dtype)
-    sample = timed(partial(torch.mv, weights, x))
+    sample = timed(partial(torch.mv, weights, x), repeats)
     how = f"torch.mv, {rows} x {GEMV_COLUMNS}"
-    return Gauge("bandwidth", "dram", "B/s", sample, how, weights.nbytes, dtype, "gemv")
+    return Gauge("bandwidth", level, "B/s", sample, how, weights.nbytes, dtype, "gemv")

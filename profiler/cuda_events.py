@@ -20,12 +20,23 @@ REGISTER_BYTES_PER_SM = 256 * 2**10
 TORCH_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
+# Tensor cores multiply 8-bit floats from Ada on.
+FP8_CAPABILITY = (8, 9)
+
+
+def is_slice(properties: Any) -> bool:
+    """Whether torch's device properties are those of a MIG slice: its name or its UUID says so."""
+    return " MIG " in f"{properties.name} " or str(getattr(properties, "uuid", "")).startswith("MIG-")
+
+
 @dataclass(frozen=True)
 class Facts:
     """A GPU as the driver describes it; on a MIG slice these are the slice's.
 
     sms : streaming multiprocessors. cache, shared_per_sm, free : bytes of L2, of shared memory per SM, of free memory.
-    tensor_dtypes : what its tensor cores multiply.
+    tensor_dtypes : what its tensor cores multiply. capability : compute capability as (major, minor).
+    bus_bits, memory_hz, sm_hz : width of the memory bus and largest clocks; None where torch does not tell.
+    mig : whether this is a slice of a GPU; bus and memory clock are then those of the whole GPU.
     """
 
     device: str
@@ -34,18 +45,33 @@ class Facts:
     shared_per_sm: int
     free: int
     tensor_dtypes: tuple[str, ...]
+    capability: tuple[int, int] = (0, 0)
+    bus_bits: int | None = None
+    memory_hz: float | None = None
+    sm_hz: float | None = None
+    mig: bool = False
 
     @staticmethod
     def of(device: str, properties: Any, free: int) -> Facts:
-        """From torch's device properties. fp16 needs compute capability 7, tf32 and bf16 need 8."""
+        """From torch's device properties, which state clocks in kHz.
+
+        fp16 needs compute capability 7, tf32 and bf16 need 8, fp8 needs 8.9.
+        """
+        capability = properties.major, getattr(properties, "minor", 0)
         dtypes = {7: ("fp16",)}.get(properties.major, ("tf32", "fp16", "bf16") if properties.major >= 8 else ())
+        memory_hz, sm_hz = (getattr(properties, name, 0) * 1e3 for name in ("memory_clock_rate", "clock_rate"))
         return Facts(
             device=device,
             sms=properties.multi_processor_count,
             cache=properties.L2_cache_size,
             shared_per_sm=properties.shared_memory_per_multiprocessor,
             free=free,
-            tensor_dtypes=dtypes,
+            tensor_dtypes=(*dtypes, "fp8") if capability >= FP8_CAPABILITY else dtypes,
+            capability=capability,
+            bus_bits=getattr(properties, "memory_bus_width", 0) or None,
+            memory_hz=memory_hz or None,
+            sm_hz=sm_hz or None,
+            mig=is_slice(properties),
         )
 
     @staticmethod

@@ -11,7 +11,7 @@ import torch
 
 from ..roofline.catalogue import by_driver_name
 from ..roofline.record import CacheState, Clock, Environment
-from . import host
+from . import host, host_layout
 from .clock import HostStopwatch, Stopwatch
 from .versions import compiler_name, software
 
@@ -68,7 +68,14 @@ class CpuDevice:
 
     def describe(self) -> Environment:
         """What the numbers depend on."""
-        return Environment(**software(), cpu=self.name, threads=torch.get_num_threads(), compiler=compiler_name())
+        return Environment(
+            **software(),
+            cpu=self.name,
+            threads=torch.get_num_threads(),
+            units=host_layout.units().text,
+            memory_nodes=host_layout.memory_nodes(),
+            compiler=compiler_name(),
+        )
 
 
 def machine_id(name: str) -> str:

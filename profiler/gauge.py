@@ -26,17 +26,19 @@ PLATEAU_SHARE = 0.8
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: rounds, seconds per gauge and round, and the largest array."""
+    """How long to measure: rounds, seconds per gauge and round, the largest array, and seconds of a sustained load."""
 
     rounds: int
     round_s: float
     most_bytes: int
+    load_s: float = 0.0
 
 
 EFFORTS = {
     # Six rounds is the least from which an interval can be read; 512 MiB is four times most last caches.
-    "quick": Effort(rounds=6, round_s=0.008, most_bytes=512 * 2**20),
-    "full": Effort(rounds=15, round_s=0.04, most_bytes=2048 * 2**20),
+    # A quarter of a second shows what a turbo clock does at once; five are what power and heat need to settle.
+    "quick": Effort(rounds=6, round_s=0.008, most_bytes=512 * 2**20, load_s=0.25),
+    "full": Effort(rounds=15, round_s=0.04, most_bytes=2048 * 2**20, load_s=5.0),
 }
 # Between kernels: enough to see whether the roof has moved up, short enough to be repeated often.
 RECHECK = Effort(rounds=2, round_s=0.025, most_bytes=512 * 2**20)
@@ -58,7 +60,7 @@ class Gauge:
     sample : runs once and returns seconds. difference : they are the difference of two times, so that noise can make
         them too small or negative; a round is then worth its median.
     amount : bytes or operations per sample for bandwidths and rates; 1 for latencies, whose value is the time.
-    how : the operation and its size.
+    how : the operation and its size. scope : as in `Ceiling`.
     """
 
     quantity: Quantity
@@ -70,6 +72,7 @@ class Gauge:
     dtype: str = ""
     pattern: str = ""
     difference: bool = False
+    scope: str = ""
 
     def value(self, time_s: float) -> float:
         """The limit that a time stands for."""
@@ -86,6 +89,7 @@ class Gauge:
             level=self.level,
             dtype=self.dtype,
             pattern=self.pattern,
+            scope=self.scope,
             value=values[0],
             low=min(values),
             high=max(values),
@@ -160,7 +164,7 @@ def best_of(ceilings: Iterable[Ceiling | None]) -> list[Ceiling]:
 
 def place(ceiling: Ceiling) -> tuple[str, ...]:
     """What a ceiling is about; two ceilings of one place describe the same limit."""
-    return ceiling.quantity, ceiling.level, ceiling.dtype, ceiling.pattern
+    return ceiling.quantity, ceiling.level, ceiling.dtype, ceiling.pattern, ceiling.scope
 
 
 def better(one: Ceiling, other: Ceiling) -> bool:

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from . import host
+from . import host, host_layout
 
 # Below this much free memory the standard suite's largest references do not fit.
 COMFORTABLE_MEMORY_BYTES = 4 * 2**30
@@ -30,7 +30,18 @@ class Finding:
 
 def examine() -> list[Finding]:
     """All findings, in the order in which a user would mend them."""
-    return [_python(), _torch(), _gpu(), _triton(), _compiler(), _report(), _processor(), _memory(), _counters()]
+    return [
+        _python(),
+        _torch(),
+        _gpu(),
+        _triton(),
+        _compiler(),
+        _report(),
+        _processor(),
+        _layout(),
+        _memory(),
+        _counters(),
+    ]
 
 
 def _installed(package: str) -> str:
@@ -126,6 +137,10 @@ def _processor() -> Finding:
             "stop them, or expect wide intervals",
         )
     return Finding("processor", "ok", text)
+
+
+def _layout() -> Finding:
+    return Finding("units and nodes", "ok", f"{host_layout.units().text}; {host_layout.memory_nodes()}")
 
 
 def _memory() -> Finding:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from ..roofline.calibration import Look
 from ..roofline.catalogue import measured_machine
 from ..roofline.machine import Ceiling, Machine
-from ..roofline.record import Point
+from ..roofline.record import Observation, Point
 from ..roofline.verdict import judge
+from .ceiling_store import RoofStore
 from .ceilings import merge
 from .supervisor import Supervisor, WorkerDied
 
@@ -29,17 +31,46 @@ class Roofs:
     """The ceilings of a run.
 
     known : roofs measured earlier on this machine. They are used as they are, marked as replayed, and never re-timed.
+    store : where roofs are kept from run to run; those found there are used and re-timed like fresh ones.
+    origin : what is to be said about where the roofs come from; empty where they were simply measured.
     """
 
-    def __init__(self, supervisor: Supervisor, watcher: Stages, known: Machine | None = None) -> None:
+    def __init__(
+        self, supervisor: Supervisor, watcher: Stages, known: Machine | None = None, store: RoofStore | None = None
+    ) -> None:
         self.supervisor = supervisor
+        self.store = store
+        self.origin = ""
         self.watcher = watcher
         self.replayed = known is not None
         measured = known.ceilings if known else ()
         self.ceilings = [_replayed(c) for c in measured if c.when or c.provenance == "measured"]
 
-    def measure(self, effort: str) -> None:
-        """Measure all ceilings. A death at a late part costs that part; raises `WorkerDied` where nothing is known."""
+    def obtain(self, effort: str, look: Look | None) -> None:
+        """Take the roofs from the store where the calibration copy of this run agrees with theirs, else measure them.
+
+        look : the copy as timed just now, kept with roofs that are measured.
+        """
+        identity = self.supervisor.opened.get("roof_identity", {})
+        if self.store is not None:
+            found = self.store.find(identity, effort, look)
+            self.ceilings, self.origin = found.ceilings, found.text
+            if self.origin:
+                self.watcher.stage(self.origin)
+        if self.ceilings:
+            return
+        whole = self.measure(effort)
+        if self.store is not None and whole:
+            try:
+                self.store.keep(identity, effort, look, self.machine())
+            except OSError as error:
+                self.watcher.stage(f"the roofs are not kept for the next run: {error.strerror}")
+
+    def measure(self, effort: str) -> bool:
+        """Measure all ceilings; says whether all parts were.
+
+        A death at a late part costs that part; raises `WorkerDied` where nothing is known.
+        """
         self.watcher.stage("measuring the roofs of this machine")
         try:
             for event in self.supervisor.ask("ceilings", SILENCE_S, effort=effort):
@@ -52,6 +83,8 @@ class Roofs:
             if not self.ceilings:
                 raise
             self.watcher.stage(f"some roofs are missing, because the worker died while measuring them, {death}")
+            return False
+        return True
 
     def recall(self, data: list[Any]) -> None:
         """Take up the ceilings of a journal, unless known ones were given."""
@@ -89,6 +122,10 @@ class Roofs:
         """The machine under these roofs, with the stated values of its catalogue row beside them."""
         opened = self.supervisor.opened
         return measured_machine(opened["id"], opened["name"], opened["kind"], self.ceilings)
+
+    def findings(self) -> tuple[Observation, ...]:
+        """Where the roofs come from, in words, unless they were simply measured."""
+        return (Observation(id="roofs", text=self.origin),) if self.origin else ()
 
     def plain(self) -> list[dict[str, Any]]:
         """The ceilings as data for the journal."""

@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..roofline.machine import Machine
+from ..roofline import calibration
 from ..roofline.observe import observations
 from ..roofline.record import Environment, Point, Run
 from ..roofline.rivals import contests, with_vendor
 from ..roofline.verdict import judge, with_launch_tax
+from .calibration import Calibration
 from .journal import Journal
 from .points import HEADLINE_CLOCK, failed_point, measured_point, refused_points, with_afterthoughts
 from .roofs import Roofs
@@ -88,17 +89,16 @@ class Watcher(Protocol):
 class Session:
     """One run. `points` and `ceilings` hold what is known so far, also after an interruption."""
 
-    def __init__(
-        self, request: Request, supervisor: Supervisor, watcher: Watcher, known: Machine | None = None
-    ) -> None:
-        """`known` holds roofs measured earlier on this machine; they are used as they are, marked as replayed."""
+    def __init__(self, request: Request, supervisor: Supervisor, watcher: Watcher, roofs: Roofs | None = None) -> None:
+        """`roofs` says where roofs may come from; without it they are measured."""
         self.request = request
         self.supervisor = supervisor
         self.watcher = watcher
         self.journal: Journal | None = None
         self.groups: list[dict[str, Any]] = []
         self.points: list[Point] = []
-        self.roofs = Roofs(supervisor, watcher, known)
+        self.roofs = roofs or Roofs(supervisor, watcher)
+        self.calibration = Calibration(supervisor)
         self.done: set[str] = set()
         self.started = time.monotonic()
 
@@ -136,14 +136,20 @@ class Session:
         for kind, data in resume:
             if kind == "ceilings":
                 self.roofs.recall(data)
+            elif kind == "origin of roofs":
+                self.roofs.origin = data
+            elif kind == "calibration":
+                self.calibration.recall(data)
             elif kind == "group":
                 self.done.add(data["key"])
                 self.points += [Point.model_validate(entry) for entry in data["points"]]
 
     def run(self) -> None:
         """Measure ceilings and all groups that are not done yet."""
+        self.calibration.look("start", self._write)
         if not self.roofs.ceilings:
-            self.roofs.measure(self.request.effort)
+            self.roofs.obtain(self.request.effort, self.calibration.looks.get("start"))
+            self._write("origin of roofs", self.roofs.origin)
             self._write("ceilings", self.roofs.plain())
         waiting = [(index, group) for index, group in enumerate(self.groups) if key_of(group) not in self.done]
         for position, (index, group) in enumerate(waiting):
@@ -156,6 +162,7 @@ class Session:
             due = (position + 1) % REMEASURE_EVERY == 0 or position + 1 == len(waiting)
             if self.roofs.look_again(points, due):
                 self._write("ceilings", self.roofs.plain())
+        self.calibration.look("end", self._write)
 
     def _write(self, kind: str, data: Any) -> None:
         if self.journal is not None:
@@ -280,7 +287,13 @@ class Session:
             machine=machine,
             environment=Environment.model_validate(opened["environment"]),
             points=points,
-            observations=(*observations(points, machine), *contests(points)),
+            evidence=calibration.evidence(self.calibration.looks, machine),
+            observations=(
+                *observations(points, machine),
+                *contests(points),
+                *self.roofs.findings(),
+                *calibration.findings(self.calibration.looks, machine),
+            ),
         )
 
 

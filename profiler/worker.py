@@ -19,8 +19,10 @@ import torch
 
 from ..roofline.machine import Ceiling
 from . import ceilings
+from .calibration_copy import timed_copy
 from .cases import Group, run_group
 from .devices import DeviceError, machine_id, open_device
+from .identity import roof_identity
 from .plan import PlanError, check_names, groups_of, kernels_of, only, shapes_of
 from .twins import time_twins
 
@@ -60,6 +62,7 @@ class Worker:
             dtypes=list(self.device.dtypes),
             memory_bytes=self.device.free_memory_bytes(),
             last_cache_bytes=self.device.last_cache_bytes(),
+            roof_identity=roof_identity(self.device),
             clocks=[list(pair) for pair in self.device.clocks],
             environment=self.device.describe().model_dump(),
         )
@@ -87,6 +90,10 @@ class Worker:
             groups += groups_of(kernel, shapes, dtypes or list(self.device.dtypes), directions, request)
         groups = only(groups, cases)
         self.answer("planned", groups=groups)
+
+    def do_calibrate(self) -> None:
+        """Time one copy of known traffic by the clock of the kernels."""
+        self.answer("calibrated", look=timed_copy(self.device).model_dump())
 
     def do_ceilings(self, effort: str) -> None:
         """Measure this device's ceilings; each part is answered as it ends, for the last one may hang a device."""

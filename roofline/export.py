@@ -6,7 +6,7 @@ import csv as _csv
 import io
 from collections.abc import Callable
 
-from . import _steps, _view
+from . import _steps, _view, stated
 from ._view import clean
 from .record import WALLS, Point, Run
 from .table import ceiling_cells
@@ -56,6 +56,9 @@ def markdown(run: Run) -> str:
         lines += ["", "## Observations", "", *(f"- {_escape(found.text)}" for found in run.observations)]
     ceilings = [ceiling_cells(ceiling) for ceiling in run.machine.ceilings]
     lines += ["", "## Ceilings", "", *_table(("ceiling", "value", "±", "provenance", "how"), ceilings)]
+    beside = [found.cells for found in stated.side_by_side(run.machine.ceilings)]
+    if beside:
+        lines += ["", "## Measured beside stated", "", *_table(stated.TITLES, beside), "", stated.NOTE]
     return "\n".join(lines) + "\n"
 
 

@@ -29,7 +29,10 @@ class Ceiling(Frozen):
         shared memory of it).
     dtype : "fp32", "tf32", "fp16", "bf16", or empty where it does not matter.
     pattern : the access pattern of a bandwidth ("read", "copy", "write", "triad", "gemv"), what a rate or latency was
-        taken with, or for capacities "knee" (measured) and "reported".
+        taken with ("programs=8" of a barrier), for capacities "knee" (measured) and "reported", and "datasheet" and
+        "driver" for what a vendor states and what follows from the driver's bus width and clocks.
+    scope : empty for a limit of the whole device, which floors use. Else what it is information about, and no floor
+        uses it: "threads=1", or "burst" and "sustained" (the first moments of a load, and its state after seconds).
     value, low, high : in `unit`; `low` and `high` bound the rounds of a measurement.
     how, when : the method or source, and its date (ISO 8601; empty for catalogue rows).
     """
@@ -38,6 +41,7 @@ class Ceiling(Frozen):
     level: str
     dtype: str = ""
     pattern: str = ""
+    scope: str = ""
     value: float = Field(gt=0)
     low: float | None = None
     high: float | None = None
@@ -72,12 +76,14 @@ class Machine(Frozen):
     def find(self, quantity: Quantity, level: str, dtype: str | None = None) -> tuple[Ceiling, ...]:
         """All ceilings of a quantity and level, of any dtype or of the one that is named.
 
-        Where one was measured on the machine itself, the stated ones do not count.
+        Where one was measured on the machine itself, the stated ones do not count. Those of a narrower scope, such as
+        one thread, never do.
         """
         found = tuple(
             ceiling
             for ceiling in self.ceilings
             if ceiling.quantity == quantity and ceiling.level == level and dtype in (None, ceiling.dtype)
+            if not ceiling.scope
         )
         return tuple(ceiling for ceiling in found if ceiling.provenance in ("measured", "replayed")) or found
 
@@ -104,4 +110,5 @@ class Machine(Frozen):
         return max(near, key=lambda ceiling: ceiling.value)
 
 
-READ_SHARE = {"read": 1.0, "gemv": 1.0, "triad": 2 / 3, "copy": 1 / 2, "write": 0.0, "datasheet": 1.0, "any": 1.0}
+READ_SHARE = {"read": 1.0, "gemv": 1.0, "triad": 2 / 3, "copy": 1 / 2, "write": 0.0}
+READ_SHARE |= {"datasheet": 1.0, "driver": 1.0, "any": 1.0}

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import _numbers, _steps, _theme, _view, _walks, chart, depth_chart
+from . import _numbers, _steps, _theme, _view, _walks, chart, depth_chart, stated
 from ._marks import FILL
 from ._view import Row, clean
 from .observe import next_command
@@ -61,6 +61,7 @@ def render(runs: Sequence[Run]) -> str:
         chart_data=Markup(_inert_json(drawing)),
         depth_data=Markup(_inert_json(depth)) if depth else "",
         depth_description=depth_chart.describe(runs),
+        stated=stated,
         unlabelled=_numbers.ranges(chart.unlabelled(drawing)),
         **_content(runs),
     )
@@ -206,6 +207,7 @@ def _run(index: int, run: Run, several: bool) -> Json:
             f"{measured} of {len(run.points)} points measured{took}.{state}"
         ),
         "ceilings": [ceiling_cells(ceiling) for ceiling in run.machine.ceilings],
+        "beside": [found.cells for found in stated.side_by_side(run.machine.ceilings)],
         "environment": [(clean(name), clean(str(value))) for name, value in facts],
     }
 

@@ -247,7 +247,10 @@ class Point(Frozen):
 
 
 class Environment(Frozen):
-    """What the numbers depend on besides the machine. Holds no host name, user name or path."""
+    """What the numbers depend on besides the machine. Holds no host name, user name or path.
+
+    units, memory_nodes : of a processor, in words: vector and matrix units, NUMA nodes and what may be used of them.
+    """
 
     python: str
     torch: str = ""
@@ -257,6 +260,8 @@ class Environment(Frozen):
     os: str = ""
     cpu: str = ""
     threads: int | None = None
+    units: str = ""
+    memory_nodes: str = ""
     device_hash: str = ""
     fp_fusion: str = ""
     tf32: str = "off except in tf32 rows"

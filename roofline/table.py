@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import _steps, _view
+from . import _steps, _view, stated
 from ._view import Row, clean
 from .machine import Ceiling
 from .record import Point, Run
@@ -96,6 +96,21 @@ def ceilings(of: Sequence[Ceiling], console: Console) -> None:
     for index, cells in enumerate([titles, *lines]):
         style = "bold" if index == 0 else ""
         _line(console, cells, widths, (False, True, True, False, False), _GAPS[0], style=style, indent=2)
+    _beside(of, console)
+
+
+def _beside(of: Sequence[Ceiling], console: Console) -> None:
+    """Print measured limits beside derived and stated ones, where there are any."""
+    rows = [_encodable(found.cells, console) for found in stated.side_by_side(of)]
+    if not rows:
+        return
+    _title(console, "Measured beside stated")
+    lines = [_encodable(stated.TITLES, console), *rows]
+    widths = [max(map(_width, column)) for column in zip(*lines)]
+    for index, cells in enumerate(lines):
+        style = "bold" if index == 0 else ""
+        _line(console, cells, widths, (False, True, True, True, True), _GAPS[0], style=style, indent=2)
+    _say(console, stated.NOTE, "dim", indent=2)
 
 
 def ceiling_cells(ceiling: Ceiling) -> tuple[str, str, str, str, str]:
@@ -103,6 +118,8 @@ def ceiling_cells(ceiling: Ceiling) -> tuple[str, str, str, str, str]:
     name = " ".join(clean(part) for part in (ceiling.level, ceiling.quantity, ceiling.dtype) if part)
     if ceiling.pattern:
         name += f", {clean(ceiling.pattern)}"
+    if ceiling.scope:
+        name += f", {clean(ceiling.scope)}"
     spread = f"±{percent(ceiling.spread / 2)}" if ceiling.low is not None and ceiling.high is not None else ""
     when = f", {clean(ceiling.when)}" if ceiling.when else ""
     return name, si(ceiling.value, ceiling.unit), spread, ceiling.provenance, clean(ceiling.how) + when

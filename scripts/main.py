@@ -79,6 +79,9 @@ def profile(
     ] = None,
     band: Band = "1%",
     roofs: Annotated[Path | None, typer.Option(help="Use roofs measured before: a run, or a file of ceilings.")] = None,
+    fresh_roofs: Annotated[
+        bool, typer.Option("--fresh-roofs", help="Measure the roofs again, though a recent run measured them.")
+    ] = False,
     budget: Annotated[str | None, typer.Option(help="Time for the whole run: 60s, 5m.", show_default=False)] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, max=1000, help="Exactly so many rounds.", show_default=False)
@@ -106,6 +109,7 @@ def profile(
         given={name for name, value in typed.items() if value is not None},
         band=band,
         roofs=roofs,
+        fresh_roofs=fresh_roofs,
         dry=dry_run,
         all_points=all_points,
         as_json=json,

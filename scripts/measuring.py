@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from seqroof.profiler import journal
+from seqroof.profiler.calibration import Calibration
+from seqroof.profiler.ceiling_store import RoofStore
 from seqroof.profiler.host import commit_of, usable_cores
 from seqroof.profiler.roofs import Roofs
 from seqroof.profiler.session import Request, Session
@@ -20,7 +22,7 @@ from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
 from seqroof.profiler.verification import Verification
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Point, Run
-from seqroof.roofline.store import save, write_atomically
+from seqroof.roofline.store import save
 
 from . import reading
 from .against import refuse_other_machine
@@ -111,7 +113,13 @@ def known_roofs(path: Path | None, machine_id: str) -> Machine | None:
 
 
 def profile(
-    request: Request, out: Path | None, resume: bool, force: bool, roofs: Path | None = None, base: Run | None = None
+    request: Request,
+    out: Path | None,
+    resume: bool,
+    force: bool,
+    roofs: Path | None = None,
+    base: Run | None = None,
+    fresh_roofs: bool = False,
 ) -> tuple[Run, Path, Exit]:
     """Run a profile; returns the record, its folder and the exit code so far. Keeps everything when interrupted."""
     created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -124,7 +132,8 @@ def profile(
     with Reporter() as reporter:
         reporter.stage("starting the worker")
         with open_worker(request.device) as supervisor:
-            session = Session(request, supervisor, reporter, known_roofs(roofs, supervisor.opened["id"]))
+            known, store = known_roofs(roofs, supervisor.opened["id"]), RoofStore(CEILINGS, fresh_roofs)
+            session = Session(request, supervisor, reporter, Roofs(supervisor, reporter, known, store))
             planned(session)
             refuse_other_machine(base, supervisor.opened)
             folder = output_folder(out, supervisor.opened["torch_device"], resume, force)
@@ -182,11 +191,11 @@ def dry_run(request: Request) -> list[dict[str, Any]]:
 def measure_ceilings(device: str, effort: str) -> Path:
     """Measure the roofs of a device and store them; returns the file."""
     with Reporter() as reporter, open_worker(device) as supervisor:
-        roofs = Roofs(supervisor, reporter)
+        calibration, roofs = Calibration(supervisor), Roofs(supervisor, reporter)
+        calibration.look("start")
         roofs.measure(effort)
-        machine = roofs.machine()
-    CEILINGS.mkdir(parents=True, exist_ok=True)
-    return write_atomically(CEILINGS / f"{machine.id}.json", machine.model_dump_json(indent=1).encode())
+        look = calibration.looks.get("start")
+        return RoofStore(CEILINGS).keep(supervisor.opened["roof_identity"], effort, look, roofs.machine())
 
 
 def verify(request: Request, long: bool) -> list[Point]:

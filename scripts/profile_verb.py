@@ -73,6 +73,7 @@ def run(
     given: set[str],
     band: str,
     roofs: Path | None,
+    fresh_roofs: bool,
     dry: bool,
     all_points: bool,
     as_json: bool,
@@ -84,6 +85,8 @@ def run(
     share = parse_band(band)
     if resume and force:
         raise Stop("--resume keeps a run and --force replaces it; choose one.", Exit.USAGE)
+    if roofs is not None and fresh_roofs:
+        raise Stop("--roofs uses roofs measured before and --fresh-roofs measures them; choose one.", Exit.USAGE)
     base = reading.load_run(against) if against else None
     if base is not None:
         request, told = take_over(base, request, given)
@@ -91,7 +94,7 @@ def run(
     if dry:
         _print_plan(measuring.dry_run(request), as_json)
         return
-    made, folder, code = measuring.profile(request, out, resume, force, roofs, base)
+    made, folder, code = measuring.profile(request, out, resume, force, roofs, base, fresh_roofs)
     reading.write_pages(made, folder)
     if as_json:
         print(json.dumps(made.model_dump(mode="json"), allow_nan=False))

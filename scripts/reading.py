@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from seqroof.profiler.ceiling_store import machine_of
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Run
 from seqroof.roofline.store import RunFileError, load, write_atomically
@@ -136,7 +137,7 @@ def read_machine(path: Path) -> Machine:
         raise Stop(f"There is no {path}; roofs come from a run, or from `seqroof ceilings`.", Exit.USAGE)
     try:
         data = json.loads(path.read_bytes())
-        return load_run(path).machine if "schema_version" in data else Machine.model_validate(data)
+        return load_run(path).machine if "schema_version" in data else Machine.model_validate(machine_of(data))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise Stop(
             f"{path} holds neither a run nor roofs; measure again with `seqroof ceilings`.", Exit.USAGE

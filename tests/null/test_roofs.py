@@ -1,37 +1,11 @@
 """The roofs of a run: measured in parts, doubted when a point beats them, never touched when replayed."""
 
 import pytest
+from roof_fakes import FakeSupervisor, Silent
 from round_machine import ROUND, ceiling, point, timing
 
 from seqroof.profiler.roofs import MOST_DOUBTS, Roofs
 from seqroof.profiler.supervisor import WorkerDied
-
-
-class FakeSupervisor:
-    """Answers with prepared events; an exception among them is raised."""
-
-    opened = {"id": "round", "name": "round numbers", "kind": "cpu"}
-
-    def __init__(self, parts=(), again=()):
-        self.parts, self.again = list(parts), list(again)
-        self.starts = 0
-
-    def start(self):
-        self.starts += 1
-
-    def ask(self, op, silence_s, **request):
-        for part in self.parts:
-            if isinstance(part, Exception):
-                raise part
-            yield {"event": "ceilings", "ceilings": [made.model_dump() for made in part]}
-
-    def one(self, op, silence_s, wanted, known):
-        return {"ceilings": [made.model_dump() for made in self.again.pop(0)]}
-
-
-class Silent:
-    def stage(self, text, detail=""):
-        pass
 
 
 def measured(supervisor):

@@ -1,0 +1,149 @@
+"""The calibration copy of a run: known bytes, timed by the clock of the kernels, held against the measured roof.
+
+When model, clock and roof agree on a copy whose traffic nobody can dispute, they can be believed on a kernel. Pure
+functions; the profiler takes the looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from ._model import Frozen
+from .machine import Ceiling, Machine
+from .record import Clock, Evidence, Observation, Timing
+from .units import binary_bytes, percent, seconds, si
+
+ID = "calibration-copy"
+# Model, counters and clock should agree within so much on a copy, besides what the intervals allow.
+TOLERANCE = 0.02
+# In the order in which a run takes them.
+TIMES = ("start", "end")
+
+
+class Look(Frozen):
+    """One timing of the copy.
+
+    moved_bytes : bytes read plus bytes written, from the arrays that were found equal afterwards.
+    counted_bytes : the same by hardware counters, or None with the reason in `uncounted`.
+    cache_bytes : the last cache as reported, which the copy has to exceed. when : ISO 8601 date.
+    """
+
+    moved_bytes: int = Field(gt=0)
+    counted_bytes: int | None = None
+    uncounted: str = ""
+    cache_bytes: int
+    clock: Clock
+    time_s: Timing
+    when: str
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Bandwidth by the median time."""
+        return self.moved_bytes / self.time_s.median
+
+    @property
+    def interval_bytes_per_s(self) -> tuple[float, float]:
+        """Bandwidth by the longest and the shortest time of the interval."""
+        return self.moved_bytes / self.time_s.high, self.moved_bytes / self.time_s.low
+
+
+def copy_roof(machine: Machine) -> Ceiling | None:
+    """The roof that the copy is held against: DRAM by the same pattern. None where it was not measured."""
+    found = [roof for roof in machine.find("bandwidth", "dram") if roof.pattern == "copy"]
+    return max(found, key=lambda roof: roof.value) if found else None
+
+
+def disagreement(look: Look, roof: Ceiling) -> float:
+    """How far apart the intervals of copy and roof lie, relative to the roof; 0 where they meet, negative below it.
+
+    The intervals are `TOLERANCE` wider on either side.
+    """
+    low, high = look.interval_bytes_per_s
+    least = (roof.low if roof.low is not None else roof.value) * (1 - TOLERANCE)
+    most = (roof.high if roof.high is not None else roof.value) * (1 + TOLERANCE)
+    if low > most:
+        return low / most - 1
+    return high / least - 1 if high < least else 0.0
+
+
+def counters_off(look: Look) -> float | None:
+    """Counted bytes relative to modelled ones, less 1; None where nothing was counted."""
+    return None if look.counted_bytes is None else look.counted_bytes / look.moved_bytes - 1
+
+
+def evidence(looks: Mapping[str, Look], machine: Machine) -> tuple[Evidence, ...]:
+    """What the copies of a run showed, as one entry of its record; none where no copy was timed."""
+    taken = {when: looks[when] for when in TIMES if when in looks}
+    if not taken:
+        return ()
+    roof = copy_roof(machine)
+    values: dict[str, float | int | str | None] = {
+        "roof_bytes_per_s": roof.value if roof else None,
+        "roof_low_bytes_per_s": roof.low if roof else None,
+        "roof_high_bytes_per_s": roof.high if roof else None,
+    }
+    for when, look in taken.items():
+        low, high = look.interval_bytes_per_s
+        values |= {
+            f"{when}_moved_bytes": look.moved_bytes,
+            f"{when}_counted_bytes": look.counted_bytes,
+            f"{when}_time_s": look.time_s.median,
+            f"{when}_bytes_per_s": look.bytes_per_s,
+            f"{when}_low_bytes_per_s": low,
+            f"{when}_high_bytes_per_s": high,
+            f"{when}_from_roof": disagreement(look, roof) if roof else None,
+        }
+    look = next(iter(taken.values()))
+    how = (
+        f"a copy of arrays that were equal afterwards, {_extent(look)}, timed by the clock of the kernels "
+        f"({look.clock}); bytes read and written are modelled"
+    )
+    return (Evidence(id=ID, values=values, how=how + (f"; not counted: {look.uncounted}" if look.uncounted else "")),)
+
+
+def findings(looks: Mapping[str, Look], machine: Machine) -> tuple[Observation, ...]:
+    """The same in words: whether the copy, the roof and, where there are some, the counters agree."""
+    taken = {when: looks[when] for when in TIMES if when in looks}
+    if not taken:
+        return ()
+    roof = copy_roof(machine)
+    first = next(iter(taken.values()))
+    times = ", ".join(f"{si(look.bytes_per_s, 'B/s')} at the {when}" for when, look in taken.items())
+    text = f"Calibration copy, {_extent(first)}: {times} by the {first.clock} clock (measured; bytes modelled); "
+    text += _against_roof(taken, roof)
+    off = {when: share for when, look in taken.items() if (share := counters_off(look)) is not None}
+    text += _against_counters(off)
+    numbers: dict[str, float | str | None] = {"roof_bytes_per_s": roof.value if roof else None}
+    numbers |= {f"{when}_bytes_per_s": look.bytes_per_s for when, look in taken.items()}
+    return (Observation(id=ID, text=text, numbers=numbers),)
+
+
+def _extent(look: Look) -> str:
+    text = f"{binary_bytes(look.moved_bytes)} read and written in {seconds(look.time_s.median)}"
+    times = look.moved_bytes / look.cache_bytes if look.cache_bytes else 0.0
+    return text + (f", only {times:.1f} times the reported last cache" if 0 < times < 4 else "")
+
+
+def _against_roof(taken: Mapping[str, Look], roof: Ceiling | None) -> str:
+    if roof is None:
+        return "no copy roof is known to hold it against."
+    off = {when: share for when, look in taken.items() if (share := disagreement(look, roof))}
+    stated = f"the copy roof of {si(roof.value, 'B/s')} ({roof.provenance})"
+    if not off:
+        return f"agrees with {stated}."
+    sides = " and ".join(f"{percent(abs(s))} {'above' if s > 0 else 'below'} it at the {w}" for w, s in off.items())
+    return (
+        f"DISAGREES with {stated}: {sides}, beyond both intervals. The machine was busier or faster than when its "
+        "roofs were measured; read percentages with that in mind, or measure again."
+    )
+
+
+def _against_counters(off: Mapping[str, float]) -> str:
+    if not off:
+        return ""
+    worst = max(off.values(), key=abs)
+    if abs(worst) <= TOLERANCE:
+        return f" Counted bytes are within {percent(TOLERANCE)} of the modelled ones."
+    return f" Counted bytes DISAGREE with the modelled ones by {percent(abs(worst))}: believe the counters."

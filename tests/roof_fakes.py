@@ -1,0 +1,38 @@
+"""A worker, a watcher and a calibration copy for tests of roofs that measure nothing."""
+
+from round_machine import timing
+
+from seqroof.roofline.calibration import Look
+
+
+class FakeSupervisor:
+    """Answers with prepared events; an exception among them is raised."""
+
+    opened = {"id": "round", "name": "round numbers", "kind": "cpu"}
+
+    def __init__(self, parts=(), again=()):
+        self.parts, self.again = list(parts), list(again)
+        self.starts = 0
+
+    def start(self):
+        self.starts += 1
+
+    def ask(self, op, silence_s, **request):
+        for part in self.parts:
+            if isinstance(part, Exception):
+                raise part
+            yield {"event": "ceilings", "ceilings": [made.model_dump() for made in part]}
+
+    def one(self, op, silence_s, wanted, known):
+        return {"ceilings": [made.model_dump() for made in self.again.pop(0)]}
+
+
+class Silent:
+    def stage(self, text, detail=""):
+        pass
+
+
+def look(bandwidth, width=0.0, **more):
+    """A calibration copy of 1000 bytes at so many bytes per second."""
+    fields = {"moved_bytes": 1000, "cache_bytes": 100, "clock": "host", "when": "2026-11-21"}
+    return Look(**(fields | {"time_s": timing(1000 / bandwidth, width)} | more))
