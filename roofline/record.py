@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from ._model import Frozen
 from .machine import Machine
+from .second_clock import SecondClock
 from .units import percent, seconds
 from .work import Work
 
@@ -152,6 +153,7 @@ class Point(Frozen):
     correctness: Correctness | None = None
     time_s: Timing | None = None
     host_s: Timing | None = None
+    second_clock: SecondClock | None = None
     work: Work | None = None
     weights: Literal["reread", "kept"] | None = None
     chain: Literal["launch", "graph", "barrier", "inside"] | None = None

@@ -65,7 +65,7 @@ def test_noise():
 
 
 def test_drift():
-    assert "drifting" in ids(judge(point(timing(200.0, 0.02, [190, 190, 200, 200, 215, 215])), ROUND))
+    assert "drifting" in ids(judge(point(timing(200.0, 0.02, [190, 191, 200, 201, 215, 216])), ROUND))
     assert "drifting" not in ids(judge(point(timing(200.0, 0.02, [199, 201, 200, 200, 201, 199])), ROUND))
 
 
