@@ -57,8 +57,8 @@ def _disagreement(point: Point, machine: Machine) -> list[Warning_]:
         cause = "the host did not wait for the device, or the device slowed down between the two"
     if not cause or other is None:
         return []
-    return [warn("two-clocks-disagree", clock=point.clock, time=seconds(time.median), name=name, other=seconds(other),
-                 likely=cause)]  # fmt: skip
+    values = {"clock": point.clock, "time": seconds(time.median), "by": name, "other": seconds(other), "likely": cause}
+    return [warn("two-clocks-disagree", **values)]
 
 
 def _host_cause(time_s: float, second: SecondClock) -> str:

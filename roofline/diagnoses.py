@@ -54,7 +54,7 @@ CLOSED_LIST: dict[str, Diagnosis] = {
     ),
     "two-clocks-disagree": Diagnosis(
         "warning",
-        "{time} by the clock {clock}, {other} by {name}; likely {likely}",
+        "{time} by the clock {clock}, {other} by {by}; likely {likely}",
         "believe neither before the cause is known; where work runs on several streams, the longer one is right",
     ),
     "profiler-lost-events": Diagnosis(

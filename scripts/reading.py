@@ -119,6 +119,7 @@ def print_comparison(base: Run, new: Run, across_machines: bool, as_json: bool, 
     from rich.markup import escape
 
     from seqroof.roofline.compare import compare_runs, geometric_mean, same_machine
+    from seqroof.roofline.configuration import configuration_doubts
     from seqroof.roofline.diagnoses import warn
 
     same = same_machine(base, new)
@@ -130,11 +131,13 @@ def print_comparison(base: Run, new: Run, across_machines: bool, as_json: bool, 
         )
     found, single = compare_runs(base, new)
     overall = geometric_mean(found)
+    doubts = configuration_doubts(base, new)
     if as_json:
         rows = [
             {"key": c.point.key, "ratio": c.ratio, "low": c.low, "high": c.high, "verdict": c.verdict} for c in found
         ]
-        print(json.dumps({"points": rows, "only_in_one": single, "overall_ratio": overall, "same_machine": same}))
+        told = {"only_in_one": single, "overall_ratio": overall, "same_machine": same}
+        print(json.dumps({"points": rows, **told, "warnings": [doubt.model_dump() for doubt in doubts]}))
     else:
         console = Console(stderr=to_stderr, highlight=False)
         console.print("new / base time (measured), its interval, verdict, point")
@@ -149,8 +152,9 @@ def print_comparison(base: Run, new: Run, across_machines: bool, as_json: bool, 
         if single:
             console.print(f"{len(single)} points are in one of the runs only.")
         if not same:
-            doubt = warn("compared-across-machines", base=base.machine.name, new=new.machine.name)
-            console.print(f"compared-across-machines: {doubt.cause}; {doubt.advice}.")
+            doubts.insert(0, warn("compared-across-machines", base=base.machine.name, new=new.machine.name))
+        for doubt in doubts:
+            console.print(escape(f"{doubt.id}: {doubt.cause}. Advice: {doubt.advice}."))
     return Exit.GATE_FAILED if any(c.verdict == "SLOWER" for c in found) else Exit.OK
 
 
