@@ -18,6 +18,7 @@ from typing import Any
 from . import _numbers, _steps, _theme, _view, _walks, chart, depth_chart
 from ._marks import FILL
 from ._view import Row, clean
+from .clock_doubts import second_text
 from .observe import next_command
 from .record import WALLS, Run, Wall
 from .table import ceiling_cells
