@@ -109,7 +109,7 @@ def _of_state(events: Sequence[Any], span: str, calls: int) -> Watched:
         for event in events
         if not _on_device(event)
         and _starts_work(event.name)
-        and any(within.start <= event.time_range.start <= within.end for within in spans)
+        and any(within.start <= event.time_range.start < within.end for within in spans)
     ]
     numbers = {event.id for event in started}
     kernels = tuple(
