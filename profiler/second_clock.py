@@ -6,6 +6,7 @@ timed cannot replace them for this module.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any
 from ..roofline.second_clock import SecondClock
 from .host import usable_cores
 
-_THREADS = Path("/proc/self/task")
-_NANO = 1e-9
+_PROCESSES = Path("/proc")
+# What the system counts its processors' time in, where it says so; a hundredth of a second is the rule.
+_TICK_NS = 10**9 // (os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100)
 _process_time_ns = time.process_time_ns
 _host_ns = time.perf_counter_ns
 # Windows has no raw clock; perf_counter is then its own second clock, and the reading says why there is none.
@@ -78,10 +80,14 @@ class _Round:
 
 
 class Waiting:
-    """How long the threads of this process were ready to run without a processor, from its making on (Linux)."""
+    """How long others held the processors, from its making on (Linux).
 
-    def __init__(self, threads: int, tasks: Path = _THREADS) -> None:
-        self.threads, self.tasks = threads, tasks
+    Threads of this process that were ready to run and had none, and what a hypervisor took from the whole machine. The
+    latter is counted in ticks of some 10 ms, so it is coarse where little time goes by.
+    """
+
+    def __init__(self, threads: int, processes: Path = _PROCESSES) -> None:
+        self.threads, self.tasks, self.machine = threads, processes / "self" / "task", processes / "stat"
         self.before, self.began = self._waited_ns(), _host_ns()
 
     def share(self) -> float | None:
@@ -92,14 +98,16 @@ class Waiting:
         return max(0, after - self.before) / (self.threads * passed)
 
     def _waited_ns(self) -> int | None:
-        """The second number of every thread's schedstat. A thread that ends takes its number along."""
-        waited = []
+        """The second number of every thread's schedstat, and the eighth of the machine's first line, in ticks.
+
+        A thread that ends takes its number along.
+        """
         try:
-            for thread in self.tasks.iterdir():
-                waited.append(int((thread / "schedstat").read_text().split()[1]))
+            waited = [int((thread / "schedstat").read_text().split()[1]) for thread in self.tasks.iterdir()]
+            stolen = int(self.machine.read_text().split("\n", 1)[0].split()[8])
         except (OSError, ValueError, IndexError):
             return None
-        return sum(waited)
+        return sum(waited) + stolen * _TICK_NS
 
 
 def reading_of(account: Account | None, median_s: float, waiting_share: float | None) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..roofline.configuration import held_to
+from ..roofline.instrument import instrument
 from ..roofline.machine import Machine
 from ..roofline.observe import observations
 from ..roofline.record import Environment, Point, Run
@@ -299,7 +300,7 @@ class Session:
             machine=machine,
             environment=Environment.model_validate(opened["environment"]),
             points=points,
-            observations=tuple(observations(points, machine)),
+            observations=(*observations(points, machine), *instrument(points)),
         )
 
 

@@ -1,19 +1,20 @@
-"""Findings about the measurement itself, once for a run: how its clocks agree, and how steady its machine was."""
+"""Findings about the measurement itself, once for a run: how its clocks agree, and how much of it is in doubt."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
+from .clock_doubts import LITTLE_WAITING
 from .record import Observation, Point
 from .stats import median
-from .steadiness import QUIET_WIDTH
 from .units import percent
 
 
 def instrument(points: Sequence[Point]) -> list[Observation]:
-    """What the second clocks and the intervals of a run say of it; nothing where nothing was timed."""
+    """What the second clocks and the diagnoses of a run say of it; nothing where nothing was timed."""
     timed = [point for point in points if point.time_s is not None]
-    return [*_clocks(timed), *_noise(timed)]
+    return [*_clocks(timed), *_doubts(timed)]
 
 
 def _clocks(timed: list[Point]) -> list[Observation]:
@@ -38,15 +39,26 @@ def _clocks(timed: list[Point]) -> list[Observation]:
     return found
 
 
-def _noise(timed: list[Point]) -> list[Observation]:
-    """How many times have a wide interval, and how much of the time other work held the processors."""
-    waits = [p.second_clock.waiting_share for p in timed if p.second_clock and p.second_clock.waiting_share is not None]
-    if not waits:
+def disturbed(point: Point) -> bool:
+    """Whether others held the processors for long enough to explain a wide interval or a drift."""
+    share = point.second_clock.waiting_share if point.second_clock else None
+    return share is not None and share >= LITTLE_WAITING
+
+
+def _doubts(timed: list[Point]) -> list[Observation]:
+    """How many times carry a diagnosis, by kind, and how much of the time others held the processors."""
+    kinds = Counter(warning.id for point in timed for warning in point.warnings)
+    doubted = sum(bool(point.warnings) for point in timed)
+    if not timed:
         return []
-    wide = sum((p.time_s.high - p.time_s.low) / p.time_s.median > QUIET_WIDTH for p in timed if p.time_s)
-    text = (
-        f"Noise: {wide} of {len(timed)} times have an interval wider than {percent(QUIET_WIDTH)}; threads that could "
-        f"have run waited for a processor {percent(median(waits))} of the time in the median case, "
-        f"{percent(max(waits))} in the worst (measured)."
-    )
-    return [Observation(id="noise", text=text, numbers={"wide": wide, "timed": len(timed), "waiting": median(waits)})]
+    text = f"Doubts: {doubted} of {len(timed)} times carry a diagnosis"
+    text += f" ({', '.join(f'{kind} {count}' for kind, count in kinds.most_common())})" if kinds else ""
+    numbers: dict[str, float | str | None] = {"timed": len(timed), "doubted": doubted, **kinds}
+    waits = [p.second_clock.waiting_share for p in timed if p.second_clock and p.second_clock.waiting_share is not None]
+    if waits:
+        text += (
+            f"; others held the processors {percent(median(waits))} of the time in the median case, "
+            f"{percent(max(waits))} in the worst (measured)"
+        )
+        numbers |= {"waiting_share": median(waits), "disturbed": sum(map(disturbed, timed))}
+    return [Observation(id="doubts", text=f"{text}.", numbers=numbers)]

@@ -1,6 +1,7 @@
 """The closed list: every entry fires where it should, keeps quiet where it must, and is as severe as it may be."""
 
 import re
+from pathlib import Path
 
 import pytest
 import samples
@@ -9,9 +10,12 @@ from round_machine import ROUND, ceiling, point, timing
 
 from seqroof.roofline.configuration import configuration_doubts, held_to
 from seqroof.roofline.diagnoses import CLOSED_LIST, warn
+from seqroof.roofline.instrument import disturbed, instrument
 from seqroof.roofline.steadiness import trend
+from seqroof.roofline.store import load
 from seqroof.roofline.verdict import judge
 
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 # All that may take a number out of every percentage: it cannot be true, or it is not known of what or by what it was
 # measured. Everything else is a warning.
 MAY_BE_INVALID = {"above-a-physical-roof", "output-changed-after-timing", "another-device", "no-clock-left"}
@@ -146,3 +150,32 @@ def test_versions_are_told_once_for_two_runs():
         base.model_copy(update={"environment": same}), new.model_copy(update={"environment": newer})
     )
     assert [doubt.cause for doubt in found] == ["configured otherwise than recorded: triton: 3.6.0, now 3.9.0"]
+
+
+# Honest kernels may carry a diagnosis on so many of their points.
+HONEST_SHARE = 0.02
+NOISE = {"noisy", "drifting"}
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/*/run.json")), ids=lambda path: path.parent.name)
+def test_honest_kernels_are_seldom_doubted(path):
+    """Recorded runs, judged by today's rules. Noise counts where others did not hold the processors meanwhile; runs
+    from before that was recorded are held to everything but noise."""
+    run = load(path)
+    judged = [judge(found, run.machine) for found in run.points if found.time_s]
+    doubted = [
+        found.key
+        for found in judged
+        if {w.id for w in found.warnings} - (NOISE if disturbed(found) or found.second_clock is None else set())
+    ]
+    assert len(doubted) <= HONEST_SHARE * len(judged), doubted
+
+
+def test_a_run_counts_its_doubts_and_names_who_held_the_processors():
+    quiet, loud = (
+        judge(point(timing(200.0, w), **raw(200.0, waiting_share=s)), ROUND) for w, s in ((0.0, 0), (0.3, 0.4))
+    )
+    clocks, doubted = instrument([quiet, loud])
+    assert clocks.numbers == {"median": 0.0, "most": 0.0, "lost": 0}
+    assert "1 of 2 times carry a diagnosis (noisy 1); others held the processors 20 % of the time" in doubted.text
+    assert doubted.numbers["disturbed"] == 1 and instrument([]) == []

@@ -250,16 +250,20 @@ def test_a_system_without_a_raw_clock_says_so(monkeypatch):
 def test_waiting_for_a_processor_is_read_from_every_thread(tmp_path, monkeypatch):
     clocks = Clocks(monkeypatch)
 
-    def schedule(*waited):
+    def schedule(stolen, *waited):
+        (tmp_path / "stat").write_text(f"cpu  1 2 3 4 5 6 7 {stolen} 0 0\ncpu0 1\n")
         for index, ns in enumerate(waited):
-            (tmp_path / str(index)).mkdir(exist_ok=True)
-            (tmp_path / str(index) / "schedstat").write_text(f"5 {ns} 1\n")
+            (tmp_path / "self" / "task" / str(index)).mkdir(exist_ok=True, parents=True)
+            (tmp_path / "self" / "task" / str(index) / "schedstat").write_text(f"5 {ns} 1\n")
 
-    schedule(100, 200)
-    waiting = Waiting(2, tmp_path)
+    schedule(40, 100, 200)
+    waiting, later = (Waiting(2, tmp_path) for _ in range(2))
     clocks.host = 1000
-    schedule(300, 600)
+    schedule(40, 300, 600)
     assert waiting.share() == 0.3
+    clocks.host = 1_000_000_000
+    schedule(60, 100, 200)
+    assert later.share() == 0.1, "twenty ticks of 10 ms that the hypervisor took, of two seconds"
     assert Waiting(2, tmp_path / "missing").share() is None
 
 
@@ -323,3 +327,26 @@ def test_versions_are_declared_of_those_they_choose_for():
 
 def test_no_reading_carries_its_reason():
     assert "hung" in no_reading("hung")["reason"] and SPAN
+
+
+def test_events_of_the_real_profiler_have_what_is_read():
+    """Without a GPU it records no device events, so only the reason is left."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    x, session = torch.ones(8), lambda: profile(activities=[ProfilerActivity.CPU])
+    found = watch(lambda: x * 2, {"warm": None}, lambda: None, session)["warm"]
+    assert found.second_clock().reason and found.launches == 0 and found.names() == []
+    assert sum(event.name == SPAN + "warm" for event in _recorded(session, x)) == 1
+
+
+def _recorded(session, x):
+    from torch.profiler import record_function
+
+    with session() as profiler, record_function(SPAN + "warm"):
+        x * 2
+    events = profiler.events()
+    assert (
+        all(hasattr(events[0], name) for name in ("id", "device_resource_id")) and events[0].device_type.name == "CPU"
+    )
+    return events
