@@ -8,6 +8,7 @@ that nobody counts, and records are counted against launches.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from ..roofline.second_clock import SecondClock
 
 # Calls that are watched per cache state: enough to see one lost or odd record, few enough to stay an afterthought.
 CALLS = 5
+# Calls of one state shall not take longer than this, but for one: a long chain of launches leaves thousands of records,
+# and reading one takes some 10 us.
+STATE_S = 0.02
 # Spans of the calls; the cache state follows. The profiler repeats a span as a device event of the same name.
 SPAN = "seqroof call, "
 # Device records that are no kernels; they take the device's time all the same.
@@ -82,8 +86,10 @@ def watch(
     from torch.profiler import record_function
 
     with (session or _torch_session)() as profiler:
+        began = time.perf_counter()
         call()
         finish()
+        calls = max(1, min(calls, int(STATE_S / max(time.perf_counter() - began, 1e-9))))
         for state, before in states.items():
             for _ in range(calls):
                 if before is not None:

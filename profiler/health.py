@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from . import host
+from .second_clock import Waiting, raw_ns
 
 # Below this much free memory the standard suite's largest references do not fit.
 COMFORTABLE_MEMORY_BYTES = 4 * 2**30
@@ -30,7 +31,18 @@ class Finding:
 
 def examine() -> list[Finding]:
     """All findings, in the order in which a user would mend them."""
-    return [_python(), _torch(), _gpu(), _triton(), _compiler(), _report(), _processor(), _memory(), _counters()]
+    return [
+        _python(),
+        _torch(),
+        _gpu(),
+        _triton(),
+        _compiler(),
+        _report(),
+        _processor(),
+        _clocks(),
+        _memory(),
+        _counters(),
+    ]
 
 
 def _installed(package: str) -> str:
@@ -126,6 +138,16 @@ def _processor() -> Finding:
             "stop them, or expect wide intervals",
         )
     return Finding("processor", "ok", text)
+
+
+def _clocks() -> Finding:
+    missing = [] if raw_ns() is not None else ["no raw clock: the host's time has no second one"]
+    if Waiting(host.usable_cores()).before is None:
+        missing.append("/proc tells no waiting for a processor: noise is seen, its cause is not")
+    if missing:
+        return Finding("clocks", "limited", "; ".join(missing), "measure on Linux, where both are told")
+    gpu = "; a GPU's records by torch.profiler" if shutil.which("nvidia-smi") else ""
+    return Finding("clocks", "ok", f"monotonic, beside it the raw one and the waiting for a processor{gpu}")
 
 
 def _memory() -> Finding:

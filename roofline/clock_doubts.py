@@ -117,16 +117,3 @@ def taken_away(point: Point) -> str:
     if share is None or share < LITTLE_WAITING:
         return ""
     return f", while other work held the processors for {percent(share)} of the time"
-
-
-def second_text(point: Point) -> str:
-    """The second clock for a reader: what it measured, or why it did not."""
-    second = point.second_clock
-    if second is None:
-        return ""
-    name = "device records (torch.profiler)" if second.source == "profiler" else "raw host clock"
-    if second.time_s is None:
-        return f"{name}: none, {second.reason}"
-    counts = f", {second.records} of {second.launches} kernels recorded" if second.launches is not None else ""
-    waiting = f", {percent(second.waiting_share)} of it waiting for a processor" if second.waiting_share else ""
-    return f"{name} {seconds(second.time_s)}{counts}{waiting}"

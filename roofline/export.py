@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from . import _steps, _view
 from ._view import clean
-from .clock_doubts import second_text
 from .record import WALLS, Point, Run
 from .table import ceiling_cells
 
@@ -93,7 +92,7 @@ def _second_clocks(measured: list[_view.Row]) -> list[str]:
             row.number or f"{row.point.implementation} {_view.case_text(row.point)}",
             row.point.cache,
             _view.time_text(row.point),
-            second_text(row.point),
+            clean(row.point.second_clock.text()),
         )
         for row in measured
         if row.point.second_clock and row.point.second_clock.source == "profiler"

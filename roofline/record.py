@@ -211,6 +211,7 @@ class Point(Frozen):
             ("point", f"{self.kernel} {self.implementation} {self.shape_text} {self.dtype} {self.cache}"),
             ("status", f"{self.status} {self.reason}".strip()),
             ("time", time + interval),
+            ("second clock", f"{self.second_clock.text()} (measured)" if self.second_clock else "none"),
             ("bound", f"{self.best_bound or 'not known'} (modelled)"),
             ("of the machine", f"{share} (modelled floor over measured time)"),
             ("gap", self.gap),

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from ._model import Frozen
+from .units import percent, seconds
 
 Source = Literal["profiler", "raw"]
 
@@ -33,6 +34,15 @@ class SecondClock(Frozen):
     streams: int | None = None
     busy_share: float | None = None
     waiting_share: float | None = None
+
+    def text(self) -> str:
+        """It for a reader: what it measured, or why it did not."""
+        name = "device records (torch.profiler)" if self.source == "profiler" else "raw host clock"
+        if self.time_s is None:
+            return f"{name}: none, {self.reason}"
+        counts = f", {self.records} of {self.launches} kernels recorded" if self.launches is not None else ""
+        held = f", others held the processors {percent(self.waiting_share)} of the time" if self.waiting_share else ""
+        return f"{name} {seconds(self.time_s)}{counts}{held}"
 
     @property
     def lost(self) -> int:

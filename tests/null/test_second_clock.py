@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from round_machine import point, timing
 
-from seqroof.profiler import afterthoughts, second_clock
+from seqroof.profiler import afterthoughts, device_records, second_clock
 from seqroof.profiler.clock import HostStopwatch, Subject, measure, seldom
 from seqroof.profiler.configuration import declared, facts_of, launched
 from seqroof.profiler.device_records import SPAN, covered, watch
@@ -93,6 +93,13 @@ def test_no_records_at_all_are_a_reason(watched):
     assert second.time_s is None and "recorded nothing" in second.reason and second.lost == 0
     every = watched(Profiler(drops=range(100)))["warm"].second_clock()
     assert every.time_s is None and every.lost == 6
+
+
+def test_slow_calls_are_watched_once(watched, monkeypatch):
+    ticks = iter((0.0, 0.5))
+    monkeypatch.setattr(device_records.time, "perf_counter", lambda: next(ticks))
+    second = watched(Profiler())["warm"].second_clock()
+    assert second.calls == 1 and second.launches == 2 and second.time_s == pytest.approx(20e-6)
 
 
 def test_streams_are_counted_and_kernels_side_by_side_once(watched):
