@@ -27,6 +27,11 @@ CLOSED_LIST: dict[str, Diagnosis] = {
         "{time} is faster than the best possible {floor} ({wall}), by more than the roof's own uncertainty",
         "check that the implementation does all the work and that the roof belongs to this machine: `seqroof ceilings`",
     ),
+    "faster-unit": Diagnosis(
+        "warning",
+        "{time} is below the {dtype} floor of {floor}, and the rate of {unit} products explains it",
+        "switch {unit} off where the library is called, or ask for a row of --dtype {unit}",
+    ),
     "roof-uncertain": Diagnosis(
         "warning",
         "{time} is below the best possible {floor}, though within {spread}, by which the roof itself is uncertain",

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from .clock_doubts import clock_doubts, dispatch_remark
 from .contract import Chain
 from .diagnoses import warn
+from .faster_unit import explained_by_unit
 from .floors import FloorSet, best_floors, own_floors
 from .machine import Machine
 from .record import Achieved, Direction, Fraction, Intensity, Part, Point, Timing, Wall, Warning_
@@ -168,7 +169,7 @@ def detect(point: Point, best: FloorSet, machine: Machine, more_time: str) -> li
     limit = best.largest_s or 0.0
     if time.high < limit / (1 + ROOF_SLACK + best.spread) and best.bound:
         values = {"time": seconds(time.median), "floor": seconds(limit), "wall": WALL_WORDS[best.bound]}
-        found.append(warn("above-a-physical-roof", **values))
+        found.append(explained_by_unit(point, best, machine) or warn("above-a-physical-roof", **values))
     elif time.high < limit and best.bound:
         values = {"time": seconds(time.median), "floor": seconds(limit), "spread": percent(best.spread + ROOF_SLACK)}
         found.append(warn("roof-uncertain", **values))
@@ -195,6 +196,7 @@ def _parts_beside(point: Point, time: Timing) -> list[Warning_]:
 
 
 _DERIVED_HERE = (
+    "faster-unit",
     "roof-uncertain",
     "above-a-physical-roof",
     "fits-in-cache",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import samples
-from diagnosis_cases import CASES, QUIET_ROUNDS, RESTLESS, RISING, device, raw
-from round_machine import ROUND, ceiling, point, timing
+from diagnosis_cases import CASES, QUIET_ROUNDS, RESTLESS, RISING, ROUNDED, device, raw
+from round_machine import ROUND, ceiling, point, timing, work
 
 from seqroof.roofline.configuration import configuration_doubts, held_to
 from seqroof.roofline.diagnoses import CLOSED_LIST, warn
@@ -109,6 +109,15 @@ def test_lost_records_make_no_second_clock():
     assert set(found) == {"profiler-lost-events"} and "4 of 5" in found["profiler-lost-events"].cause
     uncounted = doubts(timing(200.0), **device(190.0, launches=None))
     assert not uncounted, "a graph does not tell how many kernels it starts"
+
+
+def test_a_faster_unit_excuses_strict_fp32_only_and_only_as_far_as_it_goes():
+    products = {"machine": ROUNDED, "work": work(matmul_flops=1_000_000)}
+    assert set(doubts(timing(60.0), **products)) == {"faster-unit"}
+    assert set(doubts(timing(40.0), **products)) == {"above-a-physical-roof"}
+    assert set(doubts(timing(40.0), dtype="tf32", **products)) == {"above-a-physical-roof"}
+    unrounded = ROUND.model_copy(update={"ceilings": ROUNDED.ceilings[:2]})
+    assert "above-a-physical-roof" in doubts(timing(60.0), **(products | {"machine": unrounded}))
 
 
 def test_a_chain_of_launches_at_its_wall_is_not_called_launch_bound_twice():
