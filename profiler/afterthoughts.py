@@ -1,16 +1,18 @@
-"""What is learnt of an implementation once it is timed: its parts run alone, and the algorithm its library chose.
+"""What is learnt of an implementation once it is timed: its parts run alone, a second clock, and what was chosen.
 
 Nothing here can cost a case its time: whatever fails is told, and the time stands.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from .calls import Group, call_of
 from .clock import Subject, measure
-from .points import HEADLINE_CLOCK
+from .configuration import Facts, facts_of, launched
+from .points import HEADLINE_CLOCK, no_reading
 
 # Parts are a look inside a time that is known already: a sixth of what the whole was given.
 BUDGET_SHARE = 1 / 6
@@ -61,20 +63,34 @@ def _timed(group: Group, name: str, inputs: dict[str, Any], clock: Any, budget_s
     ]
 
 
-def observe_algorithms(group: Group, names: Sequence[str], inputs: dict[str, Any], emit: Emit) -> None:
-    """Watch one call of every implementation whose library chooses an algorithm; emits `algorithm` for each."""
+def watch_device(
+    group: Group, names: Sequence[str], inputs: dict[str, Any], options: dict[str, Any], emit: Emit
+) -> None:
+    """Watch a few calls of every implementation on a device by the driver's records; emits `second_clock` for each.
+
+    It carries a reading per cache state, and facts: the algorithm that a library chose, and what Triton launched.
+    """
+    states = [cache for cache, clock in options["clocks"] if clock == "events"]
+    if not states or not options.get("watch", True):
+        return
     for name in names:
         implementation = group.kernel.implementations[name]
-        if implementation.algorithm(group.shape, group.dtype, group.device.kind, group.direction) is None:
-            continue
-        emit("begin", implementation=name, stage="algorithm")
+        emit("begin", implementation=name, stage="second_clock")
+        facts: Facts = {}
         try:
-            kernels = group.device.kernel_names(call_of(implementation.run, group.shape, inputs, group.direction))
-            facts = observed(kernels)
-        except Exception as error:  # a profiler that is not there or not allowed
-            facts = {"algorithm_observed": f"not observed: {type(error).__name__}"}
-        if facts:
-            emit("algorithm", implementation=name, facts=facts)
+            call = call_of(implementation.run, group.shape, inputs, group.direction)
+            with launched() as kernels:
+                watched = group.device.watch(call, states)
+            readings = {state: found.second_clock().model_dump() for state, found in watched.items()}
+            facts |= facts_of(kernels)
+            algorithm = implementation.algorithm(group.shape, group.dtype, group.device.kind, group.direction)
+            if algorithm is not None or name == "compile":
+                facts |= observed(watched[states[-1]].names(), recurrent=algorithm is not None)
+        except Exception as error:  # a profiler that is not there or not allowed; what Triton told stands
+            readings = dict.fromkeys(states, no_reading(type(error).__name__))
+            with contextlib.suppress(Exception):
+                group.device.finish()
+        emit("second_clock", implementation=name, readings=readings, facts=facts)
 
 
 def classify(kernels: Sequence[str]) -> str:
@@ -86,9 +102,9 @@ def classify(kernels: Sequence[str]) -> str:
     return "persistent" if any("persist" in name for name in recurrent) else "standard"
 
 
-def observed(kernels: Sequence[str]) -> dict[str, str]:
+def observed(kernels: Sequence[str], recurrent: bool = True) -> dict[str, str]:
     """What the record says of the kernels of a call, the longest first; nothing where none was seen."""
     if not kernels:
         return {}
-    names = "; ".join(name[:NAME_LENGTH] for name in kernels[:MOST_KERNELS])
-    return {"algorithm_observed": classify(kernels), "kernels_observed": names}
+    names = {"kernels_observed": "; ".join(name[:NAME_LENGTH] for name in kernels[:MOST_KERNELS])}
+    return ({"algorithm_observed": classify(kernels)} if recurrent else {}) | names

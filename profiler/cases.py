@@ -17,10 +17,12 @@ import torch
 
 from ..roofline.record import Correctness
 from . import check
-from .afterthoughts import observe_algorithms, time_parts
+from .afterthoughts import time_parts, watch_device
 from .calls import Group, call_of, grad_mode, subjects_of
-from .clock import Subject, measure
+from .clock import Subject, measure, seldom
 from .copies import clone
+from .host import usable_cores
+from .second_clock import Waiting, reading_of
 
 # What PyTorch says when a backend does not take a case: a refusal, no failure.
 REFUSALS = ("No available kernel", "No viable backend")
@@ -202,14 +204,16 @@ def _time_all(
 ) -> None:
     emit("begin", implementation="", stage="time")
     subjects = subjects_of(group, names, sets, options["clocks"])
+    waiting = Waiting(usable_cores())
     timings = measure(
         subjects,
         options["budget_s"],
         options["rounds"],
         group.seed,
         on_prepare=lambda name: emit("begin", implementation=name, stage="prepare"),
-        on_round=lambda done: emit("begin", implementation="", stage=f"time, round {done}"),
+        on_round=seldom(lambda done: emit("begin", implementation="", stage=f"time, round {done}")),
     )
+    waiting_share = waiting.share()
     host = {
         subject.name: timings[index]
         for index, subject in enumerate(subjects)
@@ -225,11 +229,12 @@ def _time_all(
             clock=subject.clock,
             time_s=timing.model_dump(),
             host_s=host[subject.name].model_dump() if subject.name in host and subject.clock == "events" else None,
+            second_clock=reading_of(subject.account, timing.median, waiting_share),
             peak_memory_bytes=group.device.peak_memory(subject.calls[0]),
             changed=again[subject.name],
         )
     time_parts(group, names, sets[0], options, emit)
-    observe_algorithms(group, names, sets[0], emit)
+    watch_device(group, names, sets[0], options, emit)
 
 
 def _after_timing(group: Group, name: str, subjects: list[Subject], found: Any) -> str:

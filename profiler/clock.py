@@ -11,11 +11,14 @@ import random
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..roofline.record import CacheState, Clock, Timing
 from ..roofline.stats import FEWEST_SAMPLES, median, percentile, timing_interval
+from ..roofline.steadiness import QUIET_WIDTH
+from .second_clock import Account, raw_ns
 
 # A sample shorter than this is mostly clock: warm calls are repeated inside one sample until it is reached.
 LEAST_SAMPLE_S = 100e-6
@@ -23,6 +26,11 @@ LEAST_SAMPLE_S = 100e-6
 NARROW = 0.005
 LEAST_ROUNDS = 6
 MOST_ROUNDS = 40
+# Whoever is still noisy when the budget is spent gets up to as much again, alone: most of what is noisy after the few
+# rounds of a small budget was disturbed in some of them only.
+OVERTIME = 1.0
+# Telling the parent takes a processor away from what is timed, so it is told that rounds go on once in a while only.
+TELL_EVERY_S = 1.0
 # Six rounds of a case that takes seconds per call may cost this many times the budget, then fewer have to do.
 PATIENCE = 5
 
@@ -61,14 +69,26 @@ class Subject:
         """Add one round of at least one sample, more while the budget allows."""
         samples: list[float] = []
         deadline = time.monotonic() + budget_s
-        while True:
-            values = self.stopwatch.sample(self.calls, self.position, self.repeats)
-            self.position += self.repeats
-            # Warm repeats are one sample: their mean. Cold calls are one sample each.
-            samples.append(sum(values) / len(values))
-            if time.monotonic() >= deadline or len(samples) >= 200:
-                break
+        with self.account.round() if self.account else nullcontext():
+            while True:
+                values = self.stopwatch.sample(self.calls, self.position, self.repeats)
+                self.position += self.repeats
+                # Warm repeats are one sample: their mean. Cold calls are one sample each.
+                samples.append(sum(values) / len(values))
+                if time.monotonic() >= deadline or len(samples) >= 200:
+                    break
         self.rounds.append(samples)
+
+    @property
+    def account(self) -> Account | None:
+        """What other clocks say of the same samples; a device's stopwatches keep none."""
+        return getattr(self.stopwatch, "account", None)
+
+    @property
+    def width(self) -> float:
+        """The width of the interval so far, relative to the median."""
+        low, middle, high = timing_interval(self.rounds)
+        return (high - low) / middle
 
     def timing(self, stop: str, interleaved: str = "") -> Timing:
         """Summarise all rounds; `interleaved` names the measurement that they belong to."""
@@ -99,6 +119,7 @@ class HostStopwatch:
     def __init__(self, block: bool, finish: Callable[[], object] | None = None) -> None:
         self.block = block
         self.finish = finish or (lambda: None)
+        self.account = Account()
 
     def sample(self, calls: list[Callable[[], object]], first: int, repeats: int) -> list[float]:
         """Time a block of calls as one, or every call for itself."""
@@ -108,18 +129,22 @@ class HostStopwatch:
             call = calls[(first // max(repeats, 1)) % count]
             call()
             self.finish()
-            start = time.perf_counter_ns()
+            raw, start = raw_ns(), time.perf_counter_ns()
             for _ in range(repeats):
                 call()
             self.finish()
-            return [(time.perf_counter_ns() - start) * 1e-9 / repeats]
+            passed = time.perf_counter_ns() - start
+            self.account.sample(passed, raw)
+            return [passed * 1e-9 / repeats]
         values = []
         for index in range(first, first + repeats):
             call = calls[index % count]
-            start = time.perf_counter_ns()
+            raw, start = raw_ns(), time.perf_counter_ns()
             call()
             self.finish()
-            values.append((time.perf_counter_ns() - start) * 1e-9)
+            passed = time.perf_counter_ns() - start
+            self.account.sample(passed, raw)
+            values.append(passed * 1e-9)
         return values
 
 
@@ -134,7 +159,8 @@ def measure(
     """Time all subjects in interleaved rounds; returns a timing for the index of each subject.
 
     rounds : exactly so many; None means at least six, then until every interval is within 0.5 % of its median or
-        the budget is spent. on_prepare, on_round : told who is warmed up, and the number of every finished round.
+        the budget is spent; those that are noisy then go on, for up to as long again.
+    on_prepare, on_round : told who is warmed up, and the number of every finished round.
     """
     shuffle = random.Random(seed)
     for subject in subjects:
@@ -152,8 +178,42 @@ def measure(
         done += 1
         on_round(done)
         stop = _why_stop(subjects, done, rounds, deadline, deadline + PATIENCE * budget_s)
+    stops = dict.fromkeys(range(len(subjects)), stop)
+    if rounds is None and done >= LEAST_ROUNDS:
+        stops |= _overtime(subjects, slice_s, time.monotonic() + OVERTIME * budget_s, shuffle)
     together = uuid.uuid4().hex[:12]
-    return {index: subject.timing(stop, together) for index, subject in enumerate(subjects)}
+    return {index: subject.timing(stops[index], together) for index, subject in enumerate(subjects)}
+
+
+def _overtime(subjects: list[Subject], slice_s: float, deadline: float, shuffle: random.Random) -> dict[int, str]:
+    """Go on with those that are noisy, in turn; returns why each of them stopped.
+
+    Their first rounds still stand beside those of the others, for comparisons by rounds.
+    """
+    stops: dict[int, str] = {}
+    while time.monotonic() < deadline:
+        noisy = [index for index, subject in enumerate(subjects) if subject.width > QUIET_WIDTH]
+        noisy = [index for index in noisy if len(subjects[index].rounds) < MOST_ROUNDS]
+        if not noisy:
+            break
+        shuffle.shuffle(noisy)
+        for index in noisy:
+            subjects[index].measure_round(slice_s)
+            stops[index] = "time budget spent, and more rounds because it was noisy"
+    return stops
+
+
+def seldom(tell: Callable[[int], None], every_s: float = TELL_EVERY_S) -> Callable[[int], None]:
+    """Pass on the first call, and later ones when so much time has gone by since the last that was passed on."""
+    last = float("-inf")
+
+    def told(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= every_s:
+            last = time.monotonic()
+            tell(done)
+
+    return told
 
 
 def _why_stop(subjects: list[Subject], done: int, rounds: int | None, deadline: float, latest: float) -> str:
@@ -165,8 +225,6 @@ def _why_stop(subjects: list[Subject], done: int, rounds: int | None, deadline: 
         return "time budget spent"
     if done >= MOST_ROUNDS:
         return f"{MOST_ROUNDS} rounds"
-    for subject in subjects:
-        low, middle, high = timing_interval(subject.rounds)
-        if high - low > 2 * NARROW * middle:
-            return ""
+    if any(subject.width > 2 * NARROW for subject in subjects):
+        return ""
     return "interval within 0.5 % of the median"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -62,9 +62,9 @@ class CpuDevice:
         """Not measured on a CPU: torch keeps no peak of its CPU allocator."""
         return None
 
-    def kernel_names(self, call: Callable[[], object]) -> list[str]:
-        """A CPU starts no kernels that a library would choose by name."""
-        return []
+    def watch(self, call: Callable[[], object], states: Sequence[CacheState]) -> dict[CacheState, Any]:
+        """A CPU leaves no records of kernels; its second clock is read with every sample."""
+        return {}
 
     def describe(self) -> Environment:
         """What the numbers depend on."""

@@ -6,7 +6,7 @@ import ctypes
 import gc
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 
 from ..roofline.record import CacheState, Clock, Environment
 from .clock import HostStopwatch, Stopwatch
+from .device_records import Watched, watch
 from .versions import compiler_name, hashed, software, version_of
 
 # Calls queued behind a sleep hide the time that the host needs to start them: 100 us at first, 20 ms at most.
@@ -175,15 +176,9 @@ class CudaDevice:
         del result
         return torch.cuda.max_memory_allocated(self.index) - before
 
-    def kernel_names(self, call: Callable[[], object]) -> list[str]:
-        """Names of the kernels that one call starts, those that take longest first."""
-        from torch.profiler import ProfilerActivity, profile
-
-        with profile(activities=[ProfilerActivity.CUDA]) as watched:
-            call()
-            self.finish()
-        kernels = [event for event in watched.key_averages() if event.device_type.name == "CUDA"]
-        return [event.key for event in sorted(kernels, key=lambda event: -event.self_device_time_total)]
+    def watch(self, call: Callable[[], object], states: Sequence[CacheState]) -> dict[CacheState, Watched]:
+        """What the driver records of a few calls in each cache state."""
+        return watch(call, {state: self.flush if state == "cold" else None for state in states}, self.finish)
 
     def describe(self) -> Environment:
         """What the numbers depend on, from torch and, where it answers, from NVML (matched by UUID)."""

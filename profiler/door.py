@@ -12,6 +12,7 @@ from ..roofline.catalogue import measured_machine
 from ..roofline.contract import Chain, Weights
 from ..roofline.machine import Machine
 from ..roofline.record import CacheState, Point
+from ..roofline.second_clock import SecondClock
 from ..roofline.verdict import judge
 from ..roofline.work import Work
 from . import ceilings, check
@@ -19,7 +20,9 @@ from .clock import Subject
 from .clock import measure as time_subjects
 from .copies import rotating_copies
 from .devices import machine_id, open_device
+from .host import usable_cores
 from .points import HEADLINE_CLOCK
+from .second_clock import Waiting, reading_of
 
 DTYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64"}
 
@@ -70,9 +73,11 @@ def measure(
             if not correctness.passed:
                 raise ValueError(f"The result is wrong, so it is not timed: {correctness.detail}.")
         clock = HEADLINE_CLOCK[device.kind]
+        waiting = Waiting(usable_cores())
         calls = calls_of_callable([fn], inputs, cache, device)[0]
         subject = Subject("fn", cache, clock, calls, device.stopwatch(cache, clock))
         timing = time_subjects([subject], budget_s, None, seed, lambda done: None)[0]
+        reading = reading_of(subject.account, timing.median, waiting.share())
     point = Point(
         kernel=name or getattr(fn, "__name__", type(fn).__name__),
         implementation="python",
@@ -84,6 +89,7 @@ def measure(
         status="ok",
         correctness=correctness,
         time_s=timing,
+        second_clock=SecondClock.model_validate(reading) if reading else None,
         work=work,
         weights=weights,
         chain=chain,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from . import host, host_layout
+from .second_clock import Waiting, raw_ns
 
 # Below this much free memory the standard suite's largest references do not fit.
 COMFORTABLE_MEMORY_BYTES = 4 * 2**30
@@ -39,6 +40,7 @@ def examine() -> list[Finding]:
         _report(),
         _processor(),
         _layout(),
+        _clocks(),
         _memory(),
         _counters(),
     ]
@@ -141,6 +143,16 @@ def _processor() -> Finding:
 
 def _layout() -> Finding:
     return Finding("units and nodes", "ok", f"{host_layout.units().text}; {host_layout.memory_nodes()}")
+
+
+def _clocks() -> Finding:
+    missing = [] if raw_ns() is not None else ["no raw clock: the host's time has no second one"]
+    if Waiting(host.usable_cores()).before is None:
+        missing.append("/proc tells no waiting for a processor: noise is seen, its cause is not")
+    if missing:
+        return Finding("clocks", "limited", "; ".join(missing), "measure on Linux, where both are told")
+    gpu = "; a GPU's records by torch.profiler" if shutil.which("nvidia-smi") else ""
+    return Finding("clocks", "ok", f"monotonic, beside it the raw one and the waiting for a processor{gpu}")
 
 
 def _memory() -> Finding:

@@ -11,6 +11,7 @@ import itertools
 from typing import Any
 
 from ..roofline.work import Work
+from .configuration import declared
 
 # Inputs in three sets, their float64 copies, and intermediate results of the reference.
 MEMORY_FACTOR = 12
@@ -95,7 +96,7 @@ def groups_of(kernel: Any, shapes: list[Any], dtypes: list[str], directions: lis
                 "padding_waste": _said(kernel, "padding_waste", shape),
                 "receptive_field": _said(kernel, "receptive_field", shape),
                 "classes": {
-                    name: _class_of(entry, (shape, dtype, request["kind"]), direction)
+                    name: _class_of(name, entry, (shape, dtype, request["kind"]), direction)
                     for name, entry in kernel.implementations.items()
                 },
             }
@@ -121,7 +122,7 @@ def _said(kernel: Any, name: str, shape: Any) -> Any:
     return (function(shape) or None) if function else None
 
 
-def _class_of(implementation: Any, case: tuple[Any, str, str], direction: str) -> dict[str, Any]:
+def _class_of(name: str, implementation: Any, case: tuple[Any, str, str], direction: str) -> dict[str, Any]:
     """What an implementation declares of itself in a case (shape, dtype, kind of device)."""
     algorithm = implementation.algorithm(*case, direction)
     return {
@@ -130,7 +131,7 @@ def _class_of(implementation: Any, case: tuple[Any, str, str], direction: str) -
         "launches": implementation.launches_for(*case),
         "hoists": implementation.hoists_for(*case),
         "depth": implementation.depth(*case, direction),
-        "compiler": {"algorithm_derived": algorithm} if algorithm else {},
+        "compiler": declared(name) | ({"algorithm_derived": algorithm} if algorithm else {}),
     }
 
 

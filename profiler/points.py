@@ -6,6 +6,7 @@ from typing import Any
 
 from ..roofline.diagnoses import warn
 from ..roofline.record import CacheState, Clock, Part, Point
+from ..roofline.second_clock import SecondClock
 
 UNCHECKED = "not checked: the file has no reference"
 # A step is judged cold, as a model meets it between other layers; a sequence warm, because all of its steps but the
@@ -52,23 +53,39 @@ def measured_point(group: dict[str, Any], event: dict[str, Any], correctness: di
             "correctness": correctness,
             "time_s": event["time_s"],
             "host_s": event["host_s"],
+            "second_clock": event["second_clock"],
             "peak_memory_bytes": event["peak_memory_bytes"],
             "warnings": [warn("output-changed-after-timing", detail=changed)] if changed else [],
         }
     )
 
 
-def with_afterthoughts(points: list[Point], event: dict[str, Any]) -> list[Point]:
-    """Add to the points of an implementation what was learnt of it after its timing: its parts, its algorithm.
+def device_of(opened: dict[str, Any]) -> str:
+    """A device as far as two can be told apart: its name, and the hash of its identity where it has one."""
+    return f"{opened['name']} {opened['environment']['device_hash']}".strip()
 
-    Parts belong to one cache state and clock, the algorithm to all.
+
+def held_to_device(point: Point, found: str, wanted: str) -> Point:
+    """The point, or an invalid one where a new worker came up on another device than the run's."""
+    if found == wanted:
+        return point
+    doubt = warn("another-device", found=found, wanted=wanted)
+    return point.model_copy(update={"status": "invalid", "reason": doubt.cause, "warnings": (*point.warnings, doubt)})
+
+
+def with_afterthoughts(points: list[Point], event: dict[str, Any]) -> list[Point]:
+    """Add to the points of an implementation what was learnt of it after its timing: its parts, its second clock.
+
+    Parts belong to one cache state and clock, the second clock to the events of a cache state, the facts to all.
     """
 
     def extended(point: Point) -> Point:
         if point.implementation != event["implementation"]:
             return point
-        if event["event"] == "algorithm":
-            return point.model_copy(update={"compiler": point.compiler | event["facts"]})
+        if event["event"] == "second_clock":
+            reading = event["readings"].get(point.cache) if point.clock == "events" else None
+            second = SecondClock.model_validate(reading) if reading else point.second_clock
+            return point.model_copy(update={"compiler": point.compiler | event["facts"], "second_clock": second})
         if (point.cache, point.clock) != (event["cache"], event["clock"]):
             return point
         if event["reason"]:
@@ -77,6 +94,11 @@ def with_afterthoughts(points: list[Point], event: dict[str, Any]) -> list[Point
         return point.model_copy(update={"parts": tuple(Part.model_validate(part) for part in event["parts"])})
 
     return [extended(point) for point in points]
+
+
+def no_reading(reason: str) -> dict[str, Any]:
+    """The reading of a profiler that gave none, with the reason."""
+    return SecondClock(source="profiler", reason=f"the profiler gave none: {reason}").model_dump()
 
 
 def failed_point(

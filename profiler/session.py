@@ -13,13 +13,24 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..roofline import calibration
+from ..roofline.configuration import held_to
+from ..roofline.instrument import instrument
 from ..roofline.observe import observations
 from ..roofline.record import Environment, Point, Run
 from ..roofline.rivals import contests, with_vendor
 from ..roofline.verdict import judge, with_launch_tax
 from .calibration import Calibration
 from .journal import Journal
-from .points import HEADLINE_CLOCK, failed_point, measured_point, refused_points, with_afterthoughts
+from .points import (
+    HEADLINE_CLOCK,
+    device_of,
+    failed_point,
+    held_to_device,
+    measured_point,
+    no_reading,
+    refused_points,
+    with_afterthoughts,
+)
 from .roofs import Roofs
 from .supervisor import Supervisor, WorkerDied
 
@@ -29,7 +40,7 @@ COMPILE_SILENCE_S = 300.0
 # Triton's interpreter works a sequence off in Python, a program and a step at a time: minutes for one case.
 INTERPRETED_SILENCE_S = 300.0
 # Stages, and events, that follow when every time of a group is known.
-AFTERTHOUGHTS = ("parts", "algorithm")
+AFTERTHOUGHTS = ("parts", "second_clock")
 # Roofs are re-timed after so many groups: often enough to see a drift, rarely enough to cost little.
 REMEASURE_EVERY = 8
 
@@ -100,6 +111,8 @@ class Session:
         self.roofs = roofs or Roofs(supervisor, watcher)
         self.calibration = Calibration(supervisor)
         self.done: set[str] = set()
+        self.watch = True
+        self.device = ""
         self.started = time.monotonic()
 
     def plan(self) -> list[dict[str, Any]]:
@@ -142,7 +155,13 @@ class Session:
                 self.calibration.recall(data)
             elif kind == "group":
                 self.done.add(data["key"])
-                self.points += [Point.model_validate(entry) for entry in data["points"]]
+                self.points += [self._recalled(data["key"], Point.model_validate(entry)) for entry in data["points"]]
+
+    def _recalled(self, key: str, point: Point) -> Point:
+        """A finished point, held to the versions that would be used for it now."""
+        group = next((group for group in self.groups if key_of(group) == key), None)
+        known = group["classes"].get(point.implementation) if group else None
+        return held_to(known["compiler"] if known else {}, point)
 
     def run(self) -> None:
         """Measure ceilings and all groups that are not done yet."""
@@ -173,7 +192,7 @@ class Session:
         if self.request.budget_s is None:
             return self.request.group_s
         remaining = self.request.budget_s - (time.monotonic() - self.started)
-        return min(self.request.group_s, max(0.2, 0.6 * remaining / left))  # the rest is checking and warm-up
+        return min(self.request.group_s, max(0.2, 0.5 * remaining / left))  # the rest is checking, warm-up and overtime
 
     def _run_group(self, index: int, group: dict[str, Any], budget_s: float) -> list[Point]:
         """Run one group, and again without whoever brought the worker down, until all are accounted for."""
@@ -213,6 +232,7 @@ class Session:
             "budget_s": budget_s,
             "rounds": self.request.rounds,
             "clocks": self.supervisor.opened["clocks"],
+            "watch": self.watch,
         }
         try:
             for event in self.ask_group(index, group, names, options):
@@ -224,7 +244,10 @@ class Session:
                 elif event["event"] == "failed":
                     points.append(failed_point(group, name, event["status"], event["reason"], event["correctness"]))
                 elif event["event"] == "point":
-                    points.append(measured_point(group, event, checks.get(name)))
+                    measured = measured_point(group, event, checks.get(name))
+                    here = device_of(self.supervisor.opened)
+                    self.device = self.device or here
+                    points.append(held_to_device(measured, here, self.device))
                 elif event["event"] in AFTERTHOUGHTS:
                     points = with_afterthoughts(points, event)
         except WorkerDied as death:
@@ -260,7 +283,9 @@ class Session:
     ) -> tuple[list[Point], str | None]:
         if stage in AFTERTHOUGHTS:  # everything was timed by then
             lost = {"event": stage, "implementation": current, "cache": "warm", "clock": HEADLINE_CLOCK[group["kind"]]}
-            lost |= {"parts": [], "reason": str(death), "facts": {"algorithm_observed": f"not observed: {death}"}}
+            lost |= {"parts": [], "reason": str(death), "facts": {}}
+            lost["readings"] = dict.fromkeys(("cold", "warm"), no_reading(str(death)))
+            self.watch = self.watch and stage != "second_clock"  # what hung or died once does so for every case
             return with_afterthoughts(points, lost), None
         if stage.startswith("time") and len(names) > 1:
             return [point for point in points if point.time_s is None], "?"
@@ -291,6 +316,7 @@ class Session:
             observations=(
                 *observations(points, machine),
                 *contests(points),
+                *instrument(points),
                 *self.roofs.findings(),
                 *calibration.findings(self.calibration.looks, machine),
             ),

@@ -14,8 +14,6 @@ from .units import percent
 # Half width (95 %) of the ratio of two runs of identical code, in logarithms, where nobody has measured it: what
 # `seqroof doctor --aa` finds on a shared virtual machine, and on a GPU whose clocks are left alone.
 ASSUMED_NOISE = {"cpu": 0.05, "cuda": 0.02}
-# What may change between two runs of one machine without making the comparison void, and is then part of the ratio.
-VERSIONS = ("python", "torch", "triton", "cuda", "driver", "compiler", "fp_fusion", "power_limit_w")
 
 
 @dataclass(frozen=True)
@@ -147,14 +145,6 @@ def differences(base: dict[str, object], new: dict[str, object]) -> list[str]:
         f"{name} {base[name] or 'unknown'} in BASE, {new[name] or 'unknown'} in NEW"
         for name in base
         if base[name] != new[name]
-    ]
-
-
-def changed_versions(base: Run, new: Run) -> list[str]:
-    """Versions and settings that differ between two runs of one machine: part of what the ratio measures."""
-    pairs = ((name, getattr(base.environment, name), getattr(new.environment, name)) for name in VERSIONS)
-    return [
-        f"{name} {old or 'unknown'} in BASE, {fresh or 'unknown'} in NEW" for name, old, fresh in pairs if old != fresh
     ]
 
 

@@ -27,6 +27,11 @@ CLOSED_LIST: dict[str, Diagnosis] = {
         "{time} is faster than the best possible {floor} ({wall}), by more than the roof's own uncertainty",
         "check that the implementation does all the work and that the roof belongs to this machine: `seqroof ceilings`",
     ),
+    "faster-unit": Diagnosis(
+        "warning",
+        "{time} is below the {dtype} floor of {floor}, and the rate of {unit} products explains it",
+        "switch {unit} off where the library is called, or ask for a row of --dtype {unit}",
+    ),
     "roof-uncertain": Diagnosis(
         "warning",
         "{time} is below the best possible {floor}, though within {spread}, by which the roof itself is uncertain",
@@ -42,6 +47,26 @@ CLOSED_LIST: dict[str, Diagnosis] = {
         "{rate} of compulsory bytes is above the DRAM roof of {roof}: the data stay in a cache between calls",
         "read the warm row against the cache roof, or compare the cold row with DRAM",
     ),
+    "another-device": Diagnosis(
+        "invalid",
+        "measured on {found}, while the run belongs to {wanted}",
+        "measure again where the device cannot change in the midst of a run, and keep one run to one device",
+    ),
+    "no-clock-left": Diagnosis(
+        "invalid",
+        "{time} is too short for events, and the profiler lost {lost} of {launches} kernels: no clock resolves it",
+        "use a larger shape, or read the row of the graph's clock",
+    ),
+    "two-clocks-disagree": Diagnosis(
+        "warning",
+        "{time} by the clock {clock}, {other} by {by}; likely {likely}",
+        "believe neither before the cause is known; where work runs on several streams, the longer one is right",
+    ),
+    "profiler-lost-events": Diagnosis(
+        "warning",
+        "the profiler lost {lost} of {launches} kernels that were started, so it is no second clock here",
+        "the time stands, by its own clock alone; run the case by itself for a second one",
+    ),
     "launch-bound": Diagnosis(
         "warning",
         "the host needs {host} to start what the device finishes in {device}",
@@ -49,12 +74,12 @@ CLOSED_LIST: dict[str, Diagnosis] = {
     ),
     "noisy": Diagnosis(
         "warning",
-        "the interval of the median is {width} wide",
+        "the interval of the median is {width} wide{taken}",
         "close other programs, or measure longer: {flag}",
     ),
     "drifting": Diagnosis(
         "warning",
-        "the last third of the rounds is {drift} away from the first third",
+        "the times have a trend over the rounds: the last third is {drift} away from the first{taken}",
         "wait until the machine is in a steady state, or measure longer: {flag}",
     ),
     "too-short-for-the-clock": Diagnosis(
@@ -71,6 +96,11 @@ CLOSED_LIST: dict[str, Diagnosis] = {
         "warning",
         "the parts could not be run alone: {reason}",
         "the whole was timed before and stands; run the case again with one implementation to see the parts",
+    ),
+    "configuration-differs": Diagnosis(
+        "warning",
+        "configured otherwise than recorded: {changes}",
+        "a ratio compares configurations, not code; measure both with the same versions and the same choice",
     ),
     "compared-across-machines": Diagnosis(
         "warning",

@@ -44,7 +44,7 @@ def markdown(run: Run) -> str:
     measured = [row for row in rows if row.point.status in _view.MEASURED]
     lines = [f"# {_escape(run.machine.name)}", "", _view.NUMBERS_NOTE, ""]
     lines += _table(*_without_empty(_MARKDOWN, [_markdown_cells(row) for row in measured]))
-    lines += _parts(measured)
+    lines += _parts(measured) + _second_clocks(measured)
     for group in _view.unmeasured(run.points):
         lines += ["", f"**{group.status}**: {_escape(group.reason)}", ""]
         lines += [f"- {_escape(name)}: {_escape('; '.join(cases))}" for name, cases in group.lines]
@@ -86,6 +86,22 @@ def _parts(measured: list[_view.Row]) -> list[str]:
     ]
     titles = ("point", "part, measured alone", "time", "±", "wall", "machine", "design")
     return ["", "## Parts", "", *_table(titles, cells)] if cells else []
+
+
+def _second_clocks(measured: list[_view.Row]) -> list[str]:
+    """The device's records beside the clocks that times come from; a host's raw clock is told once for all points."""
+    cells = [
+        (
+            row.number or f"{row.point.implementation} {_view.case_text(row.point)}",
+            row.point.cache,
+            _view.time_text(row.point),
+            clean(row.point.second_clock.text()),
+        )
+        for row in measured
+        if row.point.second_clock and row.point.second_clock.source == "profiler"
+    ]
+    titles = ("point", "cache", "time by events", "second clock")
+    return ["", "## Second clocks", "", *_table(titles, cells)] if cells else []
 
 
 def _markdown_cells(row: _view.Row) -> tuple[str, ...]:
@@ -199,6 +215,10 @@ _FIELDS: dict[str, Callable[[Point], Value]] = {
     "intensity_streamed": _of("intensity", "streamed"),
     **{name: _of("achieved", name) for name in ("flops_per_s", "bytes_per_s", "streamed_bytes_per_s")},
     "parts": lambda point: "; ".join(f"{p.name} {p.time_s.median} {p.bound}" for p in point.parts if p.time_s),
+    "second_clock": _of("second_clock", "source"),
+    "second_clock_s": _of("second_clock", "time_s"),
+    **{name: _of("second_clock", name) for name in ("launches", "records", "busy_share", "waiting_share")},
+    "compiler": lambda point: "; ".join(f"{name}={value}" for name, value in point.compiler.items()),
     "peak_memory_bytes": lambda point: point.peak_memory_bytes,
     "energy_j": lambda point: point.energy_j,
     "warnings": lambda point: " ".join(warning.id for warning in point.warnings),

@@ -42,9 +42,10 @@ class Ratio:
 
 
 def paired(base_s: Sequence[float], new_s: Sequence[float]) -> Ratio:
-    """Ratio of two subjects from the times of the rounds that they shared, in the same order."""
-    if len(base_s) != len(new_s):
-        raise ValueError(f"Pairs need as many rounds on either side; there are {len(base_s)} and {len(new_s)}.")
+    """Ratio of two subjects from the times of the rounds that they shared, in the same order.
+
+    A noisy one may have been timed for longer: the first rounds are the shared ones.
+    """
     differences = [math.log(new / base) for base, new in zip(base_s, new_s)]
     if len(differences) < FEWEST_SAMPLES:
         return Ratio(math.exp(median(differences)), None, None, len(differences))

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from ._model import Frozen
 from .machine import Machine
 from .noise_model import Noise
+from .second_clock import SecondClock
 from .units import percent, seconds
 from .work import Work
 
@@ -170,6 +171,7 @@ class Point(Frozen):
     correctness: Correctness | None = None
     time_s: Timing | None = None
     host_s: Timing | None = None
+    second_clock: SecondClock | None = None
     work: Work | None = None
     weights: Literal["reread", "kept"] | None = None
     chain: Literal["launch", "graph", "barrier", "inside"] | None = None
@@ -228,6 +230,7 @@ class Point(Frozen):
             ("point", f"{self.kernel} {self.implementation} {self.shape_text} {self.dtype} {self.cache}"),
             ("status", f"{self.status} {self.reason}".strip()),
             ("time", time + interval),
+            ("second clock", f"{self.second_clock.text()} (measured)" if self.second_clock else "none"),
             ("bound", f"{self.best_bound or 'not known'} (modelled)"),
             ("of the machine", f"{share} (modelled floor over measured time)"),
             ("gap", self.gap),

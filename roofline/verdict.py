@@ -4,29 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .clock_doubts import clock_doubts, dispatch_remark
 from .contract import Chain
 from .diagnoses import warn
+from .faster_unit import explained_by_unit
 from .floors import FloorSet, best_floors, own_floors
 from .machine import Machine
 from .record import Achieved, Direction, Fraction, Intensity, Part, Point, Timing, Wall, Warning_
-from .stats import drift
+from .steadiness import unsteady
 from .units import percent, seconds, si
 from .work import Work
 
 # A point may beat its floor by this much before it is called impossible: the roof is the best of a few rounds only.
 ROOF_SLACK = 0.05
-# Widest interval, relative to the median, that is called quiet.
-QUIET_WIDTH = 0.10
-# Change between the first and last third of the rounds that is called drift.
-DRIFT_SHARE = 0.05
-# The host takes a fifth longer than the device: beyond the spread of two quiet clocks, so launching sets the pace.
-LAUNCH_BOUND_RATIO = 1.2
 # A design's floor this little above the best one is the same floor in words, and a time this near its floor is at it.
 SAME_FLOOR, AT_ITS_WALL = 1.02, 1.10
 # Parts and whole are timed in different rounds, so a tenth between them is no news.
 PARTS_SHARE = 0.10
-# A host clock call costs some 50 ns and a CUDA event resolves 0.5 us: a hundred, or four, of them keep it near 1 %.
-LEAST_TIME_S = {"host": 5e-6, "events": 2e-6, "graph": 0.0}
 
 WALL_WORDS: dict[Wall, str] = {
     "compute": "compute",
@@ -138,7 +132,7 @@ def _score(point: Point, own: FloorSet, best: FloorSet, machine: Machine, more_t
             "best_fraction": fraction(best.largest_s, time, best.spread) if scored else None,
             "roof_fraction": fraction(classic, time, own.spread) if scored else None,
             "warnings": warnings,
-            "gap": gap_in_words(point, own, best),
+            "gap": gap_in_words(point, own, best) + dispatch_remark(point, machine),
         }
     )
 
@@ -175,7 +169,7 @@ def detect(point: Point, best: FloorSet, machine: Machine, more_time: str) -> li
     limit = best.largest_s or 0.0
     if time.high < limit / (1 + ROOF_SLACK + best.spread) and best.bound:
         values = {"time": seconds(time.median), "floor": seconds(limit), "wall": WALL_WORDS[best.bound]}
-        found.append(warn("above-a-physical-roof", **values))
+        found.append(explained_by_unit(point, best, machine) or warn("above-a-physical-roof", **values))
     elif time.high < limit and best.bound:
         values = {"time": seconds(time.median), "floor": seconds(limit), "spread": percent(best.spread + ROOF_SLACK)}
         found.append(warn("roof-uncertain", **values))
@@ -184,17 +178,7 @@ def detect(point: Point, best: FloorSet, machine: Machine, more_time: str) -> li
         rate = work.compulsory_bytes / time.median
         if rate > roof.value * (1 + ROOF_SLACK + roof.spread):
             found.append(warn("fits-in-cache", rate=si(rate, "B/s"), roof=si(roof.value, "B/s")))
-    width = (time.high - time.low) / time.median
-    if width > QUIET_WIDTH:
-        found.append(warn("noisy", width=percent(width), flag=more_time))
-    change = drift(time.rounds_s)
-    if abs(change) > DRIFT_SHARE and abs(change) > width / 2:
-        found.append(warn("drifting", drift=percent(change), flag=more_time))
-    least = LEAST_TIME_S[point.clock] if point.cache == "cold" or point.clock != "host" else 0.0
-    if time.median < least:
-        found.append(warn("too-short-for-the-clock", time=seconds(time.median), least=seconds(least)))
-    if point.host_s is not None and point.clock == "events" and point.host_s.median > LAUNCH_BOUND_RATIO * time.median:
-        found.append(warn("launch-bound", host=seconds(point.host_s.median), device=seconds(time.median)))
+    found += unsteady(point, more_time) + clock_doubts(point, machine)
     return found + _parts_beside(point, time)
 
 
@@ -212,6 +196,7 @@ def _parts_beside(point: Point, time: Timing) -> list[Warning_]:
 
 
 _DERIVED_HERE = (
+    "faster-unit",
     "roof-uncertain",
     "above-a-physical-roof",
     "fits-in-cache",
@@ -219,6 +204,9 @@ _DERIVED_HERE = (
     "drifting",
     "too-short-for-the-clock",
     "launch-bound",
+    "two-clocks-disagree",
+    "profiler-lost-events",
+    "no-clock-left",
     "parts-do-not-add-up",
 )
 

@@ -12,12 +12,12 @@ from rich.console import Console
 from seqroof.roofline.compare import (
     Comparison,
     Comparisons,
-    changed_versions,
     compare_runs,
     differences,
     noise_between,
     set_up,
 )
+from seqroof.roofline.configuration import configuration_doubts
 from seqroof.roofline.ratio import Ratio
 from seqroof.roofline.record import Run
 
@@ -81,9 +81,8 @@ def _notes(base: Run, new: Run, differing: list[str]) -> list[str]:
     if differing:
         doubt = warn("compared-across-machines", base=base.machine.name, new=new.machine.name)
         notes.append(f"compared-across-machines: {doubt.cause} ({'; '.join(differing)}); {doubt.advice}.")
-    changed = changed_versions(base, new)
-    if changed:
-        notes.append(f"The ratios include what else changed: {'; '.join(changed)}.")
+    for doubt in configuration_doubts(base, new):
+        notes.append(f"{doubt.id}: {doubt.cause}; {doubt.advice}.")
     for name, run in (("BASE", base), ("NEW", new)):
         if run.state == "interrupted":
             notes.append(f"{name} was interrupted, so points are missing there.")

@@ -34,3 +34,48 @@ def test_a_flush_makes_data_cold():
     x = torch.randn(2**20, device="cuda")  # 4 MiB: inside any L2
     cold, warm = (time_of(lambda: x.sum(), cache, "events") for cache in ("cold", "warm"))
     assert cold > warm
+
+
+def watched(call, state="warm"):
+    device = open_device("cuda:0")
+    return device.watch(call, [state])[state].second_clock()
+
+
+@pytest.mark.parametrize("cache", ["cold", "warm"])
+def test_the_drivers_records_agree_with_events_and_none_is_lost(cache):
+    x = torch.randn(2**24, device="cuda")
+    events, second = time_of(lambda: x.mul_(1.0), cache, "events"), watched(lambda: x.mul_(1.0), cache)
+    assert second.launches == second.records == 5 and second.streams == 1
+    assert second.time_s == pytest.approx(events, rel=0.2)
+
+
+def test_a_launch_per_step_is_counted():
+    x = torch.randn(64, device="cuda")
+    second = watched(lambda: [x.mul_(1.0) for _ in range(50)])
+    assert second.launches == second.records == 250 and second.kernels == 50
+
+
+def test_work_on_another_stream_shows_in_the_records_alone():
+    x, other = torch.randn(2**26, device="cuda"), torch.cuda.Stream()
+
+    def hidden():
+        with torch.cuda.stream(other):
+            x.mul_(1.0)
+
+    torch.cuda.synchronize()
+    assert time_of(hidden, "warm", "events") < 0.8 * watched(hidden).time_s
+
+
+def test_what_triton_launched_is_told():
+    from seqroof.kernels import _catalog
+    from seqroof.profiler.configuration import facts_of, launched
+
+    kernel = _catalog.load("lstm_step")
+    shape = kernel.suite("quick")[0]
+    inputs = kernel.module.inputs(shape, "bf16", "cuda", 0)
+    with launched() as kernels:
+        kernel.implementations["triton"].run(shape, **inputs)
+    facts = facts_of(kernels)
+    assert any(name.endswith(": registers") and value > 0 for name, value in facts.items()), facts
+    assert all(value == 0 for name, value in facts.items() if name.endswith("spilled registers"))
+    assert any(name.endswith(": cubin") and value for name, value in facts.items())

@@ -111,9 +111,12 @@ def test_other_machines_and_set_ups_are_refused_unless_asked_for(run, capsys):
 
 
 def test_a_changed_version_is_said(run, capsys):
-    new = run.model_copy(update={"environment": run.environment.model_copy(update={"torch": "9.9"})})
-    assert gate(run, new) == Exit.OK
-    assert "9.9 in NEW" in " ".join(capsys.readouterr().out.split())
+    base, new = (
+        run.model_copy(update={"environment": run.environment.model_copy(update={"torch": version})})
+        for version in ("2.13.0", "9.9")
+    )
+    assert gate(base, new) == Exit.OK
+    assert "torch: 2.13.0, now 9.9" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_noise_is_that_of_the_machine_or_a_stated_default(run, tmp_path, monkeypatch):

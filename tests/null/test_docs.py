@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from seqroof.roofline import table
+from seqroof.roofline.diagnoses import CLOSED_LIST
 from seqroof.roofline.store import load
 from seqroof.scripts.main import app
 
@@ -64,6 +65,12 @@ def test_every_verb_is_documented():
 
 def test_every_verb_says_what_it_does():
     assert [command.callback.__name__ for command in app.registered_commands if not command.callback.__doc__] == []
+
+
+def test_the_page_of_the_method_lists_every_diagnosis_with_its_severity():
+    page = (ROOT / "docs" / "method.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \| (invalid|warning) \| \S", page, re.MULTILINE)
+    assert dict(rows) == {name: entry.severity for name, entry in CLOSED_LIST.items()} and len(rows) == len(CLOSED_LIST)
 
 
 def test_the_readme_shows_a_recorded_run():

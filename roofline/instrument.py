@@ -1,0 +1,64 @@
+"""Findings about the measurement itself, once for a run: how its clocks agree, and how much of it is in doubt."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from .clock_doubts import LITTLE_WAITING
+from .record import Observation, Point
+from .stats import median
+from .units import percent
+
+
+def instrument(points: Sequence[Point]) -> list[Observation]:
+    """What the second clocks and the diagnoses of a run say of it; nothing where nothing was timed."""
+    timed = [point for point in points if point.time_s is not None]
+    return [*_clocks(timed), *_doubts(timed)]
+
+
+def _clocks(timed: list[Point]) -> list[Observation]:
+    """How far apart the two clocks are, by kind of second clock."""
+    found = []
+    for source, name in (("raw", "the host's raw clock"), ("profiler", "the driver's records (torch.profiler)")):
+        read = [(p, p.second_clock) for p in timed if p.second_clock and p.second_clock.source == source]
+        apart = [
+            abs(second.time_s / point.time_s.median - 1)
+            for point, second in read
+            if second.time_s is not None and second.whole and point.time_s is not None
+        ]
+        lost = sum(second.lost > 0 for _, second in read)
+        if apart:
+            text = (
+                f"Second clock (measured): {name} for {len(apart)} of {len(timed)} times, "
+                f"{percent(median(apart))} apart in the median, {percent(max(apart))} at most"
+            )
+            text += f"; in {lost} cases it lost records and was not used." if lost else "."
+            numbers: dict[str, float | str | None] = {"median": median(apart), "most": max(apart), "lost": lost}
+            found.append(Observation(id=f"second-clock {source}", text=text, numbers=numbers))
+    return found
+
+
+def disturbed(point: Point) -> bool:
+    """Whether others held the processors for long enough to explain a wide interval or a drift."""
+    share = point.second_clock.waiting_share if point.second_clock else None
+    return share is not None and share >= LITTLE_WAITING
+
+
+def _doubts(timed: list[Point]) -> list[Observation]:
+    """How many times carry a diagnosis, by kind, and how much of the time others held the processors."""
+    kinds = Counter(warning.id for point in timed for warning in point.warnings)
+    doubted = sum(bool(point.warnings) for point in timed)
+    if not timed:
+        return []
+    text = f"Doubts: {doubted} of {len(timed)} times carry a diagnosis"
+    text += f" ({', '.join(f'{kind} {count}' for kind, count in kinds.most_common())})" if kinds else ""
+    numbers: dict[str, float | str | None] = {"timed": len(timed), "doubted": doubted, **kinds}
+    waits = [p.second_clock.waiting_share for p in timed if p.second_clock and p.second_clock.waiting_share is not None]
+    if waits:
+        text += (
+            f"; others held the processors {percent(median(waits))} of the time in the median case, "
+            f"{percent(max(waits))} in the worst (measured)"
+        )
+        numbers |= {"waiting_share": median(waits), "disturbed": sum(map(disturbed, timed))}
+    return [Observation(id="doubts", text=f"{text}.", numbers=numbers)]

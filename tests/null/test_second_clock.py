@@ -1,0 +1,359 @@
+"""The second clock, with a profiler, a scheduler and compiled kernels that the test owns."""
+
+import random
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+from round_machine import point, timing
+
+from seqroof.profiler import afterthoughts, device_records, second_clock
+from seqroof.profiler.clock import HostStopwatch, Subject, measure, seldom
+from seqroof.profiler.configuration import declared, facts_of, launched
+from seqroof.profiler.device_records import SPAN, covered, watch
+from seqroof.profiler.points import no_reading, with_afterthoughts
+from seqroof.profiler.second_clock import Account, Waiting, reading_of
+from seqroof.profiler.session import Request, Session
+from seqroof.profiler.supervisor import WorkerDied
+
+
+class Profiler:
+    """Records like the driver's: a call starts kernels of 10 us, 20 us apart; `drops` of all records are missing."""
+
+    def __init__(self, kernels=2, streams=(7,), drops=(), graph=False, none=False):
+        self.events_made, self.now_us, self.number = [], 0.0, 0
+        self.kernels, self.streams, self.drops, self.graph, self.none = kernels, streams, drops, graph, none
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        return None
+
+    def event(self, name, start, duration, device=False, number=0, stream=0):
+        time_range = SimpleNamespace(start=start, end=start + duration)
+        kind = SimpleNamespace(name="CUDA" if device else "CPU")
+        made = {"name": name, "time_range": time_range, "id": number, "device_type": kind, "device_resource_id": stream}
+        self.events_made.append(SimpleNamespace(**made))
+
+    def start(self, name, api="cudaLaunchKernel", stream=7):
+        self.number += 1
+        self.event(api, self.now_us, 2.0, number=self.number)
+        self.event("aten::mul", self.now_us, 5.0, number=self.number)
+        if self.number not in self.drops:
+            self.event(name, self.now_us + 1000, 10.0, device=True, number=self.number, stream=stream)
+        self.now_us += 20
+
+    def call(self):
+        for index in range(self.kernels):
+            stream = self.streams[index % len(self.streams)]
+            self.start(f"kernel {index}", "cudaGraphLaunch" if self.graph else "cuLaunchKernelEx", stream)
+
+    def events(self):
+        return [] if self.none else self.events_made
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Watch the calls of a profiler cold and warm; returns what was found."""
+    import torch.profiler
+
+    def run(profiler, calls=3):
+        @contextmanager
+        def span(name):
+            began = profiler.now_us
+            yield
+            profiler.event(name, began, profiler.now_us - began)
+            profiler.event(name, began + 1000, profiler.now_us - began, device=True)
+
+        monkeypatch.setattr(torch.profiler, "record_function", span)
+        flush = lambda: profiler.start("Memset (Device)", "cudaMemsetAsync")  # noqa: E731
+        states = {"cold": flush, "warm": None}
+        return watch(profiler.call, states, lambda: None, lambda: profiler, calls)
+
+    return run
+
+
+@pytest.mark.parametrize("state", ["cold", "warm"])
+def test_device_time_per_call_without_the_flush_and_the_first_call(watched, state):
+    found = watched(Profiler())[state]
+    assert found.launches == 6 and len(found.kernels) == 6 and found.names() == ["kernel 0", "kernel 1"]
+    second = found.second_clock()
+    assert second.time_s == pytest.approx(20e-6) and second.streams == 1 and second.whole and second.kernels == 2
+
+
+def test_lost_records_are_counted(watched):
+    second = watched(Profiler(drops=(1, 4)))["cold"].second_clock()
+    assert (second.launches, second.records, second.lost) == (6, 5, 1), "number 1 belongs to the call before all"
+    assert not second.whole
+
+
+def test_no_records_at_all_are_a_reason(watched):
+    second = watched(Profiler(none=True))["warm"].second_clock()
+    assert second.time_s is None and "recorded nothing" in second.reason and second.lost == 0
+    every = watched(Profiler(drops=range(100)))["warm"].second_clock()
+    assert every.time_s is None and every.lost == 6
+
+
+def test_slow_calls_are_watched_once(watched, monkeypatch):
+    ticks = iter((0.0, 0.5))
+    monkeypatch.setattr(device_records.time, "perf_counter", lambda: next(ticks))
+    second = watched(Profiler())["warm"].second_clock()
+    assert second.calls == 1 and second.launches == 2 and second.time_s == pytest.approx(20e-6)
+
+
+def test_streams_are_counted_and_kernels_side_by_side_once(watched):
+    second = watched(Profiler(streams=(7, 13)))["warm"].second_clock()
+    assert second.streams == 2
+    assert covered([(0, 10), (5, 12), (20, 21), (20, 20.5)]) == 13
+
+
+def test_a_graph_tells_its_time_and_not_its_launches(watched):
+    second = watched(Profiler(graph=True))["warm"].second_clock()
+    assert second.launches is None and second.lost == 0 and second.time_s == pytest.approx(20e-6)
+
+
+def test_copies_take_time_and_are_no_kernels(watched):
+    profiler = Profiler()
+    profiler.call = lambda: (profiler.start("kernel"), profiler.start("Memcpy DtoD", "cudaMemcpyAsync"))
+    second = watched(profiler)["warm"].second_clock()
+    assert second.time_s == pytest.approx(20e-6) and (second.launches, second.records) == (3, 3)
+
+
+def group(watching, algorithm=None):
+    def run(shape):
+        return ()
+
+    implementation = SimpleNamespace(run=run, algorithm=lambda *case: algorithm)
+    kernel = SimpleNamespace(implementations={"torch": implementation, "compile": implementation})
+    device = SimpleNamespace(kind="cuda", watch=watching, finish=lambda: None)
+    return SimpleNamespace(device=device, kernel=kernel, shape=None, dtype="bf16", direction="forward")
+
+
+OPTIONS = {"clocks": [("cold", "events"), ("warm", "events"), ("warm", "graph")]}
+
+
+def told(watching, names=("torch",), options=OPTIONS, algorithm=None):
+    events = []
+    emit = lambda event, **data: events.append({"event": event, **data})  # noqa: E731
+    afterthoughts.watch_device(group(watching, algorithm), names, {}, options, emit)
+    return [event for event in events if event["event"] == "second_clock"]
+
+
+def test_readings_reach_the_points_by_events_and_facts_reach_all(watched):
+    found = watched(Profiler())
+    (event,) = told(lambda call, states: found, algorithm="standard")
+    points = [point(timing(2e-5), cache=cache, clock=clock) for cache, clock in OPTIONS["clocks"]]
+    cold, warm, graph = with_afterthoughts(points, event)
+    assert cold.second_clock.time_s == warm.second_clock.time_s == pytest.approx(20e-6) and graph.second_clock is None
+    assert graph.compiler == {"algorithm_observed": "standard", "kernels_observed": "kernel 0; kernel 1"}
+    (event,) = told(lambda call, states: found, names=("compile",))
+    assert event["facts"] == {"kernels_observed": "kernel 0; kernel 1"}
+
+
+def test_a_profiler_that_raises_costs_only_the_second_clock():
+    def refused(call, states):
+        raise RuntimeError("CUPTI_ERROR_INSUFFICIENT_PRIVILEGES")
+
+    (event,) = told(refused)
+    (found,) = with_afterthoughts([point(timing(2e-5), clock="events")], event)
+    assert found.time_s.median == 2e-5 and found.second_clock.time_s is None and "Runtime" in found.second_clock.reason
+
+
+def test_nothing_is_watched_on_a_processor_or_once_it_has_hung():
+    never = lambda call, states: pytest.fail("watched")  # noqa: E731
+    assert told(never, options={"clocks": [("cold", "host")]}) == []
+    assert told(never, options={**OPTIONS, "watch": False}) == []
+
+
+def test_a_hang_in_the_profiler_keeps_the_times_and_is_not_risked_again():
+    """A worker that falls silent while it watches: the points are there, with the reason, and nobody watches again."""
+    opened = {"name": "GPU", "clocks": [], "environment": {"device_hash": "ab"}}
+    asked = []
+
+    class Hangs:
+        interpret = False
+        opened = {}
+
+        def ask(self, op, deadline_s, **request):
+            asked.append(request["options"]["watch"])
+            yield from (event("checked", correctness=None), event("point", **TIMED), event("begin", stage=STAGE))
+            raise WorkerDied("hung", "no sign of life for 90 s; ended")
+
+        def start(self):
+            pass
+
+    STAGE = "second_clock"
+    event = lambda name, **data: {"event": name, "implementation": "torch", **data}  # noqa: E731
+    from diagnosis_cases import EVENT, GROUP
+
+    TIMED = {**EVENT, "changed": "", "clock": "events"}
+    supervisor = Hangs()
+    supervisor.opened = opened
+    watcher = SimpleNamespace(group=lambda *told: None)
+    session = Session(Request(), supervisor, watcher)  # type: ignore[arg-type]
+    whole = {**GROUP, "source": "k", "kind": "cuda"}
+    for _ in range(2):
+        points, culprit = session._try_group(0, whole, ["torch"], 1.0)
+    assert culprit is None and [p.status for p in points] == ["ok"] and "no sign" in points[0].second_clock.reason
+    assert asked == [True, False]
+
+
+def test_a_worker_on_another_device_makes_points_invalid():
+    from diagnosis_cases import EVENT, GROUP
+
+    class Moves:
+        interpret = False
+        opened = {"name": "GPU", "clocks": [], "environment": {"device_hash": "ab"}}
+
+        def ask(self, op, deadline_s, **request):
+            yield {"event": "point", **EVENT, "changed": ""}
+
+    supervisor = Moves()
+    session = Session(Request(), supervisor, SimpleNamespace(group=lambda *told: None))  # type: ignore[arg-type]
+    whole = {**GROUP, "source": "k"}
+    (first,), _ = session._try_group(0, whole, ["torch"], 1.0)
+    supervisor.opened = {**supervisor.opened, "environment": {"device_hash": "cd"}}
+    (second,), _ = session._try_group(0, whole, ["torch"], 1.0)
+    assert first.status == "ok" and second.status == "invalid" and "GPU cd" in second.reason
+
+
+class Clocks:
+    """Two clocks and the processor's time, moved by what is timed."""
+
+    def __init__(self, monkeypatch):
+        self.host = self.raw = self.worked = 0
+        monkeypatch.setattr(second_clock, "_host_ns", lambda: self.host)
+        monkeypatch.setattr(second_clock, "_process_time_ns", lambda: self.worked)
+        monkeypatch.setattr(second_clock, "_clock_ns", lambda clock: self.raw)
+        monkeypatch.setattr(second_clock.time, "perf_counter_ns", lambda: self.host)
+        monkeypatch.setattr(second_clock.time, "monotonic", lambda: self.host * 1e-9)
+
+    def call(self, host, raw, worked):
+        def run():
+            self.host, self.raw, self.worked = self.host + host, self.raw + raw, self.worked + worked
+
+        return run
+
+
+@pytest.mark.parametrize("cache", ["cold", "warm"])
+def test_the_raw_clock_is_read_with_every_sample(monkeypatch, cache):
+    clocks = Clocks(monkeypatch)
+    subject = Subject("a", cache, "host", [clocks.call(10_000, 15_000, 8_000)], HostStopwatch(cache == "warm"))
+    timing = measure([subject], 0.01, 6, 0)[0]
+    found = subject.account.reading(timing.median, 2, 0.25)
+    assert timing.median == pytest.approx(10e-6) and found.time_s == pytest.approx(15e-6)
+    assert found.busy_share == pytest.approx(0.4) and found.waiting_share == 0.25
+
+
+def test_a_system_without_a_raw_clock_says_so(monkeypatch):
+    monkeypatch.setattr(second_clock, "_RAW_ID", None)
+    account = Account()
+    account.sample(100, second_clock.raw_ns())
+    assert "no raw clock" in account.reading(1.0, 2, None).reason
+    assert reading_of(None, 1.0, None) is None
+
+
+def test_waiting_for_a_processor_is_read_from_every_thread(tmp_path, monkeypatch):
+    clocks = Clocks(monkeypatch)
+
+    def schedule(stolen, *waited):
+        (tmp_path / "stat").write_text(f"cpu  1 2 3 4 5 6 7 {stolen} 0 0\ncpu0 1\n")
+        for index, ns in enumerate(waited):
+            (tmp_path / "self" / "task" / str(index)).mkdir(exist_ok=True, parents=True)
+            (tmp_path / "self" / "task" / str(index) / "schedstat").write_text(f"5 {ns} 1\n")
+
+    schedule(40, 100, 200)
+    waiting, later = (Waiting(2, tmp_path) for _ in range(2))
+    clocks.host = 1000
+    schedule(40, 300, 600)
+    assert waiting.share() == 0.3
+    clocks.host = 1_000_000_000
+    schedule(60, 100, 200)
+    assert later.share() == 0.1, "twenty ticks of 10 ms that the hypervisor took, of two seconds"
+    assert Waiting(2, tmp_path / "missing").share() is None
+
+
+def test_those_that_are_noisy_go_on_alone(monkeypatch):
+    clocks, source = Clocks(monkeypatch), random.Random(1)
+    noisy = lambda: clocks.call(source.choice([1_000_000, 1_900_000]), 0, 0)()  # noqa: E731
+    calls = {"noisy": noisy, "quiet": clocks.call(1_000_000, 0, 0), "wide": clocks.call(1_001_000, 0, 0)}
+    subjects = [Subject(name, "cold", "host", [call], HostStopwatch(False)) for name, call in calls.items()]
+    found = measure(subjects, 0.03, None, 0)
+    assert found[0].rounds > found[1].rounds == found[2].rounds >= 6
+    assert "noisy" in found[0].stop and "noisy" not in found[1].stop
+    assert clocks.host < 0.1e9, "overtime ends when the budget is spent once more"
+
+
+def test_news_of_rounds_is_passed_on_once_in_a_while(monkeypatch):
+    clocks, heard = Clocks(monkeypatch), []
+    tell = seldom(heard.append, 1.0)
+    for done in range(25):
+        tell(done)
+        clocks.host += 100_000_000
+    assert heard == [0, 10, 20]
+
+
+class Compiled:
+    """A compiled Triton kernel."""
+
+    def __init__(self, registers, name="_step"):
+        self.metadata = SimpleNamespace(
+            name=name, num_warps=4, num_stages=2, num_ctas=1, shared=1024, enable_fp_fusion=True
+        )
+        self.n_regs, self.n_spills, self.asm = registers, 0, {"cubin": b"program"}
+        function = SimpleNamespace(arg_names=["x", "BLOCK"])
+        self.src = SimpleNamespace(constants={(1,): 64, (0, 1): 3}, fn=function)
+
+
+def test_launched_kernels_are_collected_with_their_configuration():
+    class Function:
+        def run(self, kernel, grid):
+            return kernel
+
+    one, other = Compiled(40), Compiled(50)
+    with launched(Function) as kernels:
+        for kernel in (one, other, one, None):
+            Function().run(kernel, grid=(1,))
+    assert "run" not in Function.run.__qualname__.replace("Function.run", ""), "the class is as it was"
+    facts = facts_of(kernels)
+    assert facts["_step: registers"] == 40 and facts["_step 2: registers"] == 50
+    assert facts["_step: tile"] == "BLOCK=64" and facts["_step: fused multiply-add"] == "on"
+    assert len(facts["_step: cubin"]) == 16
+
+
+def test_what_a_kernel_does_not_tell_is_null():
+    facts = facts_of({1: SimpleNamespace(name="bare")})
+    assert facts and set(facts.values()) == {None}
+
+
+def test_versions_are_declared_of_those_they_choose_for():
+    assert "triton" in declared("triton_step") and {"torch.compile", "c++"} <= set(declared("compile"))
+    assert declared("torch.flash") == {}
+
+
+def test_no_reading_carries_its_reason():
+    assert "hung" in no_reading("hung")["reason"] and SPAN
+
+
+def test_events_of_the_real_profiler_have_what_is_read():
+    """Without a GPU it records no device events, so only the reason is left."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    x, session = torch.ones(8), lambda: profile(activities=[ProfilerActivity.CPU])
+    found = watch(lambda: x * 2, {"warm": None}, lambda: None, session)["warm"]
+    assert found.second_clock().reason and found.launches == 0 and found.names() == []
+    assert sum(event.name == SPAN + "warm" for event in _recorded(session, x)) == 1
+
+
+def _recorded(session, x):
+    from torch.profiler import record_function
+
+    with session() as profiler, record_function(SPAN + "warm"):
+        x * 2
+    events = profiler.events()
+    assert (
+        all(hasattr(events[0], name) for name in ("id", "device_resource_id")) and events[0].device_type.name == "CPU"
+    )
+    return events
