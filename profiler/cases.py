@@ -21,6 +21,8 @@ from .afterthoughts import observe_algorithms, time_parts
 from .calls import Group, call_of, grad_mode, subjects_of
 from .clock import Subject, measure
 from .copies import clone
+from .energy import energies
+from .watch import Watch
 
 # What PyTorch says when a backend does not take a case: a refusal, no failure.
 REFUSALS = ("No available kernel", "No viable backend")
@@ -202,6 +204,7 @@ def _time_all(
 ) -> None:
     emit("begin", implementation="", stage="time")
     subjects = subjects_of(group, names, sets, options["clocks"])
+    watch = Watch(group.device.sensors)
     timings = measure(
         subjects,
         options["budget_s"],
@@ -209,6 +212,7 @@ def _time_all(
         group.seed,
         on_prepare=lambda name: emit("begin", implementation=name, stage="prepare"),
         on_round=lambda done: emit("begin", implementation="", stage=f"time, round {done}"),
+        on_slice=watch.look,
     )
     host = {
         subject.name: timings[index]
@@ -227,9 +231,11 @@ def _time_all(
             host_s=host[subject.name].model_dump() if subject.name in host and subject.clock == "events" else None,
             peak_memory_bytes=group.device.peak_memory(subject.calls[0]),
             changed=again[subject.name],
+            telemetry=watch.telemetry(index).model_dump(),
         )
     time_parts(group, names, sets[0], options, emit)
     observe_algorithms(group, names, sets[0], emit)
+    energies(group.device, subjects, options, emit)
 
 
 def _after_timing(group: Group, name: str, subjects: list[Subject], found: Any) -> str:

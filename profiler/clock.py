@@ -128,11 +128,13 @@ def measure(
     seed: int,
     on_round: Callable[[int], None] = lambda done: None,
     on_prepare: Callable[[str], None] = lambda name: None,
+    on_slice: Callable[[int], None] = lambda index: None,
 ) -> dict[int, Timing]:
     """Time all subjects in interleaved rounds; returns a timing for the index of each subject.
 
     rounds : exactly so many; None means at least six, then until every interval is within 0.5 % of its median or
         the budget is spent. on_prepare, on_round : told who is warmed up, and the number of every finished round.
+    on_slice : told whose part of a round has just ended; nothing is being timed then.
     """
     shuffle = random.Random(seed)
     for subject in subjects:
@@ -147,6 +149,7 @@ def measure(
         shuffle.shuffle(order)
         for index in order:
             subjects[index].measure_round(slice_s)
+            on_slice(index)
         done += 1
         on_round(done)
         stop = _why_stop(subjects, done, rounds, deadline, deadline + PATIENCE * budget_s)

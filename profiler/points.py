@@ -6,6 +6,7 @@ from typing import Any
 
 from ..roofline.diagnoses import warn
 from ..roofline.record import CacheState, Clock, Part, Point
+from ..roofline.telemetry import Energy
 
 UNCHECKED = "not checked: the file has no reference"
 # A step is judged cold, as a model meets it between other layers; a sequence warm, because all of its steps but the
@@ -53,15 +54,16 @@ def measured_point(group: dict[str, Any], event: dict[str, Any], correctness: di
             "time_s": event["time_s"],
             "host_s": event["host_s"],
             "peak_memory_bytes": event["peak_memory_bytes"],
+            "telemetry": event["telemetry"],
             "warnings": [warn("output-changed-after-timing", detail=changed)] if changed else [],
         }
     )
 
 
 def with_afterthoughts(points: list[Point], event: dict[str, Any]) -> list[Point]:
-    """Add to the points of an implementation what was learnt of it after its timing: its parts, its algorithm.
+    """Add to the points of an implementation what was learnt of it after its timing: parts, algorithm, energy.
 
-    Parts belong to one cache state and clock, the algorithm to all.
+    Parts and energy belong to one cache state and clock, the algorithm to all.
     """
 
     def extended(point: Point) -> Point:
@@ -71,12 +73,21 @@ def with_afterthoughts(points: list[Point], event: dict[str, Any]) -> list[Point
             return point.model_copy(update={"compiler": point.compiler | event["facts"]})
         if (point.cache, point.clock) != (event["cache"], event["clock"]):
             return point
+        if event["event"] == "energy":
+            return with_energy(point, Energy.model_validate(event["energy"]))
         if event["reason"]:
             doubt = warn("parts-not-measured", reason=event["reason"])
             return point.model_copy(update={"warnings": (*point.warnings, doubt)})
         return point.model_copy(update={"parts": tuple(Part.model_validate(part) for part in event["parts"])})
 
     return [extended(point) for point in points]
+
+
+def with_energy(point: Point, energy: Energy) -> Point:
+    """A point with its energy, per token too where a call has tokens."""
+    if energy.per_call_j is not None and point.work is not None and point.work.tokens:
+        energy = energy.model_copy(update={"per_token_j": energy.per_call_j / point.work.tokens})
+    return point.model_copy(update={"energy": energy, "energy_j": energy.per_call_j})
 
 
 def failed_point(

@@ -12,14 +12,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..roofline.circumstances import between_arms, doubts_about_run
 from ..roofline.machine import Machine
 from ..roofline.observe import observations
 from ..roofline.record import Environment, Point, Run
 from ..roofline.verdict import judge, with_launch_tax
+from .counting import Counting
 from .journal import Journal
-from .points import HEADLINE_CLOCK, failed_point, measured_point, refused_points, with_afterthoughts
+from .points import HEADLINE_CLOCK, failed_point, headline, measured_point, refused_points, with_afterthoughts
 from .roofs import Roofs
 from .supervisor import Supervisor, WorkerDied
+from .surroundings import Surroundings
 
 # Longest silence of a worker: a check, or a round of timing. torch.compile may think for minutes.
 SILENCE_S = 90.0
@@ -27,7 +30,7 @@ COMPILE_SILENCE_S = 300.0
 # Triton's interpreter works a sequence off in Python, a program and a step at a time: minutes for one case.
 INTERPRETED_SILENCE_S = 300.0
 # Stages, and events, that follow when every time of a group is known.
-AFTERTHOUGHTS = ("parts", "algorithm")
+AFTERTHOUGHTS = ("parts", "algorithm", "energy")
 # Roofs are re-timed after so many groups: often enough to see a drift, rarely enough to cost little.
 REMEASURE_EVERY = 8
 
@@ -50,13 +53,14 @@ class Request:
     budget_s: float | None = None
     group_s: float = 6.0
     rounds: int | None = None
+    counters: bool = False
     seed: int = 0
     effort: str = "quick"
 
     def identity(self) -> dict[str, Any]:
         """The part that must be equal for `--resume`: what is measured, not how long."""
         wanted = asdict(self)
-        for name in ("budget_s", "group_s", "rounds", "effort"):
+        for name in ("budget_s", "group_s", "rounds", "counters", "effort"):
             del wanted[name]
         return wanted
 
@@ -95,6 +99,8 @@ class Session:
         self.groups: list[dict[str, Any]] = []
         self.points: list[Point] = []
         self.roofs = Roofs(supervisor, watcher, known)
+        self.surroundings = Surroundings(supervisor)
+        self.counting = Counting(supervisor, request.counters)
         self.done: set[str] = set()
         self.started = time.monotonic()
 
@@ -136,14 +142,15 @@ class Session:
                 self.points += [Point.model_validate(entry) for entry in data["points"]]
 
     def run(self) -> None:
-        """Measure ceilings and all groups that are not done yet."""
+        """Measure ceilings and all groups that are not done yet, and look around before and after."""
+        self.surroundings.look("before")
         if not self.roofs.ceilings:
             self.roofs.measure(self.request.effort)
             self._write("ceilings", self.roofs.plain())
         waiting = [(index, group) for index, group in enumerate(self.groups) if key_of(group) not in self.done]
         for position, (index, group) in enumerate(waiting):
             budget_s = self._group_budget_s(len(waiting) - position)
-            points = self._run_group(index, group, budget_s)
+            points = self.counting.add(group, self._run_group(index, group, budget_s), self.request.seed)
             self.points += points
             self._write("group", {"key": key_of(group), "points": [point.model_dump(mode="json") for point in points]})
             self.done.add(key_of(group))
@@ -151,6 +158,7 @@ class Session:
             due = (position + 1) % REMEASURE_EVERY == 0 or position + 1 == len(waiting)
             if self.roofs.look_again(points, due):
                 self._write("ceilings", self.roofs.plain())
+        self.surroundings.look("after")
 
     def _write(self, kind: str, data: Any) -> None:
         if self.journal is not None:
@@ -201,6 +209,8 @@ class Session:
             "budget_s": budget_s,
             "rounds": self.request.rounds,
             "clocks": self.supervisor.opened["clocks"],
+            "headline": headline(group),
+            "idle_w": self.surroundings.idle_w,
         }
         try:
             for event in self.ask_group(index, group, names, options):
@@ -248,6 +258,7 @@ class Session:
     ) -> tuple[list[Point], str | None]:
         if stage in AFTERTHOUGHTS:  # everything was timed by then
             lost = {"event": stage, "implementation": current, "cache": "warm", "clock": HEADLINE_CLOCK[group["kind"]]}
+            lost |= {"cache": headline(group)[0], "energy": {"reason": str(death)}} if stage == "energy" else {}
             lost |= {"parts": [], "reason": str(death), "facts": {"algorithm_observed": f"not observed: {death}"}}
             return with_afterthoughts(points, lost), None
         if stage.startswith("time") and len(names) > 1:
@@ -263,6 +274,9 @@ class Session:
         opened = self.supervisor.opened
         machine = self.roofs.machine()
         points = with_launch_tax(judge(point, machine, advice) for point in self.points)
+        points = between_arms(points)
+        environment = Environment.model_validate(opened["environment"])
+        evidence = (*self.surroundings.evidence(points), *self.counting.evidence())
         return Run(
             tool=tool,
             created=created,
@@ -273,9 +287,11 @@ class Session:
             suite="" if self.request.axes else self.request.suite,
             duration_s=time.monotonic() - self.started,
             machine=machine,
-            environment=Environment.model_validate(opened["environment"]),
+            environment=environment,
             points=points,
+            evidence=evidence,
             observations=tuple(observations(points, machine)),
+            warnings=doubts_about_run(environment, points, evidence),
         )
 
 

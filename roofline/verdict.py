@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from . import circumstances
 from .contract import Chain
 from .diagnoses import warn
 from .floors import FloorSet, best_floors, own_floors
@@ -137,6 +138,7 @@ def _score(point: Point, own: FloorSet, best: FloorSet, machine: Machine, more_t
             "attainable_fraction": fraction(own.largest_s, time, own.spread) if scored else None,
             "best_fraction": fraction(best.largest_s, time, best.spread) if scored else None,
             "roof_fraction": fraction(classic, time, own.spread) if scored else None,
+            "normalised_time_s": circumstances.normalised_time_s(point),
             "warnings": warnings,
             "gap": gap_in_words(point, own, best),
         }
@@ -195,7 +197,7 @@ def detect(point: Point, best: FloorSet, machine: Machine, more_time: str) -> li
         found.append(warn("too-short-for-the-clock", time=seconds(time.median), least=seconds(least)))
     if point.host_s is not None and point.clock == "events" and point.host_s.median > LAUNCH_BOUND_RATIO * time.median:
         found.append(warn("launch-bound", host=seconds(point.host_s.median), device=seconds(time.median)))
-    return found + _parts_beside(point, time)
+    return found + _parts_beside(point, time) + circumstances.doubts(point)
 
 
 def _parts_beside(point: Point, time: Timing) -> list[Warning_]:
@@ -220,6 +222,7 @@ _DERIVED_HERE = (
     "too-short-for-the-clock",
     "launch-bound",
     "parts-do-not-add-up",
+    *circumstances.DERIVED,
 )
 
 
