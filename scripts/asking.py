@@ -73,8 +73,9 @@ def _described(kernel: Any) -> dict[str, Any]:
 def doctor(as_json: bool) -> None:
     """Print what can and cannot be measured here."""
     from seqroof.profiler.health import examine
+    from seqroof.profiler.obstacles import obstacles
 
-    findings = examine()
+    findings = examine() + obstacles()
     if as_json:
         print(json.dumps({"findings": [dataclasses.asdict(finding) for finding in findings]}))
         return

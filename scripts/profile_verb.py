@@ -36,6 +36,7 @@ def request_of(
     budget: str | None,
     rounds: int | None,
     seed: int,
+    counters: bool = False,
 ) -> Request:
     """Check the options that can be checked without torch; raises `Stop` with a sentence."""
     if suite not in SUITES:
@@ -56,6 +57,7 @@ def request_of(
         budget_s=parse_duration(budget) or (measuring.QUICK_BUDGET_S if whole_quick_suite else None),
         group_s=3.0 if quick else 6.0,
         rounds=rounds,
+        counters=counters,
         seed=seed,
         effort="quick" if quick else "full",
     )
