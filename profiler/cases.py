@@ -21,8 +21,10 @@ from .afterthoughts import time_parts, watch_device
 from .calls import Group, call_of, grad_mode, subjects_of
 from .clock import Subject, measure, seldom
 from .copies import clone
+from .energy import energies
 from .host import usable_cores
 from .second_clock import Waiting, reading_of
+from .watch import Watch
 
 # What PyTorch says when a backend does not take a case: a refusal, no failure.
 REFUSALS = ("No available kernel", "No viable backend")
@@ -205,6 +207,7 @@ def _time_all(
     emit("begin", implementation="", stage="time")
     subjects = subjects_of(group, names, sets, options["clocks"])
     waiting = Waiting(usable_cores())
+    watch = Watch(group.device.sensors)
     timings = measure(
         subjects,
         options["budget_s"],
@@ -212,6 +215,7 @@ def _time_all(
         group.seed,
         on_prepare=lambda name: emit("begin", implementation=name, stage="prepare"),
         on_round=seldom(lambda done: emit("begin", implementation="", stage=f"time, round {done}")),
+        on_slice=watch.look,
     )
     waiting_share = waiting.share()
     host = {
@@ -232,9 +236,11 @@ def _time_all(
             second_clock=reading_of(subject.account, timing.median, waiting_share),
             peak_memory_bytes=group.device.peak_memory(subject.calls[0]),
             changed=again[subject.name],
+            telemetry=watch.telemetry(index).model_dump(),
         )
     time_parts(group, names, sets[0], options, emit)
     watch_device(group, names, sets[0], options, emit)
+    energies(group.device, subjects, options, emit)
 
 
 def _after_timing(group: Group, name: str, subjects: list[Subject], found: Any) -> str:

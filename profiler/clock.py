@@ -155,12 +155,14 @@ def measure(
     seed: int,
     on_round: Callable[[int], None] = lambda done: None,
     on_prepare: Callable[[str], None] = lambda name: None,
+    on_slice: Callable[[int], None] = lambda index: None,
 ) -> dict[int, Timing]:
     """Time all subjects in interleaved rounds; returns a timing for the index of each subject.
 
     rounds : exactly so many; None means at least six, then until every interval is within 0.5 % of its median or
         the budget is spent; those that are noisy then go on, for up to as long again.
     on_prepare, on_round : told who is warmed up, and the number of every finished round.
+    on_slice : told whose part of a round has just ended; nothing is being timed then.
     """
     shuffle = random.Random(seed)
     for subject in subjects:
@@ -175,17 +177,20 @@ def measure(
         shuffle.shuffle(order)
         for index in order:
             subjects[index].measure_round(slice_s)
+            on_slice(index)
         done += 1
         on_round(done)
         stop = _why_stop(subjects, done, rounds, deadline, deadline + PATIENCE * budget_s)
     stops = dict.fromkeys(range(len(subjects)), stop)
     if rounds is None and done >= LEAST_ROUNDS:
-        stops |= _overtime(subjects, slice_s, time.monotonic() + OVERTIME * budget_s, shuffle)
+        stops |= _overtime(subjects, slice_s, time.monotonic() + OVERTIME * budget_s, shuffle, on_slice)
     together = uuid.uuid4().hex[:12]
     return {index: subject.timing(stops[index], together) for index, subject in enumerate(subjects)}
 
 
-def _overtime(subjects: list[Subject], slice_s: float, deadline: float, shuffle: random.Random) -> dict[int, str]:
+def _overtime(
+    subjects: list[Subject], slice_s: float, deadline: float, shuffle: random.Random, on_slice: Callable[[int], None]
+) -> dict[int, str]:
     """Go on with those that are noisy, in turn; returns why each of them stopped.
 
     Their first rounds still stand beside those of the others, for comparisons by rounds.
@@ -199,6 +204,7 @@ def _overtime(subjects: list[Subject], slice_s: float, deadline: float, shuffle:
         shuffle.shuffle(noisy)
         for index in noisy:
             subjects[index].measure_round(slice_s)
+            on_slice(index)
             stops[index] = "time budget spent, and more rounds because it was noisy"
     return stops
 

@@ -13,6 +13,8 @@ from ..roofline.catalogue import by_driver_name
 from ..roofline.record import CacheState, Clock, Environment
 from . import host, host_layout
 from .clock import HostStopwatch, Stopwatch
+from .energy import RaplMeter
+from .sensors import CpuSensors
 from .versions import compiler_name, software
 
 # Operations of the largest call of a suite, per core: with wide vectors they take about half a second.
@@ -36,6 +38,7 @@ class CpuDevice:
         # Triton's interpreter runs in several workers at once and spends its time in Python.
         torch.set_num_threads(1 if os.environ.get("TRITON_INTERPRET") == "1" else host.usable_cores())
         self.most_suite_flops = SUITE_FLOPS_PER_CORE * host.usable_cores()
+        self.sensors, self.meter = CpuSensors(), RaplMeter()
 
     def last_cache_bytes(self) -> int:
         """Reported size of the last shared cache."""

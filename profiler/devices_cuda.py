@@ -15,7 +15,10 @@ import torch
 from ..roofline.record import CacheState, Clock, Environment
 from .clock import HostStopwatch, Stopwatch
 from .device_records import Watched, watch
-from .versions import compiler_name, hashed, software, version_of
+from .energy import GpuMeter
+from .nvml import Gpu, pci_id
+from .sensors import GpuSensors
+from .versions import compiler_name, hashed, software
 
 # Calls queued behind a sleep hide the time that the host needs to start them: 100 us at first, 20 ms at most.
 CYCLES_PER_S = 2e9
@@ -126,6 +129,8 @@ class CudaDevice:
         torch.cuda.set_device(index)
         self.properties = torch.cuda.get_device_properties(index)
         self.name = self.properties.name
+        self.gpu = Gpu(str(getattr(self.properties, "uuid", "")), pci_id(self.properties))
+        self.sensors, self.meter = GpuSensors(self.gpu), GpuMeter(self.gpu)
 
     def last_cache_bytes(self) -> int:
         """Size of the L2 cache as the driver reports it."""
@@ -181,38 +186,25 @@ class CudaDevice:
         return watch(call, {state: self.flush if state == "cold" else None for state in states}, self.finish)
 
     def describe(self) -> Environment:
-        """What the numbers depend on, from torch and, where it answers, from NVML (matched by UUID)."""
-        uuid = str(getattr(self.properties, "uuid", ""))
-        facts = nvml_facts(uuid)
+        """What the numbers depend on, from torch and, where it answers, from NVML."""
+        gpu = self.gpu
         return Environment(
             **software(),
             cuda=torch.version.cuda or "",
-            driver=str(facts.get("driver", "")),
-            device_hash=hashed(uuid),
+            driver=gpu.driver,
+            device_hash=hashed(str(getattr(self.properties, "uuid", ""))),
             fp_fusion="on, set per kernel",
-            clocks={name: facts.get(name) for name in ("sm_clock_hz", "memory_clock_hz")},  # type: ignore[misc]
-            power_limit_w=facts.get("power_limit_w"),  # type: ignore[arg-type]
+            clocks={
+                "sm_clock_hz": gpu.clock_hz(),
+                "memory_clock_hz": gpu.memory_clock_hz(),
+                "highest_sm_clock_hz": gpu.highest_clock_hz,
+            },
+            power_limit_w=gpu.power_limit_w,
+            power_default_w=gpu.power_default_w,
+            mig=gpu.mig,
+            ecc=gpu.ecc,
             compiler=compiler_name(),
         )
-
-
-def nvml_facts(uuid: str) -> dict[str, float | str]:
-    """Driver, clocks and power limit of the GPU with this UUID; whatever NVML does not tell is left out."""
-    if not version_of("nvidia-ml-py"):
-        return {}
-    import pynvml  # the module that the package nvidia-ml-py installs
-
-    facts: dict[str, float | str] = {}
-    try:
-        pynvml.nvmlInit()
-        facts["driver"] = pynvml.nvmlSystemGetDriverVersion()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
-        facts["sm_clock_hz"] = pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM) * 1e6
-        facts["memory_clock_hz"] = pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM) * 1e6
-        facts["power_limit_w"] = pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3
-    except pynvml.NVMLError as error:
-        facts["nvml"] = str(error)
-    return facts
 
 
 def _reset_persisting_cache() -> None:

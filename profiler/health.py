@@ -9,7 +9,6 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Literal
 
 from . import host, host_layout
@@ -42,7 +41,6 @@ def examine() -> list[Finding]:
         _layout(),
         _clocks(),
         _memory(),
-        _counters(),
     ]
 
 
@@ -161,20 +159,3 @@ def _memory() -> Finding:
     if free < COMFORTABLE_MEMORY_BYTES:
         return Finding("memory", "limited", text, "use the quick suite or smaller shapes")
     return Finding("memory", "ok", text)
-
-
-def _counters() -> Finding:
-    if shutil.which("nvidia-smi") is None:
-        return Finding("hardware counters", "missing", "no GPU: bytes are modelled")
-    if shutil.which("ncu") is None:
-        return Finding("hardware counters", "missing", "ncu not found: bytes are modelled", "install Nsight Compute")
-    parameters = Path("/proc/driver/nvidia/params")
-    restricted = parameters.exists() and "RmProfilingAdminOnly: 1" in parameters.read_text()
-    if restricted and os.geteuid() != 0:
-        return Finding(
-            "hardware counters",
-            "limited",
-            "the driver allows them to administrators only: bytes are modelled",
-            "load the nvidia module with NVreg_RestrictProfilingToAdminUsers=0, or run as root",
-        )
-    return Finding("hardware counters", "ok", "ncu found and permitted")

@@ -7,6 +7,7 @@ from typing import Any
 from ..roofline.diagnoses import warn
 from ..roofline.record import CacheState, Clock, Part, Point
 from ..roofline.second_clock import SecondClock
+from ..roofline.telemetry import Energy
 
 UNCHECKED = "not checked: the file has no reference"
 # A step is judged cold, as a model meets it between other layers; a sequence warm, because all of its steps but the
@@ -55,6 +56,7 @@ def measured_point(group: dict[str, Any], event: dict[str, Any], correctness: di
             "host_s": event["host_s"],
             "second_clock": event["second_clock"],
             "peak_memory_bytes": event["peak_memory_bytes"],
+            "telemetry": event["telemetry"],
             "warnings": [warn("output-changed-after-timing", detail=changed)] if changed else [],
         }
     )
@@ -74,9 +76,10 @@ def held_to_device(point: Point, found: str, wanted: str) -> Point:
 
 
 def with_afterthoughts(points: list[Point], event: dict[str, Any]) -> list[Point]:
-    """Add to the points of an implementation what was learnt of it after its timing: its parts, its second clock.
+    """Add to the points of an implementation what was learnt of it after its timing: parts, second clock, energy.
 
-    Parts belong to one cache state and clock, the second clock to the events of a cache state, the facts to all.
+    Parts and energy belong to one cache state and clock, the second clock to the events of a cache state, the facts to
+    all.
     """
 
     def extended(point: Point) -> Point:
@@ -88,6 +91,8 @@ def with_afterthoughts(points: list[Point], event: dict[str, Any]) -> list[Point
             return point.model_copy(update={"compiler": point.compiler | event["facts"], "second_clock": second})
         if (point.cache, point.clock) != (event["cache"], event["clock"]):
             return point
+        if event["event"] == "energy":
+            return with_energy(point, Energy.model_validate(event["energy"]))
         if event["reason"]:
             doubt = warn("parts-not-measured", reason=event["reason"])
             return point.model_copy(update={"warnings": (*point.warnings, doubt)})
@@ -99,6 +104,13 @@ def with_afterthoughts(points: list[Point], event: dict[str, Any]) -> list[Point
 def no_reading(reason: str) -> dict[str, Any]:
     """The reading of a profiler that gave none, with the reason."""
     return SecondClock(source="profiler", reason=f"the profiler gave none: {reason}").model_dump()
+
+
+def with_energy(point: Point, energy: Energy) -> Point:
+    """A point with its energy, per token too where a call has tokens."""
+    if energy.per_call_j is not None and point.work is not None and point.work.tokens:
+        energy = energy.model_copy(update={"per_token_j": energy.per_call_j / point.work.tokens})
+    return point.model_copy(update={"energy": energy, "energy_j": energy.per_call_j})
 
 
 def failed_point(

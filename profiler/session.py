@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..roofline import calibration
+from ..roofline.circumstances import between_arms, doubts_about_run
 from ..roofline.configuration import held_to
 from ..roofline.instrument import instrument
 from ..roofline.observe import observations
@@ -20,11 +21,13 @@ from ..roofline.record import Environment, Point, Run
 from ..roofline.rivals import contests, with_vendor
 from ..roofline.verdict import judge, with_launch_tax
 from .calibration import Calibration
+from .counting import Counting
 from .journal import Journal
 from .points import (
     HEADLINE_CLOCK,
     device_of,
     failed_point,
+    headline,
     held_to_device,
     measured_point,
     no_reading,
@@ -33,6 +36,7 @@ from .points import (
 )
 from .roofs import Roofs
 from .supervisor import Supervisor, WorkerDied
+from .surroundings import Surroundings
 
 # Longest silence of a worker: a check, or a round of timing. torch.compile may think for minutes.
 SILENCE_S = 90.0
@@ -40,7 +44,7 @@ COMPILE_SILENCE_S = 300.0
 # Triton's interpreter works a sequence off in Python, a program and a step at a time: minutes for one case.
 INTERPRETED_SILENCE_S = 300.0
 # Stages, and events, that follow when every time of a group is known.
-AFTERTHOUGHTS = ("parts", "second_clock")
+AFTERTHOUGHTS = ("parts", "second_clock", "energy")
 # Roofs are re-timed after so many groups: often enough to see a drift, rarely enough to cost little.
 REMEASURE_EVERY = 8
 
@@ -66,13 +70,14 @@ class Request:
     budget_s: float | None = None
     group_s: float = 6.0
     rounds: int | None = None
+    counters: bool = False
     seed: int = 0
     effort: str = "quick"
 
     def identity(self) -> dict[str, Any]:
         """The part that must be equal for `--resume`: what is measured, not how long."""
         wanted = asdict(self)
-        for name in ("budget_s", "group_s", "rounds", "effort"):
+        for name in ("budget_s", "group_s", "rounds", "counters", "effort"):
             del wanted[name]
         return wanted
 
@@ -110,6 +115,8 @@ class Session:
         self.points: list[Point] = []
         self.roofs = roofs or Roofs(supervisor, watcher)
         self.calibration = Calibration(supervisor)
+        self.surroundings = Surroundings(supervisor)
+        self.counting = Counting(supervisor, request.counters)
         self.done: set[str] = set()
         self.watch = True
         self.device = ""
@@ -164,7 +171,8 @@ class Session:
         return held_to(known["compiler"] if known else {}, point)
 
     def run(self) -> None:
-        """Measure ceilings and all groups that are not done yet."""
+        """Measure ceilings and all groups that are not done yet, and look around before and after."""
+        self.surroundings.look("before")
         self.calibration.look("start", self._write)
         if not self.roofs.ceilings:
             self.roofs.obtain(self.request.effort, self.calibration.looks.get("start"))
@@ -173,7 +181,7 @@ class Session:
         waiting = [(index, group) for index, group in enumerate(self.groups) if key_of(group) not in self.done]
         for position, (index, group) in enumerate(waiting):
             budget_s = self._group_budget_s(len(waiting) - position)
-            points = self._run_group(index, group, budget_s)
+            points = self.counting.add(group, self._run_group(index, group, budget_s), self.request.seed)
             self.points += points
             self._write("group", {"key": key_of(group), "points": [point.model_dump(mode="json") for point in points]})
             self.done.add(key_of(group))
@@ -182,6 +190,7 @@ class Session:
             if self.roofs.look_again(points, due):
                 self._write("ceilings", self.roofs.plain())
         self.calibration.look("end", self._write)
+        self.surroundings.look("after")
 
     def _write(self, kind: str, data: Any) -> None:
         if self.journal is not None:
@@ -233,6 +242,8 @@ class Session:
             "rounds": self.request.rounds,
             "clocks": self.supervisor.opened["clocks"],
             "watch": self.watch,
+            "headline": headline(group),
+            "idle_w": self.surroundings.idle_w,
         }
         try:
             for event in self.ask_group(index, group, names, options):
@@ -285,6 +296,7 @@ class Session:
             lost = {"event": stage, "implementation": current, "cache": "warm", "clock": HEADLINE_CLOCK[group["kind"]]}
             lost |= {"parts": [], "reason": str(death), "facts": {}}
             lost["readings"] = dict.fromkeys(("cold", "warm"), no_reading(str(death)))
+            lost |= {"cache": headline(group)[0], "energy": {"reason": str(death)}} if stage == "energy" else {}
             self.watch = self.watch and stage != "second_clock"  # what hung or died once does so for every case
             return with_afterthoughts(points, lost), None
         if stage.startswith("time") and len(names) > 1:
@@ -300,6 +312,10 @@ class Session:
         opened = self.supervisor.opened
         machine = self.roofs.machine()
         points = with_vendor(with_launch_tax(judge(point, machine, advice) for point in self.points))
+        points = between_arms(points)
+        environment = Environment.model_validate(opened["environment"])
+        looks = self.calibration.looks
+        surroundings = (*self.surroundings.evidence(points), *self.counting.evidence())
         return Run(
             tool=tool,
             created=created,
@@ -310,16 +326,17 @@ class Session:
             suite="" if self.request.axes else self.request.suite,
             duration_s=time.monotonic() - self.started,
             machine=machine,
-            environment=Environment.model_validate(opened["environment"]),
+            environment=environment,
             points=points,
-            evidence=calibration.evidence(self.calibration.looks, machine),
+            evidence=(*calibration.evidence(looks, machine), *surroundings),
             observations=(
                 *observations(points, machine),
                 *contests(points),
                 *instrument(points),
                 *self.roofs.findings(),
-                *calibration.findings(self.calibration.looks, machine),
+                *calibration.findings(looks, machine),
             ),
+            warnings=doubts_about_run(environment, points, surroundings),
         )
 
 

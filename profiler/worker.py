@@ -24,6 +24,7 @@ from .cases import Group, run_group
 from .devices import DeviceError, machine_id, open_device
 from .identity import roof_identity
 from .plan import PlanError, check_names, groups_of, kernels_of, only, shapes_of
+from .surroundings import look_around
 from .twins import time_twins
 
 
@@ -66,6 +67,10 @@ class Worker:
             clocks=[list(pair) for pair in self.device.clocks],
             environment=self.device.describe().model_dump(),
         )
+
+    def do_look(self, idle: bool) -> None:
+        """Tell the state of the device and its host, and with `idle` the power at rest; takes about a second then."""
+        self.answer("looked", **look_around(self.device, idle))
 
     def do_plan(
         self,

@@ -102,6 +102,41 @@ CLOSED_LIST: dict[str, Diagnosis] = {
         "configured otherwise than recorded: {changes}",
         "a ratio compares configurations, not code; measure both with the same versions and the same choice",
     ),
+    "throttled": Diagnosis(
+        "warning",
+        "the driver held the clocks down at {share} of the looks, because of: {reason}{below}",
+        "{fix}",
+    ),
+    "clocks-changed": Diagnosis(
+        "warning",
+        "{what}",
+        "let the device reach a steady state, or compare the clock-normalised times",
+    ),
+    "other-tenant": Diagnosis(
+        "warning",
+        "others were at work: {what}",
+        "measure again when they are gone; roofs and times were taken beside them",
+    ),
+    "power-limit-below-default": Diagnosis(
+        "warning",
+        "the power limit is {limit}, and {default} is what this device is delivered with",
+        "compare with runs under the same limit only; seqroof changes no setting of a device",
+    ),
+    "mig": Diagnosis(
+        "warning",
+        "this is a slice of a GPU{slice}",
+        "compare with the roofs of this slice only; neighbours on the chip share its power",
+    ),
+    "counters-denied": Diagnosis(
+        "warning",
+        "hardware counters were asked for and could not be read: {cause}; bytes are modelled",
+        "{fix}",
+    ),
+    "declared-bytes-differ": Diagnosis(
+        "warning",
+        "counters saw {counted}, {relation} ({declared})",
+        "look for what the work() of the kernel's file leaves out or counts twice; its floors rest on it",
+    ),
     "compared-across-machines": Diagnosis(
         "warning",
         "{base} and {new} are different machines",

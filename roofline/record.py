@@ -14,6 +14,7 @@ from ._model import Frozen
 from .machine import Machine
 from .noise_model import Noise
 from .second_clock import SecondClock
+from .telemetry import Counted, Energy, Telemetry
 from .units import percent, seconds
 from .work import Work
 
@@ -156,6 +157,8 @@ class Point(Frozen):
     attainable_fraction : of this design; best_fraction : of the machine; roof_fraction : the classic roofline figure.
     gap : the way from the best floor to the measured time, in words.
     estimate_s : modelled time per call (per dependent step: latency plus the largest other floor); never scored.
+    normalised_time_s : the time at the device's highest clock, derived, where the point's wall moves with that clock.
+    energy_j : per call, idle power subtracted; `energy` says how it was measured. counted : bytes seen by counters.
     """
 
     kernel: str
@@ -198,9 +201,12 @@ class Point(Frozen):
     launch_tax_s: float | None = None
     beside_vendor: BesideVendor | None = None
     peak_memory_bytes: int | None = None
+    normalised_time_s: float | None = None
     energy_j: float | None = None
+    energy: Energy | None = None
+    counted: Counted | None = None
     parts: tuple[Part, ...] = ()
-    telemetry: dict[str, float | str | None] = Field(default_factory=dict)
+    telemetry: Telemetry = Telemetry()
     compiler: dict[str, int | float | str | None] = Field(default_factory=dict)
     warnings: tuple[Warning_, ...] = ()
 
@@ -270,6 +276,9 @@ class Environment(Frozen):
     tf32: str = "off except in tf32 rows"
     clocks: dict[str, float | None] = Field(default_factory=dict)
     power_limit_w: float | None = None
+    power_default_w: float | None = None
+    mig: str = ""
+    ecc: str = ""
     compiler: str = ""
 
 
@@ -302,6 +311,7 @@ class Run(Frozen):
     """One run of `seqroof profile` on one machine.
 
     noise : how much identical code differs from itself there, as `seqroof doctor --aa` measured it before this run.
+    warnings : doubts about all of its numbers.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -320,3 +330,4 @@ class Run(Frozen):
     evidence: tuple[Evidence, ...] = ()
     observations: tuple[Observation, ...] = ()
     noise: Noise | None = None
+    warnings: tuple[Warning_, ...] = ()

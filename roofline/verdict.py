@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from . import circumstances
 from .clock_doubts import clock_doubts, dispatch_remark
 from .contract import Chain
 from .diagnoses import warn
@@ -131,6 +132,7 @@ def _score(point: Point, own: FloorSet, best: FloorSet, machine: Machine, more_t
             "attainable_fraction": fraction(own.largest_s, time, own.spread) if scored else None,
             "best_fraction": fraction(best.largest_s, time, best.spread) if scored else None,
             "roof_fraction": fraction(classic, time, own.spread) if scored else None,
+            "normalised_time_s": circumstances.normalised_time_s(point),
             "warnings": warnings,
             "gap": gap_in_words(point, own, best) + dispatch_remark(point, machine),
         }
@@ -179,7 +181,7 @@ def detect(point: Point, best: FloorSet, machine: Machine, more_time: str) -> li
         if rate > roof.value * (1 + ROOF_SLACK + roof.spread):
             found.append(warn("fits-in-cache", rate=si(rate, "B/s"), roof=si(roof.value, "B/s")))
     found += unsteady(point, more_time) + clock_doubts(point, machine)
-    return found + _parts_beside(point, time)
+    return found + _parts_beside(point, time) + circumstances.doubts(point)
 
 
 def _parts_beside(point: Point, time: Timing) -> list[Warning_]:
@@ -208,6 +210,7 @@ _DERIVED_HERE = (
     "profiler-lost-events",
     "no-clock-left",
     "parts-do-not-add-up",
+    *circumstances.DERIVED,
 )
 
 

@@ -73,10 +73,11 @@ def _described(kernel: Any) -> dict[str, Any]:
 def doctor(as_json: bool) -> None:
     """Print what can and cannot be measured here."""
     from seqroof.profiler.health import examine
+    from seqroof.profiler.obstacles import obstacles
 
     from .stored_noise import resolution
 
-    findings = [*examine(), *resolution()]
+    findings = [*examine(), *obstacles(), *resolution()]
     if as_json:
         print(json.dumps({"findings": [dataclasses.asdict(finding) for finding in findings]}))
         return

@@ -86,6 +86,9 @@ def profile(
     rounds: Annotated[
         int | None, typer.Option(min=1, max=1000, help="Exactly so many rounds.", show_default=False)
     ] = None,
+    counters: Annotated[
+        bool, typer.Option("--counters", help="Count bytes with ncu or perf too; some 20 s per case.")
+    ] = False,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Seed of the random inputs.", show_default="0")
     ] = None,
@@ -100,7 +103,7 @@ def profile(
     typed |= {"implementation": implementation, "budget": budget}
     profile_verb.run(
         request=profile_verb.request_of(
-            kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed
+            kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed, counters
         ),
         out=out,
         resume=resume,
@@ -165,6 +168,9 @@ def report(
     svg: Annotated[Path | None, typer.Option(help="Write the chart as SVG.", show_default=False)] = None,
     png: Annotated[Path | None, typer.Option(help="Write the chart as PNG.", show_default=False)] = None,
     pdf: Annotated[Path | None, typer.Option(help="Write the chart as PDF.", show_default=False)] = None,
+    ncu: Annotated[
+        Path | None, typer.Option(help="Add the counters of a file from ncu --csv.", show_default=False)
+    ] = None,
     format: Annotated[str, typer.Option(help="table, md, csv, json.")] = "table",
     all_points: Annotated[bool, typer.Option("--all", help="Show every cache state and clock.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
@@ -172,7 +178,7 @@ def report(
     """Show runs again, as a table, a page or a chart, without measuring."""
     from . import reading
 
-    reading.report(runs, {"html": html, "svg": svg, "png": png, "pdf": pdf}, format, all_points, force)
+    reading.report(runs, {"html": html, "svg": svg, "png": png, "pdf": pdf}, format, all_points, force, ncu)
 
 
 @app.command()

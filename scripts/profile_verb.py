@@ -38,6 +38,7 @@ def request_of(
     budget: str | None,
     rounds: int | None,
     seed: int | None,
+    counters: bool = False,
 ) -> Request:
     """Check the options that can be checked without torch; raises `Stop` with a sentence."""
     suite = suite or "quick"
@@ -59,6 +60,7 @@ def request_of(
         budget_s=parse_duration(budget) or (measuring.QUICK_BUDGET_S if whole_quick_suite else None),
         group_s=3.0 if quick else 6.0,
         rounds=rounds,
+        counters=counters,
         seed=seed or 0,
         effort="quick" if quick else "full",
     )

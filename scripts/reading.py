@@ -59,8 +59,15 @@ def write_pages(run: Run, folder: Path) -> None:
         )
 
 
-def report(paths: list[Path], files: dict[str, Path | None], format: str, all_points: bool, force: bool) -> None:
-    """Render runs into the files asked for, or onto the terminal."""
+def report(
+    paths: list[Path],
+    files: dict[str, Path | None],
+    format: str,
+    all_points: bool,
+    force: bool,
+    ncu: Path | None = None,
+) -> None:
+    """Render runs into the files asked for, or onto the terminal; `ncu` is a file of counters for a single run."""
     if format not in FORMATS:
         raise Stop(f"There is no format {format!r}; formats are {', '.join(FORMATS)}.", Exit.USAGE)
     wanted = {kind: path for kind, path in files.items() if path is not None}
@@ -69,11 +76,28 @@ def report(paths: list[Path], files: dict[str, Path | None], format: str, all_po
     runs = [load_run(path) for path in paths]
     if format in ("json", "csv") and len(runs) > 1:
         raise Stop(f"--format {format} writes one document, so it takes one run; {len(runs)} were given.", Exit.USAGE)
+    if ncu is not None:
+        runs = [_with_counters(runs, ncu)]
     for kind, path in wanted.items():
         _write(kind, path, runs)
     if not wanted or format != "table":
         for run in runs:
             _print_run(run, format, all_points)
+
+
+def _with_counters(runs: list[Run], file: Path) -> Run:
+    """The one run that was given, with the counters of a file; the file of the run stays as it is."""
+    from seqroof.roofline.counted import imported
+    from seqroof.roofline.ncu import NcuError
+
+    if len(runs) != 1:
+        raise Stop(f"--ncu belongs to one run; {len(runs)} were given.", Exit.USAGE)
+    try:
+        return imported(runs[0], file.read_text(encoding="utf-8", errors="replace"), file.name)
+    except OSError as error:
+        raise Stop(f"{file} cannot be read: {error.strerror}.", Exit.USAGE) from error
+    except NcuError as error:
+        raise Stop(f"{file}: {error}.", Exit.USAGE) from error
 
 
 def _check_writable(path: Path, force: bool) -> None:

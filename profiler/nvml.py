@@ -1,0 +1,206 @@
+"""An NVIDIA GPU through NVML, found by UUID or PCI id and never by index; it is only read, nothing is ever set.
+
+A function may be missing from the package or the driver, unsupported by the device, or not permitted. The fact is then
+None, and `reasons` says why. Nothing here raises. The package is nvidia-ml-py; its module is imported when a GPU is
+opened.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from functools import cached_property
+from typing import Any
+
+# What NVML's common refusals mean for a reader; others are told in NVML's own words.
+_REFUSALS = {
+    "NotSupported": "this device does not report it",
+    "NoPermission": "not permitted to this user",
+    "FunctionNotFound": "the driver is too old to report it",
+    "LibraryNotFound": "the driver's library libnvidia-ml is not here",
+    "DriverNotLoaded": "the NVIDIA driver is not loaded",
+    "NotFound": "NVML knows no such device",
+    "InvalidArgument": "NVML knows no such device",
+    "GpuIsLost": "the GPU has fallen off the bus",
+}
+
+
+class Gpu:
+    """One GPU. Facts are methods and properties that return None where nothing is known.
+
+    uuid : with or without its prefix GPU- or MIG-. pci : "00000000:1B:00.0", tried where no UUID matches.
+    module : stands in for pynvml in tests.
+    """
+
+    def __init__(self, uuid: str = "", pci: str = "", module: Any = None) -> None:
+        self.reasons: dict[str, str] = {}
+        self._handle: Any = None
+        self._slice: Any = None
+        self._seen_us = 0
+        try:
+            self._nvml = module if module is not None else importlib.import_module("pynvml")
+        except ImportError:
+            self._nvml = None
+            self.reasons["device"] = "the package nvidia-ml-py is not installed"
+            return
+        self._ask("device", "nvmlInit")
+        if "device" not in self.reasons:
+            self._find(uuid, pci)
+
+    def _find(self, uuid: str, pci: str) -> None:
+        bare = uuid.removeprefix("GPU-").removeprefix("MIG-")
+        for lookup, name in (
+            ("nvmlDeviceGetHandleByUUID", f"GPU-{bare}" if bare else ""),
+            ("nvmlDeviceGetHandleByUUID", f"MIG-{bare}" if bare else ""),
+            ("nvmlDeviceGetHandleByPciBusId", pci),
+        ):
+            found = self._ask("device", lookup, name) if name else None
+            if found is not None:
+                self.reasons.pop("device", None)
+                self._handle = found
+                if name.startswith("MIG-"):
+                    self._slice = found
+                    self._handle = self._ask("device", "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", found) or found
+                return
+        self.reasons.setdefault("device", "neither a UUID nor a PCI id of this device is known")
+
+    @property
+    def found(self) -> bool:
+        """Whether NVML knows the device."""
+        return self._handle is not None
+
+    def _ask(self, fact: str, function: str, *arguments: Any) -> Any:
+        """The answer of one NVML function; None, with the reason noted under `fact`, where there is none."""
+        try:
+            answer = getattr(self._nvml, function)(*arguments)
+        except AttributeError:
+            self.reasons[fact] = f"the installed nvidia-ml-py has no {function}"
+        except Exception as error:  # whatever a driver answers, a fact is no reason to lose a measurement
+            name = type(error).__name__.removeprefix("NVMLError_")
+            self.reasons[fact] = _REFUSALS.get(name, f"{function}: {error}"[:160])
+        else:
+            return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
+        return None
+
+    def _of_device(self, fact: str, function: str, *arguments: Any) -> Any:
+        if self._handle is None:
+            self.reasons[fact] = self.reasons["device"]
+            return None
+        return self._ask(fact, function, self._handle, *arguments)
+
+    def _scaled(self, fact: str, unit: float, function: str, *constants: str) -> float | None:
+        """A number of the device in SI units; `constants` are names of arguments in the module."""
+        try:
+            arguments = [getattr(self._nvml, name) for name in constants]
+        except AttributeError:
+            self.reasons[fact] = "the installed nvidia-ml-py does not know this quantity"
+            return None
+        answer = self._of_device(fact, function, *arguments)
+        return float(answer) * unit if isinstance(answer, (int, float)) else None
+
+    @cached_property
+    def driver(self) -> str:
+        """The driver's version, empty where it is not known."""
+        return str(self._ask("driver", "nvmlSystemGetDriverVersion") or "") if self._nvml is not None else ""
+
+    def clock_hz(self) -> float | None:
+        """Frequency of the multiprocessors now."""
+        return self._scaled("clock_hz", 1e6, "nvmlDeviceGetClockInfo", "NVML_CLOCK_SM")
+
+    def memory_clock_hz(self) -> float | None:
+        """Frequency of the memory now."""
+        return self._scaled("memory_clock_hz", 1e6, "nvmlDeviceGetClockInfo", "NVML_CLOCK_MEM")
+
+    @cached_property
+    def highest_clock_hz(self) -> float | None:
+        """The highest frequency that the multiprocessors can have."""
+        return self._scaled("reference_clock_hz", 1e6, "nvmlDeviceGetMaxClockInfo", "NVML_CLOCK_SM")
+
+    def power_w(self) -> float | None:
+        """Power drawn; on recent devices the driver's mean over a second or less."""
+        return self._scaled("power_w", 1e-3, "nvmlDeviceGetPowerUsage")
+
+    def energy_j(self) -> float | None:
+        """Energy drawn since the driver was loaded."""
+        return self._scaled("energy_j", 1e-3, "nvmlDeviceGetTotalEnergyConsumption")
+
+    def temperature_c(self) -> float | None:
+        """Temperature of the chip."""
+        return self._scaled("temperature_c", 1.0, "nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU")
+
+    @cached_property
+    def power_limit_w(self) -> float | None:
+        """The limit that the driver enforces."""
+        return self._scaled("power_limit_w", 1e-3, "nvmlDeviceGetEnforcedPowerLimit")
+
+    @cached_property
+    def power_default_w(self) -> float | None:
+        """The limit that the device is delivered with."""
+        return self._scaled("power_default_w", 1e-3, "nvmlDeviceGetPowerManagementDefaultLimit")
+
+    def throttle_bits(self) -> int | None:
+        """Reasons why clocks are held down, one bit each; the function has an older name in older packages."""
+        answer = self._of_device("throttle", "nvmlDeviceGetCurrentClocksEventReasons")
+        if answer is None:
+            answer = self._of_device("throttle", "nvmlDeviceGetCurrentClocksThrottleReasons")
+        if answer is not None:
+            self.reasons.pop("throttle", None)
+        return answer if isinstance(answer, int) else None
+
+    def busy_share(self) -> float | None:
+        """Share of the driver's last sampling period in which any kernel ran."""
+        answer = self._of_device("busy_share", "nvmlDeviceGetUtilizationRates")
+        return answer.gpu / 100 if answer is not None else None
+
+    @cached_property
+    def mig(self) -> str:
+        """ "off", "on", or the name of the slice; empty where it is not known."""
+        if self._slice is not None:
+            return str(self._ask("mig", "nvmlDeviceGetName", self._slice) or "on")
+        answer = self._of_device("mig", "nvmlDeviceGetMigMode")
+        return "" if answer is None else "on" if answer[0] else "off"
+
+    @cached_property
+    def ecc(self) -> str:
+        """ "on" or "off"; empty where it is not known."""
+        answer = self._of_device("ecc", "nvmlDeviceGetEccMode")
+        return "" if answer is None else "on" if answer[0] else "off"
+
+    def others(self) -> int | None:
+        """Processes on this device, or on its slice, besides this one.
+
+        In a container NVML numbers processes as the host does, so one of those that it lists is taken for this one.
+        """
+        if self._handle is None:
+            self.reasons["other_processes"] = self.reasons["device"]
+            return None
+        handle = self._slice if self._slice is not None else self._handle
+        listed = self._ask("other_processes", "nvmlDeviceGetComputeRunningProcesses", handle)
+        if listed is None:
+            return None
+        pids = {process.pid for process in listed}
+        if not pids:
+            self.reasons["other_processes"] = "NVML lists not even this process, as in some containers"
+            return None
+        return len(pids) - 1
+
+    def others_share(self) -> float | None:
+        """Share of the multiprocessors' time that other processes took since the last look."""
+        samples = self._of_device("other_share", "nvmlDeviceGetProcessUtilization", self._seen_us)
+        if not samples:
+            self.reasons.setdefault("other_share", "NVML tells no utilisation by process here")
+            return None
+        self._seen_us = max(sample.timeStamp for sample in samples)
+        if os.getpid() not in {sample.pid for sample in samples}:
+            self.reasons["other_share"] = "NVML numbers processes as the host does, so this one is not told from others"
+            return None
+        return sum(sample.smUtil for sample in samples if sample.pid != os.getpid()) / 100
+
+
+def pci_id(properties: Any) -> str:
+    """The PCI id of torch's device properties as NVML writes it; empty where this torch does not tell it."""
+    numbers = [getattr(properties, name, None) for name in ("pci_domain_id", "pci_bus_id", "pci_device_id")]
+    if any(number is None for number in numbers):
+        return ""
+    domain, bus, device = numbers
+    return f"{domain:08X}:{bus:02X}:{device:02X}.0"
