@@ -6,12 +6,13 @@ Nothing that is slow to import is imported at the top: `--help` and the verbs th
 from __future__ import annotations
 
 import io
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from seqroof.profiler import interruption
 
 from .exits import Exit, Stop
 
@@ -79,6 +80,9 @@ def profile(
     rounds: Annotated[
         int | None, typer.Option(min=1, max=1000, help="Exactly so many rounds.", show_default=False)
     ] = None,
+    deadline: Annotated[
+        str | None, typer.Option(help="A case hangs after so long without news. [default: 90s]", show_default=False)
+    ] = None,
     seed: Seed = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cases, run nothing.")] = False,
     all_points: Annotated[bool, typer.Option("--all", help="Show every cache state and clock.")] = False,
@@ -89,7 +93,7 @@ def profile(
 
     profile_verb.run(
         request=profile_verb.request_of(
-            kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed
+            kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed, deadline
         ),
         out=out,
         resume=resume,
@@ -210,11 +214,11 @@ def doctor(json: Json = False) -> None:
 
 def main() -> None:
     """Run the command; every expected failure ends in one sentence and its exit code."""
-    # Whoever ends this process politely gets the same as with Ctrl-C: workers are ended, results are kept.
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows ASCII only gets question marks, no traceback
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Whoever ends this process politely gets the same as with Ctrl-C: workers are ended, results are kept.
+    interruption.install()
     try:
         app()
     except Stop as stop:

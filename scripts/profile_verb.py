@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from seqroof.profiler import interruption
 from seqroof.profiler.session import Request
 from seqroof.roofline.observe import next_command
 from seqroof.roofline.record import Point, Run
@@ -36,6 +37,7 @@ def request_of(
     budget: str | None,
     rounds: int | None,
     seed: int,
+    deadline: str | None = None,
 ) -> Request:
     """Check the options that can be checked without torch; raises `Stop` with a sentence."""
     if suite not in SUITES:
@@ -58,6 +60,7 @@ def request_of(
         rounds=rounds,
         seed=seed,
         effort="quick" if quick else "full",
+        deadline_s=parse_duration(deadline),
     )
 
 
@@ -89,7 +92,7 @@ def run(
         gate = reading.print_comparison(base, made, across_machines=False, as_json=False, to_stderr=as_json)
         code = exit_code([point.status for point in made.points], gate, Exit(code))
     _say_next(made, folder)
-    raise typer.Exit(int(code))
+    raise typer.Exit(int(exit_code([], code, Exit.INTERRUPTED if interruption.pending() else Exit.OK)))
 
 
 def _say_next(run: Run, folder: Path) -> None:
