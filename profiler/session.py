@@ -132,14 +132,12 @@ class Session:
         machine["threads"] = environment["threads"]
         return {"request": self.request.identity(), "machine": machine}
 
-    def open_journal(
-        self, journal: Journal, resume: list[tuple[str, Any]], command: str = "", created: str = ""
-    ) -> None:
-        """Start the journal, or take up what an earlier session left there."""
+    def open_journal(self, journal: Journal, resume: list[tuple[str, Any]], **facts: str) -> None:
+        """Start the journal with these facts beside the identity, or take up what an earlier session left there."""
         self.journal = journal
         if not resume:
             journal.clear()
-            journal.write("header", self.identity() | {"command": command, "created": created})
+            journal.write("header", self.identity() | facts)
         journal.write("opened", self.supervisor.opened)
         self.recall(resume)
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+WORKER = "seqroof.profiler.worker"
 CATALOG = "seqroof.kernels._catalog"
 # Starting Python and importing torch takes seconds on a slow disk; two minutes mean that it hangs.
 START_DEADLINE_S = 120.0
@@ -93,7 +94,7 @@ class Supervisor:
         if self.interpret:
             environment["TRITON_INTERPRET"] = "1"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by stop())
-        command = [sys.executable, "-m", "seqroof.profiler.worker", "--answers", str(write_end), "--catalog", CATALOG]
+        command = [sys.executable, "-m", WORKER, "--answers", str(write_end), "--catalog", CATALOG]
         self._process = subprocess.Popen(
             [*command, "--parent", str(os.getpid())],
             stdin=subprocess.PIPE,

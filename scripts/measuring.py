@@ -178,7 +178,7 @@ def begin(session: Session, claim: journal.Journal, resume: bool) -> str:
     """Begin the journal, or take it up; returns when the run was begun."""
     events = earlier_events(claim, session) if resume else []
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    session.open_journal(claim, events, repeatable_command(sys.argv[1:]), created)
+    session.open_journal(claim, events, command=repeatable_command(sys.argv[1:]), created=created)
     return next((data.get("created", created) for kind, data in events if kind == "header"), created)
 
 
