@@ -140,6 +140,8 @@ class Session:
             journal.write("header", self.identity() | facts)
         journal.write("opened", self.supervisor.opened)
         self.recall(resume)
+        if self.roofs.replayed:
+            journal.write("ceilings", self.roofs.plain())
 
     def recall(self, events: list[tuple[str, Any]]) -> None:
         """Take up ceilings and points of a journal."""

@@ -164,6 +164,10 @@ class Supervisor:
             if hash(line) not in said:
                 news = time.monotonic() + deadline_s
                 said.add(hash(line))
+            elif time.monotonic() > news:
+                raise self._ended("hung", f"no sign of life for {deadline_s:.0f} s; ended")
+            if time.monotonic() > latest:
+                raise self._ended("hung", f"still at it after {most_s or 0:.0f} s; ended")
             event = self._parsed(line)
             if event["event"] == "done":
                 return

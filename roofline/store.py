@@ -52,6 +52,8 @@ def load(path: Path) -> Run:
 
 def _how_to_finish(file: Path) -> str:
     """The end of a sentence: what makes a missing `run.json` from a journal beside it, by the journal's first line."""
+    if file.with_name("fleet.json").exists():
+        return f"; make it of its ranks with: python -m seqroof.scripts.fleet --merge {file.parent}"
     journal = file.with_name("journal.jsonl")
     if not journal.exists():
         return ""

@@ -213,7 +213,12 @@ def doctor(json: Json = False) -> None:
 
 
 def main() -> None:
-    """Run the command; every expected failure ends in one sentence and its exit code."""
+    """Run the `seqroof` command."""
+    run(app)
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command; every expected failure ends in one sentence and its exit code."""
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows ASCII only gets question marks, no traceback
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from .exits import Exit, Stop, exit_code
 from .progress import Reporter, say
 from .version import VERSION
 
+TOOL = f"seqroof {VERSION}"
 RUNS = Path("seqroof-runs")
 CEILINGS = RUNS / "ceilings"
 # The quick suite must end within a minute on two cores, its start and its report included.
@@ -165,9 +167,7 @@ def profile(
             folder = claim.path.parent
             created = begin(session, claim, resume)
             state = measured(session)
-            run = session.record(
-                state, command_line(), commit_of(Path(__file__).parent), created, f"seqroof {VERSION}", advice(request)
-            )
+            run = session.record(state, command_line(), commit(), created, TOOL, advice(request))
     save(run, folder)
     session.close(state)
     code = exit_code([point.status for point in run.points], Exit.INTERRUPTED if state == "interrupted" else Exit.OK)
@@ -178,7 +178,8 @@ def begin(session: Session, claim: journal.Journal, resume: bool) -> str:
     """Begin the journal, or take it up; returns when the run was begun."""
     events = earlier_events(claim, session) if resume else []
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    session.open_journal(claim, events, command=repeatable_command(sys.argv[1:]), created=created)
+    facts = {"command": repeatable_command(sys.argv[1:]), "created": created, "commit": commit()}
+    session.open_journal(claim, events, **facts, tool=TOOL, advice=advice(session.request))
     return next((data.get("created", created) for kind, data in events if kind == "header"), created)
 
 
@@ -198,6 +199,12 @@ def measured(session: Session) -> Literal["complete", "interrupted"]:
         return "interrupted"
     finally:
         interruption.hold()
+
+
+@cache
+def commit() -> str:
+    """The commit of this seqroof, empty outside a repository."""
+    return commit_of(Path(__file__).parent)
 
 
 def advice(request: Request) -> str:
