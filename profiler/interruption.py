@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,9 +23,10 @@ _INTERRUPTED = 130  # the exit code of `scripts/exits.py`: 128 + SIGINT, as shel
 
 @dataclass
 class _State:
-    """How often a signal came, how deep the shields are, whether one waits behind them, and the time granted."""
+    """How often and when a signal came, how deep the shields are, whether one waits behind them, the time granted."""
 
     count: int = 0
+    first: float | None = None
     shields: int = 0
     pending: bool = False
     grace_s: float = 0.0
@@ -69,6 +71,11 @@ def pending() -> bool:
     return _state.pending
 
 
+def since() -> float | None:
+    """When the first signal came, by the monotonic clock."""
+    return _state.first
+
+
 def stop_if_asked() -> None:
     """Raise KeyboardInterrupt where a signal was granted time."""
     if _state.asked:
@@ -97,6 +104,7 @@ def _on_alarm(*_: object) -> None:
 
 def _on_signal(*_: object) -> None:
     _state.count += 1
+    _state.first = _state.first or time.monotonic()
     if _state.grace_s and _state.count == 1:
         _state.asked = True
         signal.setitimer(signal.ITIMER_REAL, _state.grace_s)

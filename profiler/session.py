@@ -105,6 +105,7 @@ class Session:
         self.settled: dict[str, set[str]] = {}  # of groups that are not done: implementations whose points are known
         self.started = time.monotonic()
         self.earlier_s = 0.0
+        self.broken = ""  # what ended it early, where it was no signal
 
     def plan(self) -> list[dict[str, Any]]:
         """Ask the worker for all groups; raises `Refused` with a sentence on a wrong request."""
@@ -171,7 +172,8 @@ class Session:
     def close(self, state: str) -> None:
         """Write how the session ended, and let go of the journal."""
         if self.journal is not None:
-            self._write("end", {"state": state, "session_s": time.monotonic() - self.started})
+            end = {"state": state, "reason": self.broken, "session_s": time.monotonic() - self.started}
+            self._write("end", end)
             self.journal.close()
 
     def _keep(self, kind: str, group: dict[str, Any], points: list[Point]) -> None:

@@ -28,7 +28,7 @@ HEAD_START_S = 0.5
 class Start:
     """What a rank knows after the meeting.
 
-    host : the number of its host. shared : whether it sees the folder that rank 0 wrote into.
+    host : the number of its host. shared : whether it sees the folder of rank 0. together : whether all ranks do.
     start_s : how long after the agreed moment it began, by its own clock, corrected to that of rank 0.
     clock_error_s : how far that correction may be off: half the quickest exchange.
     """
@@ -37,6 +37,7 @@ class Start:
     ranks: int
     host: int
     shared: bool
+    together: bool
     start_s: float
     clock_error_s: float
 
@@ -62,7 +63,7 @@ def meet(mark: Callable[[int], None], sees: Callable[[int], bool]) -> Start:
     time.sleep(max(0.0, start - (time.time() - offset_s)))
     late_s = time.time() - offset_s - start
     host = list(dict.fromkeys(names)).index(names[rank])
-    return Start(rank, ranks, host, bool(shared[rank]), late_s, error_s)
+    return Start(rank, ranks, host, bool(shared[rank]), all(shared), late_s, error_s)
 
 
 def _number_of(name: str) -> int:

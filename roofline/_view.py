@@ -126,12 +126,12 @@ def reading_order(point: Point) -> tuple:
     return (
         point.kernel,
         point.direction,
+        -1 if point.device is None else point.device,
         sizes,
         dtype_order(point.dtype),
         point.implementation,
         not point.headline,
         point.cache,
-        -1 if point.device is None else point.device,
     )
 
 

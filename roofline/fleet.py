@@ -144,8 +144,11 @@ def _straggling(device: DeviceRun, devices: Sequence[DeviceRun], points: Sequenc
         f"as long as the median device, over {device.common_points} points. "
         + (f"It differs in {'; '.join(told)}." if told else "No reading of its telemetry explains it.")
     )
-    numbers = {"relative_time": ratio.value, "low": ratio.low, "high": ratio.high}
-    return Observation(id=f"straggler device {device.rank}", text=text, numbers=numbers)
+    return Observation(
+        id=f"straggler device {device.rank}",
+        text=text,
+        numbers={"relative_time": ratio.value, "low": ratio.low, "high": ratio.high},
+    )
 
 
 def telling(points: Sequence[Point], rank: int, others: Sequence[int]) -> list[str]:
@@ -184,7 +187,8 @@ def cells(run: Run) -> list[tuple[str, ...]]:
         remarks = ["straggler"] if device.straggler else []
         remarks += [device.machine.name] if device.machine and len(models) > 1 else []
         remarks += [device.reason] if device.reason else []
-        numbers = (f"{ratio.value:.3f}", f"{ratio.low:.3f} to {ratio.high:.3f}") if ratio else ("-", "-")
+        interval = f"{ratio.low:.3f} to {ratio.high:.3f}" if ratio and ratio.low < ratio.high else "-"
+        numbers = (f"{ratio.value:.3f}" if ratio else "-", interval)
         rows.append((str(device.rank), device.state, str(counts[device.rank]), *numbers, "; ".join(remarks)))
     return rows
 

@@ -27,9 +27,9 @@ from .progress import Reporter, say
 
 # torchrun ends the other ranks 30 s after the first has died. So long may the case in hand take ...
 GRACE_S = 15.0
-# ... and so long rank 0 waits for the others, before it merges what there is.
-LAST_WAIT_S = 8.0
-_LOOK_S = 0.2
+# ... and so long after that signal rank 0 waits for the others, before it merges what there is.
+LAST_WAIT_S = 20.0
+_LOOK_S = 0.5  # between two looks at who has ended
 
 app = typer.Typer(name="fleet", add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -50,10 +50,8 @@ def place() -> Place:
     try:
         return Place(*(int(os.environ[name]) for name in names))
     except (KeyError, ValueError) as error:
-        text = (
-            "A fleet is started by torchrun: torchrun --nproc-per-node=4 -m seqroof.scripts.fleet profile --out FOLDER"
-        )
-        raise Stop(f"{text}.", Exit.USAGE) from error
+        command = "torchrun --nproc-per-node=4 -m seqroof.scripts.fleet profile --out FOLDER"
+        raise Stop(f"A fleet is started by torchrun: {command}.", Exit.USAGE) from error
 
 
 def share_of(cores: list[int], local_rank: int, local_ranks: int) -> tuple[list[int], bool]:
@@ -121,17 +119,16 @@ def profile(
     request = profile_verb.request_of(
         kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed, deadline
     )
-    # The device is left out of what --resume compares: every rank has its own.
-    state, shared = _measure(replace(request, device=device_for(device, at)), at, out, resume, force, roofs)
-    if at.rank == 0 and shared:
-        raise typer.Exit(int(_gather(out, at.ranks, state)))
+    together = _measure(replace(request, device=device_for(device, at)), at, out, resume, force, roofs)
+    if at.rank == 0 and together:
+        raise typer.Exit(int(_gather(out, at.ranks)))
     if at.rank == 0:
         say(f"seqroof: bring the folders rank-N of all hosts together, then: {_merge_command(out)}")
-    raise typer.Exit(0 if state == "complete" else int(Exit.INTERRUPTED))
+    # Any other exit code would make torchrun end the ranks that are still measuring.
 
 
-def _measure(request: Request, at: Place, out: Path, resume: bool, force: bool, roofs: Path | None) -> tuple[str, bool]:
-    """Measure this rank's device; returns how it ended and whether all ranks of this host share rank 0's folder."""
+def _measure(request: Request, at: Place, out: Path, resume: bool, force: bool, roofs: Path | None) -> bool:
+    """Measure this rank's device; returns whether all ranks write into one folder."""
     # Nothing is measured before the start, and gloo, while it waits, lets no handler run.
     for number in interruption.SIGNALS:
         signal.signal(number, signal.SIG_DFL)
@@ -159,9 +156,19 @@ def _measure(request: Request, at: Place, out: Path, resume: bool, force: bool, 
         if not start.shared:
             merging.write_fleet(out, at.ranks, 0)
         session.started = time.monotonic()
-        state = measuring.measured(session)
+        state = _measured(session)
     session.close(state)
-    return state, start.shared
+    return start.together
+
+
+def _measured(session: Session) -> str:
+    """Measure; what ends a single run ends this rank, which says so in its journal, and no other."""
+    try:
+        return measuring.measured(session)
+    except Stop as stop:
+        session.broken = f"had to stop: {stop}"
+        say(f"seqroof: {stop}")
+        return "interrupted"
 
 
 def _settle_in(device: str, at: Place) -> bool:
@@ -172,21 +179,19 @@ def _settle_in(device: str, at: Place) -> bool:
     os.sched_setaffinity(0, mine)
     os.environ["OMP_NUM_THREADS"] = str(usable_cores())  # torchrun has set it to 1
     if crowded and at.rank == 0:
-        say(
-            f"seqroof: {at.local_ranks} ranks share {usable_cores()} core(s) each with others: their times are a contest"
-        )
+        say(f"seqroof: {at.local_ranks} ranks are more than there are cores: their times are those of a contest")
     return crowded and device == "cpu"
 
 
-def _gather(out: Path, ranks: int, state: str) -> Exit:
+def _gather(out: Path, ranks: int) -> Exit:
     """Wait until every rank has ended, and merge; after a signal wait no longer than torchrun leaves time for."""
-    ended = 0
-    told_s = time.monotonic() if state != "complete" else None
-    while ended < ranks and (told_s is None or time.monotonic() - told_s < LAST_WAIT_S):
-        ended = sum(bool(merging.state_of(merging.rank_folder(out, rank))) for rank in range(ranks))
-        if told_s is None and interruption.pending():
-            told_s = time.monotonic()
-        time.sleep(_LOOK_S if ended < ranks else 0.0)
+    last_s = float("inf")
+    while time.monotonic() < last_s and not all(
+        merging.state_of(merging.rank_folder(out, rank)) for rank in range(ranks)
+    ):
+        told_s = interruption.since()
+        last_s = float("inf") if told_s is None else told_s + LAST_WAIT_S
+        time.sleep(_LOOK_S)
     return _merged(out)
 
 

@@ -195,7 +195,8 @@ def measured(session: Session) -> Literal["complete", "interrupted"]:
     except (WorkerDied, Refused) as death:
         if not session.points:
             raise Stop(f"The worker died and could not be replaced: {death}.", Exit.NO_DEVICE) from death
-        say(f"seqroof: the worker died and could not be replaced ({death}); what was measured is kept")
+        session.broken = f"lost its worker, which could not be replaced ({death})"
+        say(f"seqroof: this run {session.broken}; what was measured is kept")
         return "interrupted"
     finally:
         interruption.hold()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from seqroof.profiler import journal
 from seqroof.profiler.session import Request, Session
 from seqroof.profiler.supervisor import Supervisor
 from seqroof.roofline import fleet
-from seqroof.roofline.record import DeviceRun, Environment, Run
+from seqroof.roofline.record import DeviceRun, Run
 from seqroof.roofline.store import write_atomically
 
 from .exits import Exit, Stop
@@ -19,7 +20,7 @@ from .progress import Reporter
 from .version import VERSION
 
 FLEET = "fleet.json"
-_KEYS = ("request", "command")  # what the headers of all ranks must have in common
+_END_BYTES = 4096  # the line that ends a session has about a hundred
 
 
 def rank_folder(out: Path, rank: int) -> Path:
@@ -52,16 +53,18 @@ def merge(out: Path) -> Run:
     parts = [_part(out, rank, headers) for rank in range(ranks)]
     first = next(iter(headers), 0)
     for rank, header in headers.items():
-        if any(header.get(name) != headers[first].get(name) for name in _KEYS):
-            raise Stop(
-                f"rank-{rank} was asked for other cases than rank-{first}; merge what belongs together.", Exit.USAGE
-            )
+        if _asked(header) != _asked(headers[first]):
+            text = f"rank-{rank} was asked for other cases than rank-{first}; merge what belongs together."
+            raise Stop(text, Exit.USAGE)
     try:
         return fleet.merge(parts, f"seqroof {VERSION}")
     except ValueError as error:
-        raise Stop(
-            f"{error}: the journals in {out} are missing or empty; start the fleet again.", Exit.USAGE
-        ) from error
+        raise Stop(f"{error}: the journals in {out} are empty; start the fleet again.", Exit.USAGE) from error
+
+
+def _asked(header: dict[str, Any]) -> dict[str, Any]:
+    """What all ranks of a fleet were asked for; each has a device of its own."""
+    return header["request"] | {"device": ""}
 
 
 def _part(out: Path, rank: int, headers: dict[int, dict[str, Any]]) -> fleet.Part:
@@ -91,15 +94,17 @@ def _part(out: Path, rank: int, headers: dict[int, dict[str, Any]]) -> fleet.Par
 def _ending(events: list[tuple[str, Any]], busy: bool) -> dict[str, str]:
     """The state of a rank and the reason for it, from what it wrote last."""
     groups = sum(kind == "group" for kind, _ in events)
-    done = f"{groups} group{'' if groups == 1 else 's'} of cases"
+    done = f"after {groups} group{'' if groups == 1 else 's'} of cases"
     kind, data = events[-1]
     if kind != "end":
         how = "was still measuring when this was merged" if busy else "ended without a word"
-        return {"state": "lost", "reason": f"it {how}, after {done}"}
+        return {"state": "lost", "reason": f"it {how}, {done}"}
     if data["state"] != "complete":
-        return {"state": "interrupted", "reason": f"it was told to end, after {done}"}
-    starts = sum(kind == "opened" for kind, _ in events)
-    return {"state": "complete", "reason": f"finished at start number {starts}" if starts > 1 else ""}
+        return {"state": "interrupted", "reason": f"it {data.get('reason') or 'was told to end'}, {done}"}
+    before = [events[index - 1] for index, (kind, _) in enumerate(events) if kind == "opened"][1:]
+    early = sum(kind != "end" or data["state"] != "complete" for kind, data in before)
+    times = "once" if early == 1 else f"{early} times"
+    return {"state": "complete", "reason": f"it ended early {times} and was resumed" if early else ""}
 
 
 def _run_of(events: list[tuple[str, Any]], last: dict[str, Any]) -> Run:
@@ -112,18 +117,15 @@ def _run_of(events: list[tuple[str, Any]], last: dict[str, Any]) -> Run:
     run = session.record(
         "complete", header["command"], header["commit"], header["created"], header["tool"], header["advice"]
     )
-    return run.model_copy(
-        update={
-            "duration_s": session.earlier_s,
-            "environment": Environment.model_validate(last["opened"]["environment"]),
-        }
-    )
+    return run.model_copy(update={"duration_s": session.earlier_s})
 
 
 def state_of(folder: Path) -> str:
     """How the rank of a folder ended: "complete" or "interrupted"; empty while it has not."""
     try:
-        kind, data = journal.read(folder)[-1]
-    except (journal.JournalError, IndexError):
+        with open(folder / journal.NAME, "rb") as file:
+            file.seek(-min(_END_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
+            last = json.loads(file.read().splitlines()[-1])
+        return last["data"]["state"] if last["kind"] == "end" else ""
+    except (OSError, ValueError, IndexError):
         return ""
-    return data["state"] if kind == "end" else ""
