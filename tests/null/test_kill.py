@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from user_kernels import kernel_file
 from seqroof.profiler.journal import read
 
 KILLS = 50
+SIGNALS = 4  # of each kind
 SEED = 5  # of the moments; printed, so that a failure can be repeated
 GONE_S = 20.0  # a worker that was starting ends when it has imported torch
 # The real command, with the module of the worker as its first argument.
@@ -115,11 +117,11 @@ def check_asked_once(known: bytes, requests: list[dict]) -> None:
     assert not any(e["kind"] == "ceilings" for e in events) or "ceilings" not in {e["op"] for e in requests}
 
 
-def check_complete(runs: Runs) -> None:
+def check_complete(runs: Runs, *states: str) -> None:
     """Every group stands once in the journal, and the record holds exactly these points."""
     groups = [data for kind, data in read(runs.folder) if kind == "group"]
     run = json.loads((runs.folder / "run.json").read_text())
-    assert len({data["key"] for data in groups}) == len(groups) and run["state"] == "complete"
+    assert len({data["key"] for data in groups}) == len(groups) and run["state"] in (states or ("complete",))
     written = [point["time_s"] for data in groups for point in data["points"]]
     assert written and [point["time_s"] for point in run["points"]] == written
     assert not list(runs.folder.glob(".*")), "temporary files are left"
@@ -135,6 +137,28 @@ def test_fifty_kills_lose_and_repeat_nothing(tmp_path):
         moments = [dice.uniform(0, whole_s) for _ in range(KILLS - kills)]
         kills += chain(tmp_path / f"chain{kills}", moments, "stand_in_worker")
     print(f"{kills} kills with seed {SEED}, uniform over {whole_s:.1f} s")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_any_moment_keeps_what_was_measured(tmp_path, number):
+    dice = random.Random(SEED + number)
+    (tmp_path / "whole").mkdir()
+    whole_s = Runs(tmp_path / "whole", "stand_in_worker").finish()
+    for turn in range(SIGNALS):
+        folder = tmp_path / f"turn{turn}"
+        folder.mkdir()
+        runs = Runs(folder, "stand_in_worker")
+        process = runs.start()
+        time.sleep(dice.uniform(0, whole_s))
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+        wait_until_gone({entry["pid"] for entry in runs.requests()})
+        kinds = [json.loads(line)["kind"] for line in runs.lines().splitlines()]
+        if "group" in kinds:
+            assert process.returncode in (130, 0), said  # 0 when all was done before
+            all_done = kinds.count("group") == stand_in_worker.GROUPS  # then only roofs were still to be looked at
+            check_complete(runs, *(("complete", "interrupted") if all_done else ("interrupted",)))
+            assert (runs.folder / "report.html").exists() and kinds[-1] == "end" and "Traceback" not in said
 
 
 @pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.long)])
