@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .supervisor import kill_workers
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Process groups that must not outlive this process: those of its workers.
+workers: set[int] = set()
 _INTERRUPTED = 130  # the exit code of `scripts/exits.py`: 128 + SIGINT, as shells write it
 
 
@@ -118,7 +118,9 @@ def _on_signal(*_: object) -> None:
 
 
 def _end_at_once() -> None:
-    kill_workers()
+    for pid in list(workers):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
     if sys.stderr is not None and sys.stderr.isatty():
         os.write(2, b"\x1b[?25h")  # the live line hides the cursor
     os.write(2, b"seqroof: ended at once; what was finished is in the journal\n")

@@ -8,15 +8,11 @@ wrote here. Whoever writes a journal holds its lock, so that two processes never
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 from pathlib import Path
 from typing import Any
-
-try:
-    import fcntl
-except ImportError:  # no such locks on Windows
-    fcntl = None
 
 NAME = "journal.jsonl"
 
@@ -71,8 +67,6 @@ class Journal:
 
 def _lock(descriptor: int) -> bool:
     """Take the lock of a file; False while another process holds it. A file system without locks has none to take."""
-    if fcntl is None:
-        return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

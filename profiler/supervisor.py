@@ -6,9 +6,9 @@ Nothing here imports torch or holds a device, so whatever a kernel does to its p
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
-import secrets
 import select
 import signal
 import subprocess
@@ -16,7 +16,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
+
+from . import interruption
 
 WORKER = "seqroof.profiler.worker"
 CATALOG = "seqroof.kernels._catalog"
@@ -34,8 +36,6 @@ MOST_PRINTED_BYTES = 1 << 26
 _LOOK_S = 0.5  # between two looks at what was printed
 _LAST_BYTES = 1 << 14  # the end of what was printed, where the reason of a crash stands
 
-_running: set[int] = set()
-
 
 class Refused(Exception):
     """The worker answered with a sentence instead of a result: a wrong request, not a failed measurement."""
@@ -51,13 +51,6 @@ class WorkerDied(Exception):
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
         self.status = status
-
-
-def kill_workers() -> None:
-    """Kill every worker of this process and what it started, without waiting; may be called by a signal handler."""
-    for pid in list(_running):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
 
 
 class Supervisor:
@@ -93,8 +86,7 @@ class Supervisor:
         environment.pop("TRITON_INTERPRET", None)
         if self.interpret:
             environment["TRITON_INTERPRET"] = "1"
-        # Opened to append, so that what is printed after it was emptied starts at its beginning. Closed by stop().
-        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115
+        self._log = open_log()
         command = [sys.executable, "-m", WORKER, "--answers", str(write_end), "--catalog", CATALOG]
         self._process = subprocess.Popen(
             [*command, "--parent", str(os.getpid())],
@@ -105,11 +97,11 @@ class Supervisor:
             env=environment,
             start_new_session=True,  # Ctrl-C reaches the parent alone, which decides what to keep
         )
-        _running.add(self._process.pid)
+        interruption.workers.add(self._process.pid)
         os.close(write_end)
         self._answers, self._buffer = read_end, b""
         # The worker writes it before every answer, so that what a kernel writes there is known for what it is.
-        self._secret = secrets.token_hex(8)
+        self._secret = os.urandom(8).hex()
         for event in self.ask("open", START_DEADLINE_S, device=self.device):
             if event["event"] == "opened":
                 self.opened = event
@@ -131,7 +123,7 @@ class Supervisor:
         self.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_S)
-        _running.discard(self._process.pid)
+        interruption.workers.discard(self._process.pid)
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -193,8 +185,7 @@ class Supervisor:
                 raise self._ended("hung", f"still at it after {most_s:.0f} s; ended")
             if not ready and left_s <= 0:
                 raise self._ended("hung", f"no sign of life for {deadline_s:.0f} s; ended")
-            if os.fstat(self._log.fileno()).st_size > MOST_PRINTED_BYTES:
-                os.ftruncate(self._log.fileno(), 0)
+            trim(self._log)
             if not ready:
                 continue
             chunk = os.read(self._answers, 1 << 16)
@@ -237,6 +228,19 @@ class Supervisor:
         if code < 0:
             return WorkerDied("crashed", f"{_signal_name(-code)}{last}")
         return WorkerDied("crashed", f"exit code {code}{last}")
+
+
+def open_log() -> IO[bytes]:
+    """A file without a name for what a worker prints, written at its end wherever that is."""
+    log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by stop())
+    fcntl.fcntl(log.fileno(), fcntl.F_SETFL, fcntl.fcntl(log.fileno(), fcntl.F_GETFL) | os.O_APPEND)
+    return log
+
+
+def trim(log: IO[bytes]) -> None:
+    """Forget what was printed when it is too much."""
+    if os.fstat(log.fileno()).st_size > MOST_PRINTED_BYTES:
+        os.ftruncate(log.fileno(), 0)
 
 
 def _signal_name(number: int) -> str:
