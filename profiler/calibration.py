@@ -26,7 +26,7 @@ class Calibration:
         try:
             answer = self.supervisor.one("calibrate", SILENCE_S, "calibrated")
         except WorkerDied:  # the copy is a check of the instrument: its loss is not the run's
-            self.supervisor.start()
+            self.supervisor.restart()
             return
         if answer.get("look"):
             self.looks[when] = Look.model_validate(answer["look"])

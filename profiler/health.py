@@ -90,6 +90,8 @@ def _gpu() -> Finding:
     names = "; ".join(line.strip() for line in done.stdout.strip().splitlines())
     if "Enabled" in names:
         return Finding("GPU", "limited", f"{names}: a slice of a GPU; roofs are measured on the slice")
+    if names.count(";"):
+        names += "; all at once: torchrun --nproc-per-node=gpu -m seqroof.scripts.fleet profile --out FOLDER"
     return Finding("GPU", "ok", names)
 
 

@@ -92,4 +92,4 @@ def _time(supervisor: Supervisor, group: dict[str, Any], name: str, repeats: int
             if event["event"] == "twins":
                 pairs.append(tuple(event["rounds_s"]))
     except WorkerDied:
-        supervisor.start()
+        supervisor.restart()

@@ -79,7 +79,7 @@ class Roofs:
                 if event["event"] == "ceilings":
                     self.ceilings += [Ceiling.model_validate(entry) for entry in event["ceilings"]]
         except WorkerDied as death:
-            self.supervisor.start()
+            self.supervisor.restart()
             if not self.ceilings:
                 raise
             self.watcher.stage(f"some roofs are missing, because the worker died while measuring them, {death}")
@@ -114,7 +114,7 @@ class Roofs:
         try:
             answer = self.supervisor.one("remeasure", SILENCE_S, "ceilings", known=self.plain())
         except WorkerDied:
-            self.supervisor.start()
+            self.supervisor.restart()
             return
         self.ceilings = merge(self.ceilings, [Ceiling.model_validate(entry) for entry in answer["ceilings"]])
 

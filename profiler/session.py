@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from ..roofline import calibration
@@ -22,6 +21,7 @@ from ..roofline.rivals import contests, with_vendor
 from ..roofline.verdict import judge, with_launch_tax
 from .calibration import Calibration
 from .counting import Counting
+from .interruption import shielded, stop_if_asked
 from .journal import Journal
 from .points import (
     HEADLINE_CLOCK,
@@ -35,7 +35,7 @@ from .points import (
     with_afterthoughts,
 )
 from .roofs import Roofs
-from .supervisor import Supervisor, WorkerDied
+from .supervisor import Refused, Supervisor, WorkerDied
 from .surroundings import Surroundings
 
 # Longest silence of a worker: a check, or a round of timing. torch.compile may think for minutes.
@@ -45,6 +45,10 @@ COMPILE_SILENCE_S = 300.0
 INTERPRETED_SILENCE_S = 300.0
 # Stages, and events, that follow when every time of a group is known.
 AFTERTHOUGHTS = ("parts", "second_clock", "energy")
+# Steps of one implementation in a group: its check, two clocks warmed up, its second check, and its afterthoughts.
+STEPS_PER_CASE = 4 + len(AFTERTHOUGHTS)
+# Where calls are slow, timing takes its budget, its patience (`clock.PATIENCE`) and its overtime, and parts a share.
+BUDGETS_PER_GROUP = 8
 # Roofs are re-timed after so many groups: often enough to see a drift, rarely enough to cost little.
 REMEASURE_EVERY = 8
 
@@ -55,7 +59,8 @@ class Request:
 
     axes : swept sizes, name -> values. cases : only these, each with `kernel` and any of `shape`, `dtype`, `direction`
         and `implementations`; empty for all of the suite. budget_s : seconds for the whole run, None for
-        `group_s` per group.
+        `group_s` per group. deadline_s : the longest time for a case without news; None for what its kind of work may
+        need.
     """
 
     kernels: list[str] = field(default_factory=list)
@@ -73,11 +78,12 @@ class Request:
     counters: bool = False
     seed: int = 0
     effort: str = "quick"
+    deadline_s: float | None = None
 
     def identity(self) -> dict[str, Any]:
         """The part that must be equal for `--resume`: what is measured, not how long."""
         wanted = asdict(self)
-        for name in ("budget_s", "group_s", "rounds", "counters", "effort"):
+        for name in ("budget_s", "group_s", "rounds", "counters", "effort", "deadline_s"):
             del wanted[name]
         return wanted
 
@@ -120,7 +126,10 @@ class Session:
         self.done: set[str] = set()
         self.watch = True
         self.device = ""
+        self.settled: dict[str, set[str]] = {}  # of groups that are not done: implementations whose points are known
         self.started = time.monotonic()
+        self.earlier_s = 0.0
+        self.broken = ""  # what ended it early, where it was no signal
 
     def plan(self) -> list[dict[str, Any]]:
         """Ask the worker for all groups; raises `Refused` with a sentence on a wrong request."""
@@ -146,23 +155,33 @@ class Session:
         opened = self.supervisor.opened
         environment = opened["environment"]
         machine = {"id": opened["id"], "device_hash": environment["device_hash"], "torch": environment["torch"]}
+        machine["threads"] = environment["threads"]
         return {"request": self.request.identity(), "machine": machine}
 
-    def open_journal(self, folder: Path, resume: list[tuple[str, Any]]) -> None:
-        """Start the journal, or take up what an earlier one holds."""
-        self.journal = Journal(folder, append=bool(resume))
+    def open_journal(self, journal: Journal, resume: list[tuple[str, Any]], **facts: str) -> None:
+        """Start the journal with these facts beside the identity, or take up what an earlier session left there."""
+        self.journal = journal
         if not resume:
-            self.journal.write("header", self.identity())
-        for kind, data in resume:
+            journal.clear()
+            journal.write("header", self.identity() | facts)
+        journal.write("opened", self.supervisor.opened)
+        self.recall(resume)
+        if self.roofs.replayed:
+            journal.write("ceilings", self.roofs.plain())
+
+    def recall(self, events: list[tuple[str, Any]]) -> None:
+        """Take up ceilings and points of a journal."""
+        for kind, data in events:
             if kind == "ceilings":
                 self.roofs.recall(data)
             elif kind == "origin of roofs":
                 self.roofs.origin = data
             elif kind == "calibration":
                 self.calibration.recall(data)
-            elif kind == "group":
-                self.done.add(data["key"])
-                self.points += [self._recalled(data["key"], Point.model_validate(entry)) for entry in data["points"]]
+            elif kind in ("group", "cases"):
+                points = [self._recalled(data["key"], Point.model_validate(entry)) for entry in data["points"]]
+                self._settle(kind, data["key"], points)
+            self.earlier_s += data["session_s"] if kind == "end" else 0.0
 
     def _recalled(self, key: str, point: Point) -> Point:
         """A finished point, held to the versions that would be used for it now."""
@@ -180,17 +199,37 @@ class Session:
             self._write("ceilings", self.roofs.plain())
         waiting = [(index, group) for index, group in enumerate(self.groups) if key_of(group) not in self.done]
         for position, (index, group) in enumerate(waiting):
-            budget_s = self._group_budget_s(len(waiting) - position)
-            points = self.counting.add(group, self._run_group(index, group, budget_s), self.request.seed)
-            self.points += points
-            self._write("group", {"key": key_of(group), "points": [point.model_dump(mode="json") for point in points]})
-            self.done.add(key_of(group))
+            stop_if_asked()
+            before = len(self.points)
+            found = self._run_group(index, group, self._group_budget_s(len(waiting) - position))
+            self._keep("group", group, self.counting.add(group, found, self.request.seed))
+            points = self.points[before:]
             self.watcher.finished(index, points)
             due = (position + 1) % REMEASURE_EVERY == 0 or position + 1 == len(waiting)
             if self.roofs.look_again(points, due):
                 self._write("ceilings", self.roofs.plain())
         self.calibration.look("end", self._write)
         self.surroundings.look("after")
+
+    def close(self, state: str) -> None:
+        """Write how the session ended, and let go of the journal."""
+        if self.journal is not None:
+            end = {"state": state, "reason": self.broken, "session_s": time.monotonic() - self.started}
+            self._write("end", end)
+            self.journal.close()
+
+    def _keep(self, kind: str, group: dict[str, Any], points: list[Point]) -> None:
+        """Write points down: those of a whole group, or of the cases of it that are settled so far."""
+        with shielded():  # a signal finds them in the journal and in the record, or in neither
+            data = {"key": key_of(group), "points": [point.model_dump(mode="json") for point in points]}
+            self._write(kind, data)
+            self._settle(kind, data["key"], points)
+
+    def _settle(self, kind: str, key: str, points: list[Point]) -> None:
+        self.points += points
+        self.settled.setdefault(key, set()).update(point.implementation for point in points)
+        if kind == "group":
+            self.done.add(key)
 
     def _write(self, kind: str, data: Any) -> None:
         if self.journal is not None:
@@ -204,8 +243,13 @@ class Session:
         return min(self.request.group_s, max(0.2, 0.5 * remaining / left))  # the rest is checking, warm-up and overtime
 
     def _run_group(self, index: int, group: dict[str, Any], budget_s: float) -> list[Point]:
-        """Run one group, and again without whoever brought the worker down, until all are accounted for."""
+        """Run one group, and again without whoever brought the worker down, until all are accounted for.
+
+        Returns the points that are not in the journal yet.
+        """
         points = refused_points(group)
+        known = self.settled.get(key_of(group), set())
+        names = [name for name in group["implementations"] if name not in known]
         needed = group["memory_bytes"]
         memory = self.supervisor.opened["memory_bytes"]
         if needed > memory:
@@ -213,15 +257,17 @@ class Session:
                 f"needs about {needed / 2**30:.1f} GiB with its reference and rotating inputs, and "
                 f"{memory / 2**30:.1f} GiB are free: make the sizes smaller"
             )
-            return points + [failed_point(group, name, "oom", reason) for name in group["implementations"]]
-        names = list(group["implementations"])
+            return points + [failed_point(group, name, "oom", reason) for name in names]
         alone = False
         while names:
             batch = names[:1] if alone else names
             found, culprit = self._try_group(index, group, batch, budget_s)
-            points += found
             settled = {point.implementation for point in found}
             names = [name for name in names if name not in settled]
+            if not names:
+                return points + found
+            if found:
+                self._keep("cases", group, found)
             if culprit == "?":
                 alone = True  # it died while several were timed in turn: one by one, the guilty one shows
             elif not found:
@@ -262,9 +308,18 @@ class Session:
                 elif event["event"] in AFTERTHOUGHTS:
                     points = with_afterthoughts(points, event)
         except WorkerDied as death:
-            self.supervisor.start()
-            return self._blame(group, names, points, stage, current, death)
+            blamed = self._blame(group, names, points, stage, current, death)
+            self._replace_worker(group, blamed[0])
+            return blamed
         return points, None
+
+    def _replace_worker(self, group: dict[str, Any], points: list[Point]) -> None:
+        """Start a new worker; where that fails, what is known of this group is kept before the run ends."""
+        try:
+            self.supervisor.restart()
+        except (WorkerDied, Refused):
+            self._keep("cases", group, points)
+            raise
 
     def ask_group(
         self, index: int, group: dict[str, Any], names: list[str], options: dict[str, Any]
@@ -273,6 +328,7 @@ class Session:
         for event in self.supervisor.ask(
             "group",
             self._silence_s(names),
+            self._most_s(names, options),
             **{name: group[name] for name in ("source", "shape", "dtype", "direction")},
             implementations=names,
             flops=group["work"]["matmul_flops"],
@@ -284,10 +340,17 @@ class Session:
             yield event
 
     def _silence_s(self, names: list[str]) -> float:
-        """How long the worker may say nothing about these implementations."""
+        """How long the worker may say nothing new about these implementations."""
+        if self.request.deadline_s is not None:
+            return self.request.deadline_s
         if self.supervisor.interpret:
             return INTERPRETED_SILENCE_S
         return COMPILE_SILENCE_S if "compile" in names else SILENCE_S
+
+    def _most_s(self, names: list[str], options: dict[str, Any]) -> float:
+        """How long a group may take in all, whatever its worker says: as if every step of it took its longest."""
+        steps = 2 + STEPS_PER_CASE * len(names) + (options.get("rounds") or 0)
+        return steps * self._silence_s(names) + BUDGETS_PER_GROUP * options.get("budget_s", 0.0)
 
     def _blame(
         self, group: dict[str, Any], names: list[str], points: list[Point], stage: str, current: str, death: WorkerDied
@@ -324,7 +387,7 @@ class Session:
             state="complete" if state == "complete" else "interrupted",
             seed=self.request.seed,
             suite="" if self.request.axes else self.request.suite,
-            duration_s=time.monotonic() - self.started,
+            duration_s=self.earlier_s + time.monotonic() - self.started,
             machine=machine,
             environment=environment,
             points=points,

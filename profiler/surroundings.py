@@ -75,7 +75,7 @@ class Surroundings:
         try:
             answer = self._supervisor.one("look", SILENCE_S, "looked", idle=when == "before")
         except WorkerDied as death:
-            self._supervisor.start()
+            self._supervisor.restart()
             answer = {"facts": {}, "reasons": {"everything": f"the worker died while it looked: {death}"}}
         self._seen[when] = answer
         if when == "before":

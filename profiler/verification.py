@@ -78,7 +78,7 @@ class Verification:
             except WorkerDied as death:
                 if self._ended:
                     raise
-                session.supervisor.start()
+                session.supervisor.restart()
                 if self._ended:  # between the death of the last worker and the start of this one
                     session.supervisor.kill()
                     raise

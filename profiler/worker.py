@@ -1,7 +1,8 @@
 """The worker process: holds torch and the device, and does what the parent asks, one JSON line at a time.
 
-Requests come on standard input, answers go to a file descriptor of their own, so nothing that a kernel prints can pass
-for a result. The parent starts it as `python -m seqroof.profiler.worker --answers FD --catalog MODULE`.
+Requests come on standard input, answers go to a file descriptor of their own, each behind a secret that came with the
+request, so nothing that a kernel prints or writes can pass for a result. The parent starts it as
+`python -m seqroof.profiler.worker --answers FD --catalog MODULE --parent PID`, and it ends with that parent.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ import argparse
 import importlib
 import json
 import os
-import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from .calibration_copy import timed_copy
 from .cases import Group, run_group
 from .devices import DeviceError, machine_id, open_device
 from .identity import roof_identity
+from .lifeline import end_with_parent
 from .plan import PlanError, check_names, groups_of, kernels_of, only, shapes_of
 from .surroundings import look_around
 from .twins import time_twins
@@ -137,23 +138,38 @@ class Worker:
         time_twins(group, implementation, (clock[0], clock[1]), emit=self.answer, **more)
 
 
+def _requests() -> Iterator[dict[str, Any]]:
+    """Requests until standard input closes, which from now on is empty for kernels that read it."""
+    private = os.dup(0)  # not inheritable, unlike descriptor 0
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    with os.fdopen(private) as requests:
+        for line in requests:
+            yield json.loads(line)
+
+
 def main() -> None:
     """Read requests until standard input closes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--answers", type=int, required=True)
     parser.add_argument("--catalog", required=True)
+    parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args()
+    end_with_parent(arguments.parent)
+    os.set_inheritable(arguments.answers, False)  # a process that a kernel starts must not keep it open
     answers = os.fdopen(arguments.answers, "w", buffering=1)
+    secret = ""
 
     def answer(event: str, **data: Any) -> None:
-        answers.write(json.dumps({"event": event, **data}) + "\n")
+        answers.write(f"{secret} {json.dumps({'event': event, **data})}\n")
         answers.flush()
 
     warnings.filterwarnings("ignore")
     torch.manual_seed(0)
     worker = Worker(answer, importlib.import_module(arguments.catalog))
-    for line in sys.stdin:
-        worker.handle(json.loads(line))
+    for request in _requests():
+        secret = request.pop("secret")
+        worker.handle(request)
 
 
 if __name__ == "__main__":

@@ -126,6 +126,7 @@ def reading_order(point: Point) -> tuple:
     return (
         point.kernel,
         point.direction,
+        -1 if point.device is None else point.device,
         sizes,
         dtype_order(point.dtype),
         point.implementation,
@@ -145,8 +146,9 @@ def sections(of: Sequence[Row], limit: int = SIZES_LIMIT) -> list[tuple[str, lis
     return [section for _, group in groups for section in _split_section(list(group), limit)]
 
 
-def _group_key(point: Point) -> tuple[str, ...]:
-    return (point.kernel, point.direction, point.cache, point.clock, ",".join(point.shape))
+def _group_key(point: Point) -> tuple:
+    device = -1 if point.device is None else point.device
+    return (point.kernel, point.direction, point.cache, point.clock, ",".join(point.shape), device)
 
 
 def _split_section(group: list[Row], limit: int) -> list[tuple[str, list[tuple[Row, str]]]]:
@@ -157,7 +159,8 @@ def _split_section(group: list[Row], limit: int) -> list[tuple[str, list[tuple[R
         parts = groupby(group, key=lambda row: row.point.shape_text)
         return [section for _, part in parts for section in _split_section(list(part), limit)]
     point = group[0].point
-    heading = f"{point.kernel} {point.direction}, {point.cache} ({point.clock}) {sizes_text(common)}"
+    where = "" if point.device is None else f", device {point.device}"
+    heading = f"{point.kernel} {point.direction}, {point.cache} ({point.clock}){where} {sizes_text(common)}"
     return [(clean(heading.rstrip()), list(zip(group, differing)))]
 
 
@@ -238,7 +241,8 @@ def unmeasured(points: Iterable[Point]) -> list[Unmeasured]:
         if point.status not in MEASURED:
             group = groups.setdefault((point.status, clean(point.reason) or "no reason was recorded"), {})
             cases = group.setdefault(clean(f"{point.kernel} {point.implementation}"), {})
-            kind = clean(point.dtype + ("" if point.direction == "forward" else f" {point.direction}"))
+            where = "" if point.device is None or point.status == "skipped" else f" on device {point.device}"
+            kind = clean(point.dtype + ("" if point.direction == "forward" else f" {point.direction}") + where)
             kinds = cases.setdefault(clean(point.shape_text), [])
             kinds += [kind] if kind not in kinds else []
     return [

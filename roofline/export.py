@@ -6,7 +6,7 @@ import csv as _csv
 import io
 from collections.abc import Callable
 
-from . import _steps, _view, stated
+from . import _steps, _view, fleet, stated
 from ._view import clean
 from .record import WALLS, Point, Run
 from .table import ceiling_cells
@@ -15,9 +15,9 @@ _FORMULA = ("=", "+", "-", "@")  # spreadsheets run a text cell that begins with
 
 Value = str | float | int | None
 
-_MARKDOWN = ("#", "kernel", "implementation", "sizes", "dtype", "direction", "cache", "clock", "time", "±", "per step")
-_MARKDOWN += ("launch tax", "wall", "machine", "design", "rate", "status")
-_OF_SEQUENCES = ("per step", "launch tax")
+_MARKDOWN = ("#", "kernel", "implementation", "sizes", "device", "dtype", "direction", "cache", "clock", "time", "±")
+_MARKDOWN += ("per step", "launch tax", "wall", "machine", "design", "rate", "status")
+_OPTIONAL = ("device", "per step", "launch tax")  # of fleets, and of sequences
 
 
 def json(run: Run) -> str:
@@ -43,6 +43,8 @@ def markdown(run: Run) -> str:
     rows = _view.rows([run])
     measured = [row for row in rows if row.point.status in _view.MEASURED]
     lines = [f"# {_escape(run.machine.name)}", "", _view.NUMBERS_NOTE, ""]
+    if run.devices:
+        lines += [*_table(fleet.TITLES, fleet.cells(run)), "", fleet.note(run), ""]
     lines += _table(*_without_empty(_MARKDOWN, [_markdown_cells(row) for row in measured]))
     lines += _parts(measured) + _second_clocks(measured)
     for group in _view.unmeasured(run.points):
@@ -63,8 +65,8 @@ def markdown(run: Run) -> str:
 
 
 def _without_empty(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> tuple[tuple[str, ...], list]:
-    """Leave out the columns that no row of a sequence fills."""
-    kept = [i for i, title in enumerate(titles) if title not in _OF_SEQUENCES or any(row[i] for row in rows)]
+    """Leave out the optional columns that no row fills."""
+    kept = [i for i, title in enumerate(titles) if title not in _OPTIONAL or any(row[i] for row in rows)]
     return tuple(titles[i] for i in kept), [tuple(row[i] for i in kept) for row in rows]
 
 
@@ -113,6 +115,7 @@ def _markdown_cells(row: _view.Row) -> tuple[str, ...]:
         point.kernel,
         point.implementation,
         _view.sizes_text(point.shape),
+        "" if point.device is None else str(point.device),
         point.dtype,
         point.direction,
         point.cache,
@@ -172,6 +175,7 @@ _FIELDS: dict[str, Callable[[Point], Value]] = {
     "kernel": lambda point: point.kernel,
     "implementation": lambda point: point.implementation,
     "shape": lambda point: point.shape_text,
+    "device": lambda point: point.device,
     "dtype": lambda point: point.dtype,
     "direction": lambda point: point.direction,
     "cache": lambda point: point.cache,

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import _numbers, _steps, _theme, _view, _walks, chart, depth_chart, stated
+from . import _numbers, _steps, _theme, _view, _walks, chart, depth_chart, fleet, stated
 from ._marks import FILL
 from ._view import Row, clean
 from .observe import next_command
@@ -136,6 +136,7 @@ def _content(runs: Sequence[Run]) -> Json:
         "warnings": advices.all,
         "unmeasured": _view.unmeasured(row.point for row in rows),
         "next_command": next_command(runs[0]),
+        "device_titles": fleet.TITLES,
     }
 
 
@@ -206,6 +207,8 @@ def _run(index: int, run: Run, several: bool) -> Json:
             + f"{day} {time[:5]} UTC, {f'suite {run.suite}, ' if run.suite else ''}"
             f"{measured} of {len(run.points)} points measured{took}.{state}"
         ),
+        "devices": [[clean(cell) for cell in cells] for cells in fleet.cells(run)],
+        "devices_note": fleet.note(run),
         "ceilings": [ceiling_cells(ceiling) for ceiling in run.machine.ceilings],
         "beside": [found.cells for found in stated.side_by_side(run.machine.ceilings)],
         "environment": [(clean(name), clean(str(value))) for name, value in facts],

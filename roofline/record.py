@@ -156,6 +156,7 @@ class Point(Frozen):
     best_floors_s, best_bound : of the best possible implementation of the same work.
     attainable_fraction : of this design; best_fraction : of the machine; roof_fraction : the classic roofline figure.
     gap : the way from the best floor to the measured time, in words.
+    device : the rank of the device that it was measured on, in a run of several.
     estimate_s : modelled time per call (per dependent step: latency plus the largest other floor); never scored.
     normalised_time_s : the time at the device's highest clock, derived, where the point's wall moves with that clock.
     energy_j : per call, idle power subtracted; `energy` says how it was measured. counted : bytes seen by counters.
@@ -206,16 +207,16 @@ class Point(Frozen):
     energy: Energy | None = None
     counted: Counted | None = None
     parts: tuple[Part, ...] = ()
+    device: int | None = None
     telemetry: Telemetry = Telemetry()
     compiler: dict[str, int | float | str | None] = Field(default_factory=dict)
     warnings: tuple[Warning_, ...] = ()
 
     @property
     def key(self) -> str:
-        """The identity of a point: kernel, implementation, shape, dtype, direction, cache and clock."""
-        return " ".join(
-            (self.kernel, self.implementation, self.shape_text, self.dtype, self.direction, self.cache, self.clock)
-        )
+        """The identity of a point: kernel, implementation, shape, dtype, direction, cache, clock and device."""
+        words = (self.kernel, self.implementation, self.shape_text, self.dtype, self.direction, self.cache, self.clock)
+        return " ".join(words) + ("" if self.device is None else f" device {self.device}")
 
     @property
     def steps(self) -> int:
@@ -307,9 +308,35 @@ class Observation(Frozen):
     numbers: dict[str, float | str | None] = Field(default_factory=dict)
 
 
-class Run(Frozen):
-    """One run of `seqroof profile` on one machine.
+class DeviceRun(Frozen):
+    """One device of several that were measured at once, by one rank each.
 
+    reason : why it is not complete. host : the number of its host, counted from 0 in the order of the ranks.
+    start_s, clock_error_s : when it began after the agreed moment, and how far its clock may be off; duration_s : how
+        long it measured. crowded : it shared its cores with another rank.
+    relative_time : its times over those of the median device of its model, a geometric mean over `common_points`.
+    straggler : the interval of relative_time lies above 1 by more than the band of equivalence.
+    """
+
+    rank: int
+    state: Literal["complete", "interrupted", "lost"]
+    reason: str = ""
+    host: int | None = None
+    machine: Machine | None = None
+    environment: Environment | None = None
+    start_s: float | None = None
+    clock_error_s: float | None = None
+    duration_s: float | None = None
+    crowded: bool = False
+    relative_time: Fraction | None = None
+    common_points: int = 0
+    straggler: bool = False
+
+
+class Run(Frozen):
+    """One run of `seqroof profile` on one machine, or of a fleet: then `devices` holds one entry for each rank.
+
+    machine, environment : those of the first device, in a fleet.
     noise : how much identical code differs from itself there, as `seqroof doctor --aa` measured it before this run.
     warnings : doubts about all of its numbers.
     """
@@ -331,3 +358,4 @@ class Run(Frozen):
     observations: tuple[Observation, ...] = ()
     noise: Noise | None = None
     warnings: tuple[Warning_, ...] = ()
+    devices: tuple[DeviceRun, ...] = ()

@@ -15,6 +15,8 @@ from pydantic import ValidationError
 
 from .record import SCHEMA_VERSION, Run
 
+# What a run leaves in its folder besides its journal.
+PRODUCTS = ("run.json", "report.html", "roofline.svg")
 SCHEMA_FILE = Path(__file__).with_name("run.schema.json")
 
 
@@ -31,9 +33,7 @@ def load(path: Path) -> Run:
     """Read a run from a file or its folder; raises `RunFileError` with a sentence."""
     file = run_file(path)
     if not file.exists():
-        journal = file.with_name("journal.jsonl")
-        hint = "; the journal beside it can be finished with `seqroof profile --out FOLDER --resume`"
-        raise RunFileError(f"There is no {file}{hint if journal.exists() else ''}.")
+        raise RunFileError(f"There is no {file}{_how_to_finish(file)}.")
     try:
         text = file.read_text(encoding="utf-8")
         data = json.loads(text)
@@ -49,6 +49,22 @@ def load(path: Path) -> Run:
             "`seqroof profile --out FOLDER --resume`."
         ) from error
     return from_data(data, str(file), text)
+
+
+def _how_to_finish(file: Path) -> str:
+    """The end of a sentence: what makes a missing `run.json` from a journal beside it, by the journal's first line."""
+    if file.with_name("fleet.json").exists():
+        return f"; make it of its ranks with: python -m seqroof.scripts.fleet --merge {file.parent}"
+    journal = file.with_name("journal.jsonl")
+    if not journal.exists():
+        return ""
+    try:
+        with open(journal, encoding="utf-8") as lines:
+            command = json.loads(lines.readline())["data"]["command"]
+    except (OSError, ValueError, KeyError, TypeError):  # empty, torn, or from before commands were written there
+        command = "seqroof profile"
+    shown = "".join(character if character.isprintable() else "?" for character in str(command))
+    return f"; finish what its journal holds with: {shown} --out {file.parent} --resume"
 
 
 def from_data(data: Any, source: str, text: str | None = None) -> Run:
@@ -100,6 +116,13 @@ def write_atomically(path: Path, content: bytes) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of `write_atomically` that a killed process left in the folder of a run."""
+    for name in PRODUCTS:
+        for left in folder.glob(f".{name}.*"):
+            left.unlink(missing_ok=True)
 
 
 def schema() -> dict[str, Any]:

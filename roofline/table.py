@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import _steps, _view, stated
+from . import _steps, _view, fleet, stated
 from ._view import Row, clean
 from .machine import Ceiling
 from .record import Point, Run
@@ -65,6 +65,8 @@ def render(run: Run, console: Console, all_points: bool = False) -> None:
     shown = [row for row in everything if row.point.status in _view.MEASURED and (all_points or row.point.headline)]
     advices = _view.Advices(shown)
     _heading(run, console)
+    if run.devices:
+        _devices(run, console)
     if any(row.point.step_s for row in shown):
         _say(console, _steps.STEP_NOTE, "dim")
     if shown:
@@ -134,6 +136,18 @@ def _heading(run: Run, console: Console) -> None:
     state = "" if run.state == "complete" else ", interrupted: what was measured is kept"
     _say(console, f"{clean(run.machine.name)}: {words}{state}", "bold")
     _say(console, _view.NUMBERS_NOTE, "dim")
+
+
+def _devices(run: Run, console: Console) -> None:
+    """Print the devices of a fleet, fastest first; only the remarks may be cut."""
+    _title(console, "Devices")
+    lines = [_encodable([clean(cell) for cell in cells], console) for cells in fleet.cells(run)]
+    titles = _encodable(fleet.TITLES, console)
+    widths = [max(map(_width, column)) for column in zip(titles, *lines)]
+    for index, cells in enumerate([titles, *lines]):
+        right = (True, False, True, True, True, False)
+        _line(console, cells, widths, right, _GAPS[0], style="bold" if index == 0 else "", indent=2)
+    _say(console, fleet.note(run), "dim", indent=2)
 
 
 def _points(shown: Sequence[Row], advices: _view.Advices, console: Console) -> None:

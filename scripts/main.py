@@ -6,12 +6,13 @@ Nothing that is slow to import is imported at the top: `--help` and the verbs th
 from __future__ import annotations
 
 import io
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from seqroof.profiler import interruption
 
 from .exits import Exit, Stop
 
@@ -89,6 +90,9 @@ def profile(
     counters: Annotated[
         bool, typer.Option("--counters", help="Count bytes with ncu or perf too; some 20 s per case.")
     ] = False,
+    deadline: Annotated[
+        str | None, typer.Option(help="A case hangs after so long without news. [default: 90s]", show_default=False)
+    ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Seed of the random inputs.", show_default="0")
     ] = None,
@@ -103,7 +107,7 @@ def profile(
     typed |= {"implementation": implementation, "budget": budget}
     profile_verb.run(
         request=profile_verb.request_of(
-            kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed, counters
+            kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed, counters, deadline
         ),
         out=out,
         resume=resume,
@@ -243,12 +247,17 @@ def doctor(
 
 
 def main() -> None:
-    """Run the command; every expected failure ends in one sentence and its exit code."""
-    # Whoever ends this process politely gets the same as with Ctrl-C: workers are ended, results are kept.
+    """Run the `seqroof` command."""
+    run(app)
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command; every expected failure ends in one sentence and its exit code."""
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows ASCII only gets question marks, no traceback
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Whoever ends this process politely gets the same as with Ctrl-C: workers are ended, results are kept.
+    interruption.install()
     try:
         app()
     except Stop as stop:

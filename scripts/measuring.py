@@ -9,10 +9,11 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from seqroof.profiler import journal
+from seqroof.profiler import interruption, journal
 from seqroof.profiler.calibration import Calibration
 from seqroof.profiler.ceiling_store import RoofStore
 from seqroof.profiler.host import commit_of, usable_cores
@@ -22,7 +23,7 @@ from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
 from seqroof.profiler.verification import Verification
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Point, Run
-from seqroof.roofline.store import save
+from seqroof.roofline.store import remove_leftovers, save
 
 from . import reading
 from .against import refuse_other_machine
@@ -31,6 +32,7 @@ from .progress import Reporter, say
 from .stored_noise import with_noise
 from .version import VERSION
 
+TOOL = f"seqroof {VERSION}"
 RUNS = Path("seqroof-runs")
 CEILINGS = RUNS / "ceilings"
 # The quick suite must end within a minute on two cores, its start and its report included.
@@ -68,8 +70,7 @@ def output_folder(out: Path | None, device: str, resume: bool, force: bool) -> P
     folder = out or RUNS / f"{stamp}-{device.replace(':', '')}"
     if folder.exists() and not folder.is_dir():
         raise Stop(f"--out {folder} is a file; name a folder.", Exit.USAGE)
-    used = folder.exists() and any((folder / name).exists() for name in ("run.json", "journal.jsonl"))
-    if used and not (resume or force):
+    if _holds_a_run(folder) and not (resume or force):
         raise Stop(f"{folder} already holds a run; add --force to replace it, or --resume to finish it.", Exit.USAGE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,18 +84,44 @@ def output_folder(out: Path | None, device: str, resume: bool, force: bool) -> P
     return folder
 
 
-def earlier_events(folder: Path, session: Session) -> list[tuple[str, Any]]:
-    """What an earlier run left in the journal; refuses another machine or another request."""
+def _holds_a_run(folder: Path) -> bool:
+    """Whether something was measured there; a run that was refused leaves an empty journal."""
+    written = folder / journal.NAME
+    return (folder / "run.json").exists() or (written.exists() and written.stat().st_size > 0)
+
+
+def claimed(folder: Path, resume: bool) -> journal.Journal:
+    """The journal of a folder, locked for this process; raises `Stop` while another one measures into it."""
+    if resume and not (folder / journal.NAME).exists():
+        raise Stop(f"There is no journal in {folder}; leave out --resume to start a new run there.", Exit.USAGE)
     try:
-        events = journal.read(folder)
+        made = journal.Journal(folder)
+    except journal.JournalError as error:
+        raise Stop(str(error), Exit.NO_DEVICE) from error
+    except OSError as error:
+        raise Stop(f"The journal in {folder} cannot be written ({error.strerror}).", Exit.USAGE) from error
+    remove_leftovers(folder)
+    return made
+
+
+def earlier_events(claim: journal.Journal, session: Session) -> list[tuple[str, Any]]:
+    """What an earlier run left in the journal, nothing if it ended before its header; refuses what is not its own."""
+    folder = claim.path.parent
+    try:
+        events = claim.take_up()
     except journal.JournalError as error:
         raise Stop(str(error), Exit.USAGE) from error
+    if not events:
+        return []
     header = next((data for kind, data in events if kind == "header"), None)
+    if header is None:
+        raise Stop(f"The journal in {folder} has no header; start a new run with --force.", Exit.USAGE)
     identity = json.loads(json.dumps(session.identity()))
-    if header is None or header["machine"] != identity["machine"]:
+    here = {name: identity["machine"][name] for name in header["machine"]}  # what older journals tell
+    if header["machine"] != here:
         raise Stop(
-            f"{folder} was measured on another machine or torch version; results of two machines do not belong in one "
-            "run. Start a new one without --resume.",
+            f"{folder} was measured on another machine, torch version or number of threads; results of two do not "
+            "belong in one run. Start a new one without --resume.",
             Exit.NO_DEVICE,
         )
     if header["request"] != identity["request"]:
@@ -122,11 +149,10 @@ def profile(
     fresh_roofs: bool = False,
 ) -> tuple[Run, Path, Exit]:
     """Run a profile; returns the record, its folder and the exit code so far. Keeps everything when interrupted."""
-    created = datetime.now(UTC).isoformat(timespec="seconds")
     if resume and out is None:
         raise Stop("--resume needs the folder of the run to finish: --out FOLDER --resume.", Exit.USAGE)
-    if out is not None:  # found out before a worker is started
-        output_folder(out, "", resume, force)
+    # A folder that was named is claimed before a worker is started.
+    claim = claimed(output_folder(out, "", resume, force), resume) if out is not None else None
     if roofs is not None:
         reading.read_machine(roofs)
     with Reporter() as reporter:
@@ -136,25 +162,49 @@ def profile(
             session = Session(request, supervisor, reporter, Roofs(supervisor, reporter, known, store))
             planned(session)
             refuse_other_machine(base, supervisor.opened)
-            folder = output_folder(out, supervisor.opened["torch_device"], resume, force)
-            session.open_journal(folder, earlier_events(folder, session) if resume else [])
-            try:
-                session.run()
-                state = "complete"
-            except KeyboardInterrupt:
-                state = "interrupted"
-            except (WorkerDied, Refused) as death:
-                if not session.points:
-                    raise Stop(f"The worker died and could not be replaced: {death}.", Exit.NO_DEVICE) from death
-                say(f"seqroof: the worker died and could not be replaced ({death}); what was measured is kept")
-                state = "interrupted"
-            run = session.record(
-                state, command_line(), commit_of(Path(__file__).parent), created, f"seqroof {VERSION}", advice(request)
-            )
-    run = with_noise(run)
+            claim = claim or claimed(output_folder(None, supervisor.opened["torch_device"], resume, force), resume)
+            folder = claim.path.parent
+            created = begin(session, claim, resume)
+            state = measured(session)
+            run = with_noise(session.record(state, command_line(), commit(), created, TOOL, advice(request)))
     save(run, folder)
+    session.close(state)
     code = exit_code([point.status for point in run.points], Exit.INTERRUPTED if state == "interrupted" else Exit.OK)
     return run, folder, code
+
+
+def begin(session: Session, claim: journal.Journal, resume: bool) -> str:
+    """Begin the journal, or take it up; returns when the run was begun."""
+    events = earlier_events(claim, session) if resume else []
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    facts = {"command": repeatable_command(sys.argv[1:]), "created": created, "commit": commit()}
+    session.open_journal(claim, events, **facts, tool=TOOL, advice=advice(session.request))
+    return next((data.get("created", created) for kind, data in events if kind == "header"), created)
+
+
+def measured(session: Session) -> Literal["complete", "interrupted"]:
+    """Measure, and say whether all of it was; a signal after this waits until the results are written and shown."""
+    try:
+        session.run()
+        return "complete"
+    except KeyboardInterrupt:
+        return "interrupted"
+    except journal.JournalError as error:
+        raise Stop(str(error), Exit.NO_DEVICE) from error
+    except (WorkerDied, Refused) as death:
+        if not session.points:
+            raise Stop(f"The worker died and could not be replaced: {death}.", Exit.NO_DEVICE) from death
+        session.broken = f"lost its worker, which could not be replaced ({death})"
+        say(f"seqroof: this run {session.broken}; what was measured is kept")
+        return "interrupted"
+    finally:
+        interruption.hold()
+
+
+@cache
+def commit() -> str:
+    """The commit of this seqroof, empty outside a repository."""
+    return commit_of(Path(__file__).parent)
 
 
 def advice(request: Request) -> str:
@@ -171,15 +221,20 @@ def command_line() -> str:
     return shlex.join(["seqroof", *(Path(word).name if word.startswith("/") else word for word in sys.argv[1:])])
 
 
-def resume_command(folder: Path) -> str:
-    """The command that finishes the run in a folder: as typed, with the folder named once."""
-    words, kept = iter(sys.argv[1:]), []
-    for word in words:
+def repeatable_command(words: list[str]) -> str:
+    """A command as typed, without what says where its results go."""
+    kept, rest = [], iter(words)
+    for word in rest:
         if word == "--out":
-            next(words, None)
+            next(rest, None)
         elif word not in ("--resume", "--force") and not word.startswith("--out="):
             kept.append(word)
-    return shlex.join(["seqroof", *kept, "--out", str(folder), "--resume"])
+    return shlex.join(["seqroof", *kept])
+
+
+def resume_command(folder: Path) -> str:
+    """The command that finishes the run in a folder."""
+    return f"{repeatable_command(sys.argv[1:])} --out {shlex.quote(str(folder))} --resume"
 
 
 def dry_run(request: Request) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from seqroof.profiler import interruption
 from seqroof.profiler.session import Request
 from seqroof.roofline.observe import next_command
 from seqroof.roofline.record import Point, Run
@@ -39,6 +40,7 @@ def request_of(
     rounds: int | None,
     seed: int | None,
     counters: bool = False,
+    deadline: str | None = None,
 ) -> Request:
     """Check the options that can be checked without torch; raises `Stop` with a sentence."""
     suite = suite or "quick"
@@ -63,6 +65,7 @@ def request_of(
         counters=counters,
         seed=seed or 0,
         effort="quick" if quick else "full",
+        deadline_s=parse_duration(deadline),
     )
 
 
@@ -106,7 +109,7 @@ def run(
         gate = print_comparison(base, made, share, everything=all_points, to_stderr=as_json)
         code = exit_code([point.status for point in made.points], gate, Exit(code))
     _say_next(made, folder)
-    raise typer.Exit(int(code))
+    raise typer.Exit(int(exit_code([], code, Exit.INTERRUPTED if interruption.pending() else Exit.OK)))
 
 
 def _say_next(run: Run, folder: Path) -> None:

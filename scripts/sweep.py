@@ -76,7 +76,7 @@ def parse_duration(text: str | None) -> float | None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", text.strip())
     if not match or float(match[1]) <= 0:
-        raise _usage(f"--budget: {text!r} is no duration; write it as 60s, 5m or 1h.")
+        raise _usage(f"{text!r} is no duration; write it as 60s, 5m or 1h.")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[match[2]]
 
 

@@ -74,8 +74,9 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path, roofs, signal_number):
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     process.send_signal(signal_number)
-    _, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
+    assert "interrupted: what was measured is kept" in out and (tmp_path / "o" / "report.html").exists()
     assert "Traceback" not in err and "--resume" in err
     run = json.loads((tmp_path / "o" / "run.json").read_text())
     finished = [event for event in read(tmp_path / "o") if event[0] == "group"]

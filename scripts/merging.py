@@ -1,0 +1,131 @@
+"""From the journals of a fleet's ranks to one record. Needs no torch and no device: the journals hold everything."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from seqroof.profiler import journal
+from seqroof.profiler.session import Request, Session
+from seqroof.profiler.supervisor import Supervisor
+from seqroof.roofline import fleet
+from seqroof.roofline.record import DeviceRun, Run
+from seqroof.roofline.store import write_atomically
+
+from .exits import Exit, Stop
+from .progress import Reporter
+from .version import VERSION
+
+FLEET = "fleet.json"
+_END_BYTES = 4096  # the line that ends a session has about a hundred
+
+
+def rank_folder(out: Path, rank: int) -> Path:
+    """Where a rank keeps its journal."""
+    return out / f"rank-{rank}"
+
+
+def write_fleet(out: Path, ranks: int, token: int) -> None:
+    """Say in a fleet's folder how many ranks it has, so that one that left nothing is missed."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / FLEET, json.dumps({"ranks": ranks, "token": token}).encode())
+
+
+def read_fleet(out: Path) -> dict[str, int]:
+    """The number of ranks and the token of the last start; empty where there is none that can be read."""
+    try:
+        found = json.loads((out / FLEET).read_bytes())
+        return {name: int(found[name]) for name in ("ranks", "token")}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def merge(out: Path) -> Run:
+    """One record of all ranks whose journals are in a folder; raises `Stop` with a sentence."""
+    seen = [int(match[1]) for path in out.glob("rank-*") if (match := re.fullmatch(r"rank-(\d+)", path.name))]
+    ranks = max([read_fleet(out).get("ranks", 0), *(rank + 1 for rank in seen)])
+    if not ranks:
+        raise Stop(f"{out} holds no fleet: neither {FLEET} nor folders rank-0, rank-1 and so on.", Exit.USAGE)
+    headers: dict[int, dict[str, Any]] = {}
+    parts = [_part(out, rank, headers) for rank in range(ranks)]
+    first = next(iter(headers), 0)
+    for rank, header in headers.items():
+        if _asked(header) != _asked(headers[first]):
+            text = f"rank-{rank} was asked for other cases than rank-{first}; merge what belongs together."
+            raise Stop(text, Exit.USAGE)
+    try:
+        return fleet.merge(parts, f"seqroof {VERSION}")
+    except ValueError as error:
+        raise Stop(f"{error}: the journals in {out} are empty; start the fleet again.", Exit.USAGE) from error
+
+
+def _asked(header: dict[str, Any]) -> dict[str, Any]:
+    """What all ranks of a fleet were asked for; each has a device of its own."""
+    return header["request"] | {"device": ""}
+
+
+def _part(out: Path, rank: int, headers: dict[int, dict[str, Any]]) -> fleet.Part:
+    folder = rank_folder(out, rank)
+    if not (folder / journal.NAME).exists():
+        return fleet.Part(DeviceRun(rank=rank, state="lost", reason="it left no journal"), None)
+    try:
+        events = journal.read(folder)
+    except journal.JournalError as error:
+        raise Stop(str(error), Exit.USAGE) from error
+    last = dict(events)
+    if "header" not in last or "opened" not in last:
+        return fleet.Part(DeviceRun(rank=rank, state="lost", reason="it ended before it measured anything"), None)
+    headers[rank] = last["header"]
+    run = _run_of(events, last)
+    device = DeviceRun(
+        rank=rank,
+        **_ending(events, journal.is_busy(folder)),
+        machine=run.machine,
+        environment=run.environment,
+        duration_s=run.duration_s or None,
+        **last.get("start", {}),
+    )
+    return fleet.Part(device, run)
+
+
+def _ending(events: list[tuple[str, Any]], busy: bool) -> dict[str, str]:
+    """The state of a rank and the reason for it, from what it wrote last."""
+    groups = sum(kind == "group" for kind, _ in events)
+    done = f"after {groups} group{'' if groups == 1 else 's'} of cases"
+    kind, data = events[-1]
+    if kind != "end":
+        how = "was still measuring when this was merged" if busy else "ended without a word"
+        return {"state": "lost", "reason": f"it {how}, {done}"}
+    if data["state"] != "complete":
+        return {"state": "interrupted", "reason": f"it {data.get('reason') or 'was told to end'}, {done}"}
+    before = [events[index - 1] for index, (kind, _) in enumerate(events) if kind == "opened"][1:]
+    early = sum(kind != "end" or data["state"] != "complete" for kind, data in before)
+    times = "once" if early == 1 else f"{early} times"
+    return {"state": "complete", "reason": f"it ended early {times} and was resumed" if early else ""}
+
+
+def _run_of(events: list[tuple[str, Any]], last: dict[str, Any]) -> Run:
+    """The record of one rank, as its own session would have made it."""
+    header = last["header"]
+    recalled = Supervisor(last["opened"]["torch_device"])  # never started: it only says what was opened
+    recalled.opened = last["opened"]
+    session = Session(Request(**header["request"]), recalled, Reporter(quiet=True))
+    session.recall(events)
+    run = session.record(
+        "complete", header["command"], header["commit"], header["created"], header["tool"], header["advice"]
+    )
+    return run.model_copy(update={"duration_s": session.earlier_s})
+
+
+def state_of(folder: Path) -> str:
+    """How the rank of a folder ended: "complete" or "interrupted"; empty while it has not."""
+    try:
+        with open(folder / journal.NAME, "rb") as file:
+            file.seek(-min(_END_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
+            last = json.loads(file.read().splitlines()[-1])
+        return last["data"]["state"] if last["kind"] == "end" else ""
+    except (OSError, ValueError, IndexError):
+        return ""
