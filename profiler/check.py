@@ -41,11 +41,15 @@ Tensors = Sequence[torch.Tensor]
 
 @dataclass(frozen=True)
 class Truth:
-    """The float64 outputs of one input set, with what the rule allows at each output."""
+    """The float64 outputs of one input set, with what the rule allows at each output.
+
+    forms : the dtype and device of each output as plain PyTorch returns it.
+    """
 
     outputs: tuple[torch.Tensor, ...]
     allowed_max: tuple[float, ...]
     allowed_rms: tuple[float, ...]
+    forms: tuple[tuple[torch.dtype, torch.device], ...]
 
 
 def upcast(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -92,7 +96,8 @@ def truth_of(
     factor = FACTOR_OF_CHAINS if chained and dtype == "fp32" else FACTOR[direction]
     coarser = CUT_OFF if interpreted and dtype == "bf16" else 1.0
     true = tuple(tensor.detach() for tensor in compute(upcast(inputs)))
-    baseline_max, baseline_rms = errors(compute(inputs), true)
+    baseline = compute(inputs)
+    baseline_max, baseline_rms = errors(baseline, true)
     sizes = [_size(output) for output in true]
     allowed_max, allowed_rms = [], []
     for output, (scale, level), worst, typical in zip(true, sizes, baseline_max, baseline_rms):
@@ -102,7 +107,8 @@ def truth_of(
         mean = coarser * (FACTOR[direction] * typical + ULPS_OF_RMS[dtype] * EPSILON[dtype] * level)
         allowed_max.append(largest)
         allowed_rms.append(mean if output.numel() >= LEAST_FOR_MEAN else largest)
-    return Truth(true, tuple(allowed_max), tuple(allowed_rms))
+    forms = tuple((output.dtype, output.device) for output in baseline)
+    return Truth(true, tuple(allowed_max), tuple(allowed_rms), forms)
 
 
 def _size(output: torch.Tensor) -> tuple[float, float]:
@@ -156,7 +162,7 @@ class SecondLook:
                 tuple(max(limit, self._factor * error) for limit, error in zip(each, found))
                 for each, found in zip(limits, moved)
             )
-            self._truths.append(Truth(before.outputs, *wider))
+            self._truths.append(Truth(before.outputs, *wider, before.forms))
         return self._truths[seed + 1]
 
 
@@ -215,6 +221,12 @@ def _shape_fault(outputs: Any, truth: Truth) -> str:
             return f"output {index} is {type(output).__name__}; a plain torch.Tensor was expected"
         if output.shape != true.shape:
             return f"output {index} has shape {tuple(output.shape)}; {tuple(true.shape)} was expected"
+        if (output.dtype, output.device) != truth.forms[index] or output.layout != torch.strided:
+            dtype, device = truth.forms[index]
+            return (
+                f"output {index} is {output.layout} {output.dtype} on {output.device}; "
+                f"torch.strided {dtype} on {device} was expected"
+            )
     return ""
 
 

@@ -8,9 +8,9 @@ the machine reaches all of them alike.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import monotonic, perf_counter_ns  # held here: replacing them in `time` changes nothing
 from typing import Protocol
 
 from ..roofline.record import CacheState, Clock, Timing
@@ -59,13 +59,13 @@ class Subject:
     def measure_round(self, budget_s: float) -> None:
         """Add one round of at least one sample, more while the budget allows."""
         samples: list[float] = []
-        deadline = time.monotonic() + budget_s
+        deadline = monotonic() + budget_s
         while True:
             values = self.stopwatch.sample(self.calls, self.position, self.repeats)
             self.position += self.repeats
             # Warm repeats are one sample: their mean. Cold calls are one sample each.
             samples.append(sum(values) / len(values))
-            if time.monotonic() >= deadline or len(samples) >= 200:
+            if monotonic() >= deadline or len(samples) >= 200:
                 break
         self.rounds.append(samples)
 
@@ -106,18 +106,18 @@ class HostStopwatch:
             call = calls[(first // max(repeats, 1)) % count]
             call()
             self.finish()
-            start = time.perf_counter_ns()
+            start = perf_counter_ns()
             for _ in range(repeats):
                 call()
             self.finish()
-            return [(time.perf_counter_ns() - start) * 1e-9 / repeats]
+            return [(perf_counter_ns() - start) * 1e-9 / repeats]
         values = []
         for index in range(first, first + repeats):
             call = calls[index % count]
-            start = time.perf_counter_ns()
+            start = perf_counter_ns()
             call()
             self.finish()
-            values.append((time.perf_counter_ns() - start) * 1e-9)
+            values.append((perf_counter_ns() - start) * 1e-9)
         return values
 
 
@@ -141,7 +141,7 @@ def measure(
     on_round(0)
     order = list(range(len(subjects)))
     slice_s = budget_s / max(1, len(subjects)) / (rounds or 3 * LEAST_ROUNDS)
-    deadline = time.monotonic() + budget_s
+    deadline = monotonic() + budget_s
     done, stop = 0, ""
     while not stop:
         shuffle.shuffle(order)
@@ -157,8 +157,8 @@ def _why_stop(subjects: list[Subject], done: int, rounds: int | None, deadline: 
     if rounds is not None:
         return f"{done} rounds as asked" if done >= rounds else ""
     if done < LEAST_ROUNDS:
-        return f"{done} rounds only, calls are slow" if time.monotonic() >= latest else ""
-    if time.monotonic() >= deadline:
+        return f"{done} rounds only, calls are slow" if monotonic() >= latest else ""
+    if monotonic() >= deadline:
         return "time budget spent"
     if done >= MOST_ROUNDS:
         return f"{MOST_ROUNDS} rounds"

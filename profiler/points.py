@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ..roofline.diagnoses import warn
@@ -39,21 +40,22 @@ def _base(group: dict[str, Any], implementation: str) -> dict[str, Any]:
 
 
 def measured_point(group: dict[str, Any], event: dict[str, Any], correctness: dict[str, Any] | None) -> Point:
-    """A timed point; invalid when the timed call no longer gives the checked result."""
-    changed = event["changed"]
+    """A timed point; invalid when the worker has a grave doubt about it."""
+    warnings = [warn(name, **values) for name, values in event["doubts"]]
+    invalid = next((doubt.cause for doubt in warnings if doubt.severity == "invalid"), "")
     return Point.model_validate(
         _base(group, event["implementation"])
         | {
             "cache": event["cache"],
             "clock": event["clock"],
-            "status": "invalid" if changed else "ok",
-            "reason": changed or ("" if correctness else UNCHECKED),
+            "status": "invalid" if invalid else "ok",
+            "reason": invalid or ("" if correctness else UNCHECKED),
             "headline": (event["cache"], event["clock"]) == headline(group),
             "correctness": correctness,
             "time_s": event["time_s"],
             "host_s": event["host_s"],
             "peak_memory_bytes": event["peak_memory_bytes"],
-            "warnings": [warn("output-changed-after-timing", detail=changed)] if changed else [],
+            "warnings": warnings,
         }
     )
 
@@ -79,10 +81,21 @@ def with_afterthoughts(points: list[Point], event: dict[str, Any]) -> list[Point
     return [extended(point) for point in points]
 
 
+def settled_point(group: dict[str, Any], event: dict[str, Any]) -> Point:
+    """A case that the worker gave up, from its `failed` event."""
+    name, *rest = (event[key] for key in ("implementation", "status", "reason", "correctness", "doubts"))
+    return failed_point(group, name, *rest)
+
+
 def failed_point(
-    group: dict[str, Any], implementation: str, status: str, reason: str, correctness: dict[str, Any] | None = None
+    group: dict[str, Any],
+    implementation: str,
+    status: str,
+    reason: str,
+    correctness: dict[str, Any] | None = None,
+    doubts: Iterable[tuple[str, dict[str, str]]] = (),
 ) -> Point:
-    """A case without a time: wrong, crashed, hung, out of memory or skipped."""
+    """A case without a time: wrong, invalid, crashed, hung, out of memory or skipped."""
     cache, clock = headline(group)
     return Point.model_validate(
         _base(group, implementation)
@@ -92,6 +105,7 @@ def failed_point(
             "status": status,
             "reason": reason,
             "correctness": correctness,
+            "warnings": [warn(name, **values) for name, values in doubts],
         }
     )
 

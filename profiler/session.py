@@ -17,9 +17,17 @@ from ..roofline.observe import observations
 from ..roofline.record import Environment, Point, Run
 from ..roofline.verdict import judge, with_launch_tax
 from .journal import Journal
-from .points import HEADLINE_CLOCK, failed_point, measured_point, refused_points, with_afterthoughts
+from .points import (
+    HEADLINE_CLOCK,
+    failed_point,
+    measured_point,
+    refused_points,
+    settled_point,
+    with_afterthoughts,
+)
 from .roofs import Roofs
 from .supervisor import Supervisor, WorkerDied
+from .witness import Witness
 
 # Longest silence of a worker: a check, or a round of timing. torch.compile may think for minutes.
 SILENCE_S = 90.0
@@ -195,6 +203,7 @@ class Session:
         """One attempt: the points it settled, and who brought the worker down ("?" while several were timed)."""
         points: list[Point] = []
         checks: dict[str, Any] = {}
+        witness = Witness()
         stage, current = "check", "reference"
         options = {
             "time": True,
@@ -210,8 +219,11 @@ class Session:
                 elif event["event"] == "checked":
                     checks[name] = event["correctness"]
                 elif event["event"] == "failed":
-                    points.append(failed_point(group, name, event["status"], event["reason"], event["correctness"]))
+                    points.append(settled_point(group, event))
+                elif event["event"] == "witness":
+                    witness.note(event)
                 elif event["event"] == "point":
+                    event["doubts"] += witness.doubts(name)
                     points.append(measured_point(group, event, checks.get(name)))
                 elif event["event"] in AFTERTHOUGHTS:
                     points = with_afterthoughts(points, event)
