@@ -56,12 +56,10 @@ class Recheck:
             return self._look_at_gradients(name, verdict)
         subject = timings[0][0]
         self._answers[name], _, changed = self._called(name, subject, self._fresh[0], memory_for(name))
-        details = [changed]
-        for turn in range(2):
-            outputs, _, changed = self._called(name, subject, self._seen)
-            details += [changed, verdict(outputs)]
-            if turn == 0:
-                slower = self._slower(name, timings)
+        second, _, changed_then = self._called(name, subject, self._seen)
+        slower = self._slower(name, timings)
+        fourth, _, changed_last = self._called(name, subject, self._seen)
+        details = [changed, changed_then, changed_last, verdict(second), verdict(fourth)]
         found: list[Doubt] = [("output-changed-after-timing", {"detail": detail}) for detail in details if detail]
         return (found + slower + self._elsewhere(name))[:1]
 
