@@ -18,12 +18,13 @@ from ..roofline.diagnoses import warn
 from ..roofline.record import Correctness, Timing
 from . import check, guard
 from .afterthoughts import observe_algorithms, time_parts
+from .attribution import attribute
 from .calls import Group, call_of, grad_mode, subjects_of
 from .clock import Subject, measure
 from .copies import clone
 from .poison import at_once, memory_for
 from .recheck import Doubt, Recheck
-from .witness import testify
+from .witness import bear_witness
 
 # What PyTorch says when a backend does not take a case: a refusal, no failure.
 REFUSALS = ("No available kernel", "No viable backend")
@@ -243,6 +244,7 @@ def _time_all(
         )
     time_parts(group, names, sets[0], options, emit)
     observe_algorithms(group, names, sets[0], emit)
+    attribute(group, subjects, options, emit)
 
 
 def _looked_at_again(
@@ -258,7 +260,7 @@ def _looked_at_again(
             doubts[name] = _look(group, recheck, name, own, found)
         for subject, timing in own:
             if (subject.cache, subject.clock) == ("warm", "host"):
-                testify(subject, timing.median, emit)
+                bear_witness(subject, timing.median, emit)
     if recheck is not None:
         emit("begin", implementation="reference", stage="check again")
         for name, more in recheck.settle(lambda fresh: _verdict_for(group, fresh)).items():

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..roofline.diagnoses import warn
+from ..roofline.experiments import Attribution
 from ..roofline.record import CacheState, Clock, Part, Point
 
 UNCHECKED = "not checked: the file has no reference"
@@ -61,9 +62,9 @@ def measured_point(group: dict[str, Any], event: dict[str, Any], correctness: di
 
 
 def with_afterthoughts(points: list[Point], event: dict[str, Any]) -> list[Point]:
-    """Add to the points of an implementation what was learnt of it after its timing: its parts, its algorithm.
+    """Add to the points of an implementation what was learnt of it after its timing: parts, algorithm, wall.
 
-    Parts belong to one cache state and clock, the algorithm to all.
+    Parts and wall belong to one cache state and clock, the algorithm to all.
     """
 
     def extended(point: Point) -> Point:
@@ -73,6 +74,8 @@ def with_afterthoughts(points: list[Point], event: dict[str, Any]) -> list[Point
             return point.model_copy(update={"compiler": point.compiler | event["facts"]})
         if (point.cache, point.clock) != (event["cache"], event["clock"]):
             return point
+        if event["event"] == "attribution":
+            return point.model_copy(update={"attribution": Attribution.model_validate(event["found"])})
         if event["reason"]:
             doubt = warn("parts-not-measured", reason=event["reason"])
             return point.model_copy(update={"warnings": (*point.warnings, doubt)})

@@ -35,7 +35,7 @@ COMPILE_SILENCE_S = 300.0
 # Triton's interpreter works a sequence off in Python, a program and a step at a time: minutes for one case.
 INTERPRETED_SILENCE_S = 300.0
 # Stages, and events, that follow when every time of a group is known.
-AFTERTHOUGHTS = ("parts", "algorithm")
+AFTERTHOUGHTS = ("parts", "algorithm", "attribution")
 # Roofs are re-timed after so many groups: often enough to see a drift, rarely enough to cost little.
 REMEASURE_EVERY = 8
 
@@ -55,6 +55,7 @@ class Request:
     device: str = "auto"
     implementations: list[str] = field(default_factory=list)
     compile: bool = False
+    attribution: bool = False
     budget_s: float | None = None
     group_s: float = 6.0
     rounds: int | None = None
@@ -210,6 +211,7 @@ class Session:
             "budget_s": budget_s,
             "rounds": self.request.rounds,
             "clocks": self.supervisor.opened["clocks"],
+            "attribution": self.request.attribution,
         }
         try:
             for event in self.ask_group(index, group, names, options):
@@ -261,6 +263,7 @@ class Session:
         if stage in AFTERTHOUGHTS:  # everything was timed by then
             lost = {"event": stage, "implementation": current, "cache": "warm", "clock": HEADLINE_CLOCK[group["kind"]]}
             lost |= {"parts": [], "reason": str(death), "facts": {"algorithm_observed": f"not observed: {death}"}}
+            lost |= {"found": {"wall": "undetermined", "reason": str(death)}}
             return with_afterthoughts(points, lost), None
         if stage.startswith("time") and len(names) > 1:
             return [point for point in points if point.time_s is None], "?"

@@ -25,7 +25,7 @@ RATIO, LATE_S = 2.0, 4e-3
 Doubt = tuple[str, dict[str, str]]
 
 
-def testify(subject: Subject, claimed_s: float, emit: Callable[..., None]) -> None:
+def bear_witness(subject: Subject, claimed_s: float, emit: Callable[..., None]) -> None:
     """Run blocks of a subject's calls between two messages to the parent. claimed_s : its time per call."""
     calls = max(1, min(MOST_CALLS, round(BLOCK_S / max(claimed_s, 1e-9))))
     for _ in range(BLOCKS):

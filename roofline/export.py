@@ -16,8 +16,8 @@ _FORMULA = ("=", "+", "-", "@")  # spreadsheets run a text cell that begins with
 Value = str | float | int | None
 
 _MARKDOWN = ("#", "kernel", "implementation", "sizes", "dtype", "direction", "cache", "clock", "time", "±", "per step")
-_MARKDOWN += ("launch tax", "wall", "machine", "design", "rate", "status")
-_OF_SEQUENCES = ("per step", "launch tax")
+_MARKDOWN += ("launch tax", "wall", "seen", "machine", "design", "rate", "status")
+_IF_ANY = ("per step", "launch tax", "seen")
 
 
 def json(run: Run) -> str:
@@ -60,8 +60,8 @@ def markdown(run: Run) -> str:
 
 
 def _without_empty(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> tuple[tuple[str, ...], list]:
-    """Leave out the columns that no row of a sequence fills."""
-    kept = [i for i, title in enumerate(titles) if title not in _OF_SEQUENCES or any(row[i] for row in rows)]
+    """Leave out the optional columns that no row fills."""
+    kept = [i for i, title in enumerate(titles) if title not in _IF_ANY or any(row[i] for row in rows)]
     return tuple(titles[i] for i in kept), [tuple(row[i] for i in kept) for row in rows]
 
 
@@ -103,6 +103,7 @@ def _markdown_cells(row: _view.Row) -> tuple[str, ...]:
         _steps.step_text(point),
         _steps.tax_text(point),
         _view.wall_text(point.bound, point.contested_with),
+        point.attribution.wall if point.attribution else "",
         _view.machine_text(point),
         _view.design_text(point),
         _view.rate_text(point),
@@ -149,6 +150,11 @@ def _of(record: str, name: str) -> Callable[[Point], Value]:
     return value
 
 
+def _ratio(point: Point, name: str) -> Value:
+    ratio = getattr(point.attribution, name) if point.attribution else None
+    return ratio.value if ratio else None
+
+
 _FIELDS: dict[str, Callable[[Point], Value]] = {
     "kernel": lambda point: point.kernel,
     "implementation": lambda point: point.implementation,
@@ -180,6 +186,12 @@ _FIELDS: dict[str, Callable[[Point], Value]] = {
     **{f"floor_{wall}_s": _floor(wall, best=False) for wall in WALLS},
     "bound": lambda point: point.bound,
     "contested_with": lambda point: point.contested_with,
+    "attribution": _of("attribution", "wall"),
+    **{
+        f"attribution_{name}_ratio": lambda point, name=name: _ratio(point, name)
+        for name in ("rotated", "halved", "longer")
+    },
+    "attribution_reason": _of("attribution", "reason"),
     **{f"best_floor_{wall}_s": _floor(wall, best=True) for wall in WALLS},
     "best_bound": lambda point: point.best_bound,
     "estimate_s": lambda point: point.estimate_s,

@@ -80,6 +80,10 @@ def profile(
         int | None, typer.Option(min=1, max=1000, help="Exactly so many rounds.", show_default=False)
     ] = None,
     seed: Seed = 0,
+    attribution: Annotated[
+        bool | None,
+        typer.Option(help="Tell walls by experiments too.", show_default="in standard and full"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cases, run nothing.")] = False,
     all_points: Annotated[bool, typer.Option("--all", help="Show every cache state and clock.")] = False,
     json: Json = False,
@@ -89,7 +93,7 @@ def profile(
 
     profile_verb.run(
         request=profile_verb.request_of(
-            kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed
+            kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed, attribution
         ),
         out=out,
         resume=resume,
