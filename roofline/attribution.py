@@ -20,6 +20,8 @@ from .units import percent
 ROTATED = 1.3
 # Of the slowdown that fewer threads would cost a call that does nothing but compute: 1.6 where half would cost 2.
 HALVED_SHARE = 0.8
+# No call can be slowed down by more than threads are fewer; so much above that, something else was in the way.
+IMPLAUSIBLE = 1.5
 # Slower than this with twice the steps and as many tokens: serial. A call that only waits takes twice as long.
 LONGER = 1.6
 
@@ -56,18 +58,24 @@ def decide(
     was not made, by its name.
     """
     shown: list[SeenWall] = []
-    if cold and rotated is not None and rotated.value > ROTATED:
+    if cold and _slower(rotated, ROTATED):
         shown.append("memory")
-    if longer is not None and longer.value > LONGER:
+    if _slower(longer, LONGER):
         shown.append("serial")
     excluded = in_cache and (rotated is not None or not cold)
-    spoke = halved is not None and threads is not None and halved.value > HALVED_SHARE * threads / (threads // 2)
+    fewer = threads / (threads // 2) if threads else 1.0
+    spoke = _slower(halved, HALVED_SHARE * fewer) and halved is not None and halved.value < IMPLAUSIBLE * fewer
     if spoke and excluded and "memory" not in shown:
         shown.append("compute")
     wall: SeenWall = shown[0] if len(shown) == 1 else "undetermined"
     ratios = {"rotated": rotated, "halved": halved, "longer": longer}
     reason = _reason(wall, shown, spoke and not excluded, untried)
     return Attribution(wall=wall, threads=threads, reason=reason, **ratios)
+
+
+def _slower(ratio: Ratio | None, threshold: float) -> bool:
+    """Whether an experiment shows a slowdown: beyond its threshold, and none at all outside its interval."""
+    return ratio is not None and ratio.value > threshold and ratio.low > 1.0
 
 
 def _reason(wall: SeenWall, shown: list[SeenWall], unclear: bool, untried: dict[str, str]) -> str:

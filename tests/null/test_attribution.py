@@ -67,6 +67,16 @@ def test_the_threshold_follows_the_number_of_threads():
     assert wall(1.0, 2.5, None, threads=3) == "compute"
 
 
+def test_noise_shows_no_wall():
+    """An interval that holds "no slower", and more than fewer threads can explain."""
+    wide = Ratio(value=1.8, low=0.9, high=3.0, rounds=7)
+    how = {"threads": 2, "cold": True, "in_cache": True, "untried": {}}
+    assert decide(wide, ratio(1.0), wide, **how).wall == "undetermined"
+    assert decide(ratio(1.0), wide, None, **how).wall == "undetermined"
+    assert decide(ratio(1.0), ratio(9.0), None, **how).wall == "undetermined"
+    assert decide(ratio(1.0), ratio(2.9), None, **how).wall == "compute"
+
+
 def test_ratios_are_paired_by_rounds():
     found = ratio_of([2.0, 20.0, 200.0], [1.0, 10.0, 100.0])
     assert (found.low, found.value, found.high, found.rounds) == (2.0, 2.0, 2.0, 3)
