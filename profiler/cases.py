@@ -6,25 +6,29 @@ knows whom to blame when this process dies.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 
-from ..roofline.record import Correctness
-from . import check
+from ..roofline.diagnoses import warn
+from ..roofline.record import Correctness, Timing
+from . import check, guard
 from .afterthoughts import time_parts, watch_device
+from .attribution import attribute
 from .calls import Group, call_of, grad_mode, subjects_of
 from .clock import Subject, measure, seldom
 from .copies import clone
 from .energy import energies
 from .host import usable_cores
+from .poison import at_once, memory_for
+from .recheck import Doubt, Recheck
 from .second_clock import Waiting, reading_of
 from .watch import Watch
+from .witness import bear_witness
 
 # What PyTorch says when a backend does not take a case: a refusal, no failure.
 REFUSALS = ("No available kernel", "No viable backend")
@@ -42,20 +46,6 @@ INPUT_SETS = 3
 # Above this many operations the float64 reference of a whole shape takes seconds, and attention's scores gigabytes: a
 # part of it is checked instead, where the kernel file says how.
 SPOT_CHECK_FLOPS = {"cpu": 2e10, "cuda": 5e11}
-
-
-@contextlib.contextmanager
-def poisoned_memory() -> Iterator[None]:
-    """Fill fresh tensors with NaN, so that an output that is never written shows."""
-    switches: Any = torch.utils.deterministic
-    before = switches.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    switches.fill_uninitialized_memory = True
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)
-        switches.fill_uninitialized_memory = before
 
 
 @dataclass
@@ -132,22 +122,28 @@ def checked(group: Group, name: str, inputs: dict[str, Any], found: list[Problem
     """Run one implementation on poisoned memory and compare; None where there is no reference."""
     run = group.kernel.implementations[name].run
     own = clone(inputs)  # whoever overwrites its inputs spoils nobody else's
-    # torch.compile would compile once with and once without the poison, and allocates past it anyway.
-    memory = contextlib.nullcontext() if name == "compile" else poisoned_memory()
-    with memory, grad_mode(group.direction):
+    with memory_for(name), grad_mode(group.direction):
         outputs = call_of(run, group.shape, own, group.direction)()
         group.device.finish()
+        outputs = at_once(outputs)
     changed = check.changed_inputs(inputs, own)
     if changed:
         return Correctness(passed=False, detail=f"overwrites its input {', '.join(changed)}")
     return verdict_on(outputs, found) if not isinstance(found, str) else None
 
 
-def run_group(group: Group, names: list[str], flops: float, options: dict[str, Any], emit: Emit) -> None:
+def run_group(
+    group: Group, names: list[str], flops: float, options: dict[str, Any], emit: Emit, replaced: list[str] | None = None
+) -> None:
     """Check and time a group; emits a `point` event for each implementation, cache state and clock.
 
     options : `time` (False to check only), `budget_s`, `rounds`, `clocks` (pairs of cache state and clock).
+    replaced : parts of the measurement that the kernel file replaced when it was loaded; then nothing of it is run.
     """
+    if replaced:
+        for name in names:
+            _distrust(emit, name, replaced)
+        return
     group.device.allow_tf32(group.dtype == "tf32")
     emit("begin", implementation="reference", stage="check")
     step = "inputs()"
@@ -172,13 +168,18 @@ def _check_one(group: Group, name: str, inputs: dict[str, Any], found: list[Prob
     emit("begin", implementation=name, stage="check")
     try:
         result = checked(group, name, inputs, found)
+        replaced = guard.GUARD.replaced()
     except Exception as error:  # whatever an implementation raises is its own failure, not the run's
+        guard.GUARD.replaced()
         # An illegal access leaves the device unusable: this raises again then, and the parent blames the right row.
         group.device.finish()
         _fail(emit, name, _status_of(error), _one_line(error))
         return False
     if result is not None and not result.passed:
         _fail(emit, name, "wrong", result.detail, result)
+    elif replaced:
+        _distrust(emit, name, replaced)
+    if replaced or (result is not None and not result.passed):
         return False
     emit("checked", implementation=name, correctness=result.model_dump() if result else None)
     return True
@@ -186,7 +187,19 @@ def _check_one(group: Group, name: str, inputs: dict[str, Any], found: list[Prob
 
 def _fail(emit: Emit, name: str, status: str, reason: str, correctness: Correctness | None = None) -> None:
     measured = correctness.model_dump() if correctness else None
-    emit("failed", implementation=name, status=status, reason=reason, correctness=measured)
+    emit("failed", implementation=name, status=status, reason=reason, correctness=measured, doubts=[])
+
+
+def _distrust(emit: Emit, name: str, replaced: list[str]) -> None:
+    """Refuse to time what replaces parts of the measurement."""
+    doubt = replaced_doubt(replaced)
+    reason = warn(doubt[0], **doubt[1]).cause
+    emit("failed", implementation=name, status="invalid", reason=reason, correctness=None, doubts=[doubt])
+
+
+def replaced_doubt(replaced: list[str]) -> Doubt:
+    """The entry of the closed list for parts of the measurement that were replaced."""
+    return "measuring-code-replaced", {"names": guard.in_words(replaced)}
 
 
 def _status_of(error: Exception) -> str:
@@ -223,7 +236,8 @@ def _time_all(
         for index, subject in enumerate(subjects)
         if (subject.cache, subject.clock) == ("warm", "host") and group.device.kind == "cuda"
     }
-    again = {name: _after_timing(group, name, subjects, found) for name in names}
+    replaced = guard.GUARD.replaced()
+    doubts = _looked_at_again(group, [(s, timings[index]) for index, s in enumerate(subjects)], sets[0], found, emit)
     for index, subject in enumerate(subjects):
         timing = timings[index]
         emit(
@@ -235,19 +249,48 @@ def _time_all(
             host_s=host[subject.name].model_dump() if subject.name in host and subject.clock == "events" else None,
             second_clock=reading_of(subject.account, timing.median, waiting_share),
             peak_memory_bytes=group.device.peak_memory(subject.calls[0]),
-            changed=again[subject.name],
+            doubts=[replaced_doubt(replaced)] if replaced else doubts[subject.name],
             telemetry=watch.telemetry(index).model_dump(),
         )
     time_parts(group, names, sets[0], options, emit)
+    attribute(group, subjects, options, emit)
     watch_device(group, names, sets[0], options, emit)
     energies(group.device, subjects, options, emit)
 
 
-def _after_timing(group: Group, name: str, subjects: list[Subject], found: Any) -> str:
-    """Check the very call that was timed once more; says what differs, or nothing."""
-    if isinstance(found, str):
-        return ""
-    call = next(subject.calls[0] for subject in subjects if subject.name == name)
-    outputs = call()
-    group.device.finish()
-    return verdict_on(outputs, found).detail
+def _looked_at_again(
+    group: Group, timed: list[tuple[Subject, Timing]], inputs: dict[str, Any], found: Any, emit: Emit
+) -> dict[str, list[Doubt]]:
+    """Doubts about every implementation that was timed: its results on new data, and what its clock says."""
+    doubts: dict[str, list[Doubt]] = {subject.name: [] for subject, _ in timed}
+    recheck = None if isinstance(found, str) else Recheck(group, inputs)
+    for name in doubts:
+        emit("begin", implementation=name, stage="check again")
+        own = [(subject, timing) for subject, timing in timed if subject.name == name]
+        if recheck is not None:
+            doubts[name] = _look(group, recheck, name, own, found)
+        for subject, timing in own:
+            if (subject.cache, subject.clock) == ("warm", "host"):
+                bear_witness(subject, timing.median, emit)
+    if recheck is not None:
+        emit("begin", implementation="reference", stage="check again")
+        for name, more in recheck.settle(lambda fresh: _verdict_for(group, fresh)).items():
+            doubts[name] = doubts[name] or more
+    replaced = guard.GUARD.replaced()
+    return {name: [replaced_doubt(replaced)] for name in doubts} if replaced else doubts
+
+
+def _look(group: Group, recheck: Recheck, name: str, timed: list[tuple[Subject, Timing]], found: Any) -> list[Doubt]:
+    try:
+        return recheck.look(name, timed, lambda outputs: verdict_on(outputs, found).detail)
+    except Exception as error:  # whatever an implementation raises is its own failure, not the run's
+        group.device.finish()
+        return [("output-changed-after-timing", {"detail": f"another call raised {_one_line(error)}"})]
+
+
+def _verdict_for(group: Group, inputs: dict[str, Any]) -> Callable[[Any], str]:
+    """What says what is wrong with outputs of these inputs."""
+    flops = group.module.work(group.shape, group.dtype, group.direction).matmul_flops
+    found = problems(group, inputs, flops)
+    assert not isinstance(found, str)
+    return lambda outputs: verdict_on(outputs, found).detail

@@ -8,11 +8,11 @@ the machine reaches all of them alike.
 from __future__ import annotations
 
 import random
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from time import monotonic, perf_counter_ns  # held here: replacing them in `time` changes nothing
 from typing import Protocol
 
 from ..roofline.record import CacheState, Clock, Timing
@@ -68,14 +68,14 @@ class Subject:
     def measure_round(self, budget_s: float) -> None:
         """Add one round of at least one sample, more while the budget allows."""
         samples: list[float] = []
-        deadline = time.monotonic() + budget_s
+        deadline = monotonic() + budget_s
         with self.account.round() if self.account else nullcontext():
             while True:
                 values = self.stopwatch.sample(self.calls, self.position, self.repeats)
                 self.position += self.repeats
                 # Warm repeats are one sample: their mean. Cold calls are one sample each.
                 samples.append(sum(values) / len(values))
-                if time.monotonic() >= deadline or len(samples) >= 200:
+                if monotonic() >= deadline or len(samples) >= 200:
                     break
         self.rounds.append(samples)
 
@@ -129,20 +129,20 @@ class HostStopwatch:
             call = calls[(first // max(repeats, 1)) % count]
             call()
             self.finish()
-            raw, start = raw_ns(), time.perf_counter_ns()
+            raw, start = raw_ns(), perf_counter_ns()
             for _ in range(repeats):
                 call()
             self.finish()
-            passed = time.perf_counter_ns() - start
+            passed = perf_counter_ns() - start
             self.account.sample(passed, raw)
             return [passed * 1e-9 / repeats]
         values = []
         for index in range(first, first + repeats):
             call = calls[index % count]
-            raw, start = raw_ns(), time.perf_counter_ns()
+            raw, start = raw_ns(), perf_counter_ns()
             call()
             self.finish()
-            passed = time.perf_counter_ns() - start
+            passed = perf_counter_ns() - start
             self.account.sample(passed, raw)
             values.append(passed * 1e-9)
         return values
@@ -171,7 +171,7 @@ def measure(
     on_round(0)
     order = list(range(len(subjects)))
     slice_s = budget_s / max(1, len(subjects)) / (rounds or 3 * LEAST_ROUNDS)
-    deadline = time.monotonic() + budget_s
+    deadline = monotonic() + budget_s
     done, stop = 0, ""
     while not stop:
         shuffle.shuffle(order)
@@ -183,7 +183,7 @@ def measure(
         stop = _why_stop(subjects, done, rounds, deadline, deadline + PATIENCE * budget_s)
     stops = dict.fromkeys(range(len(subjects)), stop)
     if rounds is None and done >= LEAST_ROUNDS:
-        stops |= _overtime(subjects, slice_s, time.monotonic() + OVERTIME * budget_s, shuffle, on_slice)
+        stops |= _overtime(subjects, slice_s, monotonic() + OVERTIME * budget_s, shuffle, on_slice)
     together = uuid.uuid4().hex[:12]
     return {index: subject.timing(stops[index], together) for index, subject in enumerate(subjects)}
 
@@ -196,7 +196,7 @@ def _overtime(
     Their first rounds still stand beside those of the others, for comparisons by rounds.
     """
     stops: dict[int, str] = {}
-    while time.monotonic() < deadline:
+    while monotonic() < deadline:
         noisy = [index for index, subject in enumerate(subjects) if subject.width > QUIET_WIDTH]
         noisy = [index for index in noisy if len(subjects[index].rounds) < MOST_ROUNDS]
         if not noisy:
@@ -215,8 +215,8 @@ def seldom(tell: Callable[[int], None], every_s: float = TELL_EVERY_S) -> Callab
 
     def told(done: int) -> None:
         nonlocal last
-        if time.monotonic() - last >= every_s:
-            last = time.monotonic()
+        if monotonic() - last >= every_s:
+            last = monotonic()
             tell(done)
 
     return told
@@ -226,8 +226,8 @@ def _why_stop(subjects: list[Subject], done: int, rounds: int | None, deadline: 
     if rounds is not None:
         return f"{done} rounds as asked" if done >= rounds else ""
     if done < LEAST_ROUNDS:
-        return f"{done} rounds only, calls are slow" if time.monotonic() >= latest else ""
-    if time.monotonic() >= deadline:
+        return f"{done} rounds only, calls are slow" if monotonic() >= latest else ""
+    if monotonic() >= deadline:
         return "time budget spent"
     if done >= MOST_ROUNDS:
         return f"{MOST_ROUNDS} rounds"

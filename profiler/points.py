@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ..roofline.diagnoses import warn
+from ..roofline.experiments import Attribution
 from ..roofline.record import CacheState, Clock, Part, Point
 from ..roofline.second_clock import SecondClock
 from ..roofline.telemetry import Energy
@@ -41,15 +43,16 @@ def _base(group: dict[str, Any], implementation: str) -> dict[str, Any]:
 
 
 def measured_point(group: dict[str, Any], event: dict[str, Any], correctness: dict[str, Any] | None) -> Point:
-    """A timed point; invalid when the timed call no longer gives the checked result."""
-    changed = event["changed"]
+    """A timed point; invalid when the worker has a grave doubt about it."""
+    warnings = [warn(name, **values) for name, values in event["doubts"]]
+    invalid = next((doubt.cause for doubt in warnings if doubt.severity == "invalid"), "")
     return Point.model_validate(
         _base(group, event["implementation"])
         | {
             "cache": event["cache"],
             "clock": event["clock"],
-            "status": "invalid" if changed else "ok",
-            "reason": changed or ("" if correctness else UNCHECKED),
+            "status": "invalid" if invalid else "ok",
+            "reason": invalid or ("" if correctness else UNCHECKED),
             "headline": (event["cache"], event["clock"]) == headline(group),
             "correctness": correctness,
             "time_s": event["time_s"],
@@ -57,7 +60,7 @@ def measured_point(group: dict[str, Any], event: dict[str, Any], correctness: di
             "second_clock": event["second_clock"],
             "peak_memory_bytes": event["peak_memory_bytes"],
             "telemetry": event["telemetry"],
-            "warnings": [warn("output-changed-after-timing", detail=changed)] if changed else [],
+            "warnings": warnings,
         }
     )
 
@@ -76,10 +79,10 @@ def held_to_device(point: Point, found: str, wanted: str) -> Point:
 
 
 def with_afterthoughts(points: list[Point], event: dict[str, Any]) -> list[Point]:
-    """Add to the points of an implementation what was learnt of it after its timing: parts, second clock, energy.
+    """Add to the points of an implementation what was learnt of it after its timing: parts, wall, second clock, energy.
 
-    Parts and energy belong to one cache state and clock, the second clock to the events of a cache state, the facts to
-    all.
+    Parts, wall and energy belong to one cache state and clock, the second clock to the events of a cache state, the
+    facts to all.
     """
 
     def extended(point: Point) -> Point:
@@ -93,6 +96,8 @@ def with_afterthoughts(points: list[Point], event: dict[str, Any]) -> list[Point
             return point
         if event["event"] == "energy":
             return with_energy(point, Energy.model_validate(event["energy"]))
+        if event["event"] == "attribution":
+            return point.model_copy(update={"attribution": Attribution.model_validate(event["found"])})
         if event["reason"]:
             doubt = warn("parts-not-measured", reason=event["reason"])
             return point.model_copy(update={"warnings": (*point.warnings, doubt)})
@@ -113,10 +118,21 @@ def with_energy(point: Point, energy: Energy) -> Point:
     return point.model_copy(update={"energy": energy, "energy_j": energy.per_call_j})
 
 
+def settled_point(group: dict[str, Any], event: dict[str, Any]) -> Point:
+    """A case that the worker gave up, from its `failed` event."""
+    name, *rest = (event[key] for key in ("implementation", "status", "reason", "correctness", "doubts"))
+    return failed_point(group, name, *rest)
+
+
 def failed_point(
-    group: dict[str, Any], implementation: str, status: str, reason: str, correctness: dict[str, Any] | None = None
+    group: dict[str, Any],
+    implementation: str,
+    status: str,
+    reason: str,
+    correctness: dict[str, Any] | None = None,
+    doubts: Iterable[tuple[str, dict[str, str]]] = (),
 ) -> Point:
-    """A case without a time: wrong, crashed, hung, out of memory or skipped."""
+    """A case without a time: wrong, invalid, crashed, hung, out of memory or skipped."""
     cache, clock = headline(group)
     return Point.model_validate(
         _base(group, implementation)
@@ -126,6 +142,7 @@ def failed_point(
             "status": status,
             "reason": reason,
             "correctness": correctness,
+            "warnings": [warn(name, **values) for name, values in doubts],
         }
     )
 

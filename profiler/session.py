@@ -32,11 +32,13 @@ from .points import (
     measured_point,
     no_reading,
     refused_points,
+    settled_point,
     with_afterthoughts,
 )
 from .roofs import Roofs
 from .supervisor import Refused, Supervisor, WorkerDied
 from .surroundings import Surroundings
+from .witness import Witness
 
 # Longest silence of a worker: a check, or a round of timing. torch.compile may think for minutes.
 SILENCE_S = 90.0
@@ -44,7 +46,7 @@ COMPILE_SILENCE_S = 300.0
 # Triton's interpreter works a sequence off in Python, a program and a step at a time: minutes for one case.
 INTERPRETED_SILENCE_S = 300.0
 # Stages, and events, that follow when every time of a group is known.
-AFTERTHOUGHTS = ("parts", "second_clock", "energy")
+AFTERTHOUGHTS = ("parts", "attribution", "second_clock", "energy")
 # Steps of one implementation in a group: its check, two clocks warmed up, its second check, and its afterthoughts.
 STEPS_PER_CASE = 4 + len(AFTERTHOUGHTS)
 # Where calls are slow, timing takes its budget, its patience (`clock.PATIENCE`) and its overtime, and parts a share.
@@ -72,6 +74,7 @@ class Request:
     device: str = "auto"
     implementations: list[str] = field(default_factory=list)
     compile: bool = False
+    attribution: bool = False
     budget_s: float | None = None
     group_s: float = 6.0
     rounds: int | None = None
@@ -281,6 +284,7 @@ class Session:
         """One attempt: the points it settled, and who brought the worker down ("?" while several were timed)."""
         points: list[Point] = []
         checks: dict[str, Any] = {}
+        witness = Witness()
         stage, current = "check", "reference"
         options = {
             "time": True,
@@ -290,6 +294,7 @@ class Session:
             "watch": self.watch,
             "headline": headline(group),
             "idle_w": self.surroundings.idle_w,
+            "attribution": self.request.attribution,
         }
         try:
             for event in self.ask_group(index, group, names, options):
@@ -299,8 +304,11 @@ class Session:
                 elif event["event"] == "checked":
                     checks[name] = event["correctness"]
                 elif event["event"] == "failed":
-                    points.append(failed_point(group, name, event["status"], event["reason"], event["correctness"]))
+                    points.append(settled_point(group, event))
+                elif event["event"] == "witness":
+                    witness.note(event)
                 elif event["event"] == "point":
+                    event["doubts"] += witness.doubts(name)
                     measured = measured_point(group, event, checks.get(name))
                     here = device_of(self.supervisor.opened)
                     self.device = self.device or here
@@ -359,6 +367,7 @@ class Session:
             lost = {"event": stage, "implementation": current, "cache": "warm", "clock": HEADLINE_CLOCK[group["kind"]]}
             lost |= {"parts": [], "reason": str(death), "facts": {}}
             lost["readings"] = dict.fromkeys(("cold", "warm"), no_reading(str(death)))
+            lost |= {"found": {"wall": "undetermined", "reason": str(death)}}
             lost |= {"cache": headline(group)[0], "energy": {"reason": str(death)}} if stage == "energy" else {}
             self.watch = self.watch and stage != "second_clock"  # what hung or died once does so for every case
             return with_afterthoughts(points, lost), None

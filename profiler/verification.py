@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any
 
 from ..roofline.record import Correctness, Point
-from .points import UNCHECKED, failed_point, refused_points
+from .points import UNCHECKED, failed_point, refused_points, settled_point
 from .session import Session
 from .supervisor import WorkerDied
 
@@ -71,7 +71,7 @@ class Verification:
                     if event["event"] == "begin":
                         current = name
                     elif event["event"] == "failed":
-                        points.append(failed_point(group, name, event["status"], event["reason"], event["correctness"]))
+                        points.append(settled_point(group, event))
                     elif event["event"] == "checked":
                         points.append(_passed(group, name, event["correctness"], self._mark))
                 return points

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from ..roofline.machine import Ceiling
-from . import ceilings
+from . import ceilings, guard
 from .calibration_copy import timed_copy
 from .cases import Group, run_group
 from .devices import DeviceError, machine_id, open_device
@@ -37,6 +37,7 @@ class Worker:
         self.catalog = catalog
         self.device: Any = None
         self.loaded: dict[str, Any] = {}
+        self.replaced: dict[str, list[str]] = {}  # what a kernel file replaced when it was loaded
 
     def handle(self, request: dict[str, Any]) -> None:
         """Do one request and close it with `done`, or with `refused` and a sentence."""
@@ -49,7 +50,9 @@ class Worker:
     def kernel(self, source: str) -> Any:
         """Load a kernel file once."""
         if source not in self.loaded:
+            guard.GUARD.watch()
             self.loaded[source] = self.catalog.load(source)
+            self.replaced[source] = guard.GUARD.replaced()
         return self.loaded[source]
 
     def do_open(self, device: str) -> None:
@@ -127,7 +130,7 @@ class Worker:
         """Check and time one group of cases."""
         kernel = self.kernel(source)
         group = Group(self.device, kernel, kernel.shape(**shape), dtype, direction, seed)
-        run_group(group, implementations, flops, options, self.answer)
+        run_group(group, implementations, flops, options, self.answer, self.replaced[source])
 
     def do_twins(
         self, source: str, shape: dict, dtype: str, direction: str, implementation: str, clock: list, **more: Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._view import clean, wall_text
+from .attribution import seen_text
 from .record import Point
 from .units import seconds
 
@@ -20,9 +21,11 @@ def tax_text(point: Point) -> str:
 
 
 def detail_text(point: Point) -> str:
-    """Write what is known of the inside of a time: its parts with their walls, and what launching adds per step."""
+    """Write what is known of the inside of a time: its parts, what launching adds, what experiments saw."""
     parts = [f"{clean(p.name)} {seconds(p.time_s.median)} {wall_text(p.bound)}" for p in point.parts if p.time_s]
     texts = [f"of which {', '.join(parts)} (each measured alone)"] if parts else []
     if tax := tax_text(point):
         texts.append(f"launching adds {tax} per step (host clock minus graph)")
+    if seen := seen_text(point):
+        texts.append(seen)
     return "; ".join(texts)

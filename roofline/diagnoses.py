@@ -42,6 +42,26 @@ CLOSED_LIST: dict[str, Diagnosis] = {
         "the result of a timed call differs from the checked one: {detail}",
         "the implementation keeps state between calls or returns before it has finished; make it compute every call",
     ),
+    "slower-on-new-data": Diagnosis(
+        "invalid",
+        "a call on data that it had not met before takes {fresh}, the {cache} calls that were timed {time}",
+        "the implementation keeps results of earlier calls; make it compute every call",
+    ),
+    "unfinished-work": Diagnosis(
+        "invalid",
+        "of {whole} that its calls take, {rest} are left when their stream has finished: work on another stream",
+        "let the stream of the caller wait for every stream that the implementation uses",
+    ),
+    "measuring-code-replaced": Diagnosis(
+        "invalid",
+        "the kernel file replaced parts of the measurement: {names}",
+        "remove what sets these names; nothing was timed with them replaced that is shown as valid",
+    ),
+    "clock-contradicted": Diagnosis(
+        "invalid",
+        "calls that took {claimed} by the clock of the worker took {seen} by that of its parent",
+        "the implementation changes the clock, or the machine was suspended; repeat the run, then look at its file",
+    ),
     "fits-in-cache": Diagnosis(
         "warning",
         "{rate} of compulsory bytes is above the DRAM roof of {roof}: the data stay in a cache between calls",

@@ -16,8 +16,8 @@ _FORMULA = ("=", "+", "-", "@")  # spreadsheets run a text cell that begins with
 Value = str | float | int | None
 
 _MARKDOWN = ("#", "kernel", "implementation", "sizes", "device", "dtype", "direction", "cache", "clock", "time", "±")
-_MARKDOWN += ("per step", "launch tax", "wall", "machine", "design", "rate", "status")
-_OPTIONAL = ("device", "per step", "launch tax")  # of fleets, and of sequences
+_MARKDOWN += ("per step", "launch tax", "wall", "seen", "machine", "design", "rate", "status")
+_OPTIONAL = ("device", "per step", "launch tax", "seen")  # of fleets, of sequences, and of experiments
 
 
 def json(run: Run) -> str:
@@ -125,6 +125,7 @@ def _markdown_cells(row: _view.Row) -> tuple[str, ...]:
         _steps.step_text(point),
         _steps.tax_text(point),
         _view.wall_text(point.bound, point.contested_with),
+        point.attribution.wall if point.attribution else "",
         _view.machine_text(point),
         _view.design_text(point),
         _view.rate_text(point),
@@ -171,6 +172,11 @@ def _of(record: str, name: str) -> Callable[[Point], Value]:
     return value
 
 
+def _ratio(point: Point, name: str) -> Value:
+    ratio = getattr(point.attribution, name) if point.attribution else None
+    return ratio.value if ratio else None
+
+
 _FIELDS: dict[str, Callable[[Point], Value]] = {
     "kernel": lambda point: point.kernel,
     "implementation": lambda point: point.implementation,
@@ -207,6 +213,12 @@ _FIELDS: dict[str, Callable[[Point], Value]] = {
     **{f"floor_{wall}_s": _floor(wall, best=False) for wall in WALLS},
     "bound": lambda point: point.bound,
     "contested_with": lambda point: point.contested_with,
+    "attribution": _of("attribution", "wall"),
+    **{
+        f"attribution_{name}_ratio": lambda point, name=name: _ratio(point, name)
+        for name in ("rotated", "halved", "longer")
+    },
+    "attribution_reason": _of("attribution", "reason"),
     **{f"best_floor_{wall}_s": _floor(wall, best=True) for wall in WALLS},
     "best_bound": lambda point: point.best_bound,
     "estimate_s": lambda point: point.estimate_s,

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import defaultdict
 
+from .attribution import agreement
 from .machine import Machine
 from .predict import crossing
 from .record import Observation, Point, Run
@@ -46,7 +47,7 @@ def observations(points: tuple[Point, ...], machine: Machine) -> list[Observatio
     """What sweeps show, depth 1 beside depth T, what padding costs beside packed rows, and how far outputs see."""
     found = [_walk(sweep, machine) for sweep in batch_sweeps(points) if _has_weights(sweep[0])]
     found += [_settling(sweep) for sweep in step_sweeps(points)]
-    return found + depths(points) + padding(points) + reach(points)
+    return found + depths(points) + padding(points) + reach(points) + agreement(points)
 
 
 def _has_weights(point: Point) -> bool:

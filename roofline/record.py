@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from pydantic import Field, model_validator
 
 from ._model import Frozen
+from .experiments import Attribution
 from .machine import Machine
 from .noise_model import Noise
 from .second_clock import SecondClock
@@ -154,6 +155,7 @@ class Point(Frozen):
     receptive_field : steps that an output sees, its own included, where the kernel limits them.
     step_s : time per dependent step. launch_tax_s : what launching adds to each: host clock minus graph clock.
     best_floors_s, best_bound : of the best possible implementation of the same work.
+    attribution : the wall as experiments show it, beside the modelled `bound`; None where none were made.
     attainable_fraction : of this design; best_fraction : of the machine; roof_fraction : the classic roofline figure.
     gap : the way from the best floor to the measured time, in words.
     device : the rank of the device that it was measured on, in a run of several.
@@ -189,6 +191,7 @@ class Point(Frozen):
     floor_notes: dict[str, str] = Field(default_factory=dict)
     bound: Wall | None = None
     contested_with: Wall | None = None
+    attribution: Attribution | None = None
     best_floors_s: Floors | None = None
     best_bound: Wall | None = None
     estimate_s: float | None = None

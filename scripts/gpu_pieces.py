@@ -78,6 +78,7 @@ def _peers() -> tuple[str, ...]:
 
 
 _CLOCKS = "tests/gpu/test_clock.py"  # alone on the device: other tests would be in its times
+_EXPLOITS = "tests/gpu/test_exploits.py"  # so would they
 _TRAINING = ("--dtype", "bf16", "--direction", "forward,both")
 # In order of worth: what is wrong makes every number after it worthless, and the ceilings are what numbers are held to.
 # All limits together are below half an hour.
@@ -87,8 +88,9 @@ PIECES = (
         "tests",
         "the tests that need a GPU",
         320,
-        _pytest("tests/gpu", f"--ignore={_CLOCKS}", *_beside_one_another()),
+        _pytest("tests/gpu", f"--ignore={_CLOCKS}", f"--ignore={_EXPLOITS}", *_beside_one_another()),
     ),
+    Piece("exploits", "kernels that only look fast, on a GPU", 60, _pytest(_EXPLOITS)),
     Piece("verify", "every implementation against its reference", 180, _seqroof("verify", "--device", "cuda:0")),
     Piece(
         "ceilings",

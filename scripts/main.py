@@ -90,6 +90,10 @@ def profile(
     counters: Annotated[
         bool, typer.Option("--counters", help="Count bytes with ncu or perf too; some 20 s per case.")
     ] = False,
+    attribution: Annotated[
+        bool | None,
+        typer.Option(help="Tell walls by experiments too.", show_default="in standard and full"),
+    ] = None,
     deadline: Annotated[
         str | None, typer.Option(help="A case hangs after so long without news. [default: 90s]", show_default=False)
     ] = None,
@@ -107,7 +111,19 @@ def profile(
     typed |= {"implementation": implementation, "budget": budget}
     profile_verb.run(
         request=profile_verb.request_of(
-            kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed, counters, deadline
+            kernels,
+            suite,
+            shape,
+            dtype,
+            direction,
+            device,
+            implementation,
+            budget,
+            rounds,
+            seed,
+            counters,
+            deadline,
+            attribution,
         ),
         out=out,
         resume=resume,

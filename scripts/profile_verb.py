@@ -41,6 +41,7 @@ def request_of(
     seed: int | None,
     counters: bool = False,
     deadline: str | None = None,
+    attribution: bool | None = None,
 ) -> Request:
     """Check the options that can be checked without torch; raises `Stop` with a sentence."""
     suite = suite or "quick"
@@ -59,6 +60,7 @@ def request_of(
         device=check_device(device),
         implementations=[name.strip() for name in wanted.split(",") if name.strip()],
         compile=not quick or "compile" in wanted,
+        attribution=(suite != "quick" and not axes) if attribution is None else attribution,
         budget_s=parse_duration(budget) or (measuring.QUICK_BUDGET_S if whole_quick_suite else None),
         group_s=3.0 if quick else 6.0,
         rounds=rounds,

@@ -15,8 +15,8 @@ class FakeTime:
     def __init__(self, monkeypatch):
         self.now_ns = 0
         self.log = []
-        monkeypatch.setattr(clock.time, "perf_counter_ns", lambda: self.now_ns)
-        monkeypatch.setattr(clock.time, "monotonic", lambda: self.now_ns * 1e-9)
+        monkeypatch.setattr(clock, "perf_counter_ns", lambda: self.now_ns)
+        monkeypatch.setattr(clock, "monotonic", lambda: self.now_ns * 1e-9)
 
     def call(self, name, cost_s):
         def run():

@@ -1,0 +1,65 @@
+"""The parent's own clock: how long a block of calls took, beside what the worker claims for it.
+
+The worker says when it begins a block and when it has ended, with the seconds that its stopwatch showed. A kernel can
+replace the clocks of its own process; it cannot replace the parent's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from ..roofline.units import seconds
+from .clock import Subject
+
+# A block of calls: long against the tenth of a millisecond that a message takes.
+BLOCK_S = 2e-3
+# Calls of a block at most: a clock that claims nothing must not make it endless.
+MOST_CALLS = 500
+# Blocks per implementation. All must contradict: a parent that is kept waiting sees one of them late.
+BLOCKS = 2
+# What the parent may see beside the claim: the warm-up call and delays of messages on a busy machine.
+RATIO, LATE_S = 2.0, 4e-3
+
+Doubt = tuple[str, dict[str, str]]
+
+
+def bear_witness(subject: Subject, claimed_s: float, emit: Callable[..., None]) -> None:
+    """Run blocks of a subject's calls between two messages to the parent. claimed_s : its time per call."""
+    calls = max(1, min(MOST_CALLS, round(BLOCK_S / max(claimed_s, 1e-9))))
+    for _ in range(BLOCKS):
+        emit("witness", implementation=subject.name, ended=False, claimed_s=0.0)
+        values = subject.stopwatch.sample(subject.calls[:1], 0, calls)
+        # Before a block the stopwatch makes one call that it does not time.
+        claimed = (calls + 1) * sum(values) / len(values)
+        emit("witness", implementation=subject.name, ended=True, claimed_s=claimed)
+
+
+class Witness:
+    """Takes the messages of blocks and keeps (claimed, seen) seconds per implementation."""
+
+    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+        self._now = now
+        self._began = 0.0
+        self._blocks: dict[str, list[tuple[float, float]]] = {}
+
+    def note(self, event: dict[str, Any]) -> None:
+        """Take a `witness` event, at the time at which it came."""
+        if event["ended"]:
+            pair = (event["claimed_s"], self._now() - self._began)
+            self._blocks.setdefault(event["implementation"], []).append(pair)
+        else:
+            self._began = self._now()
+
+    def doubts(self, implementation: str) -> list[Doubt]:
+        """Doubt a clock that all blocks contradict."""
+        blocks = self._blocks.get(implementation, [])
+        if not blocks or not all(_contradicts(*block) for block in blocks):
+            return []
+        claimed, seen = min(blocks, key=lambda block: block[1])
+        return [("clock-contradicted", {"claimed": seconds(claimed), "seen": seconds(seen)})]
+
+
+def _contradicts(claimed_s: float, seen_s: float) -> bool:
+    return seen_s > RATIO * claimed_s + LATE_S or claimed_s > RATIO * seen_s + LATE_S

@@ -1,0 +1,148 @@
+"""Which wall binds, told by experiments instead of floors, and how far that agrees with the model. Pure rules.
+
+Three experiments, each a ratio of two times of the same rounds. Data rotated through more than twice the last cache
+against the same data again: what slows down waits for memory. Half the threads against all: what slows down nearly as
+much as they are fewer is bound by what belongs to cores. Twice the steps at half the batch, which is the same number of
+tokens: what slows down waits for the steps. Half the threads also read memory more slowly, so that experiment speaks
+only where memory is excluded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .experiments import Attribution, Ratio, SeenWall
+from .record import Observation, Point, Wall
+from .stats import median_interval
+from .units import percent
+
+# Slower than this on rotated data: memory. A quarter of the time is then spent on what a cache would have saved.
+ROTATED = 1.3
+# Of the slowdown that fewer threads would cost a call that does nothing but compute: 1.6 where half would cost 2.
+HALVED_SHARE = 0.8
+# No call can be slowed down by more than threads are fewer; so much above that, something else was in the way.
+IMPLAUSIBLE = 1.5
+# Slower than this with twice the steps and as many tokens: serial. A call that only waits takes twice as long.
+LONGER = 1.6
+
+SEEN_WORDS: dict[SeenWall, str] = {
+    "memory": "memory",
+    "compute": "compute",
+    "serial": "serial",
+    "undetermined": "undetermined",
+}
+# The wall of the model that each seen one stands for. No experiment isolates the bandwidth of the caches.
+MODELLED: dict[SeenWall, Wall] = {"memory": "dram", "compute": "compute", "serial": "serial"}
+
+
+def ratio_of(over: Sequence[float], under: Sequence[float]) -> Ratio:
+    """The paired ratio of two times that were measured in the same rounds."""
+    low, middle, high = median_interval([a / b for a, b in zip(over, under)])
+    return Ratio(value=middle, low=low, high=high, rounds=len(over))
+
+
+def decide(
+    rotated: Ratio | None,
+    halved: Ratio | None,
+    longer: Ratio | None,
+    *,
+    threads: int | None,
+    cold: bool,
+    in_cache: bool,
+    untried: dict[str, str],
+) -> Attribution:
+    """Tell the wall from the ratios.
+
+    threads : of the full arm; the other has half of them, rounded down. cold : the case is one that meets cold caches.
+    in_cache : its data fit in the last cache, so that using them again spares the memory. untried : why an experiment
+    was not made, by its name.
+    """
+    shown: list[SeenWall] = []
+    if cold and _slower(rotated, ROTATED):
+        shown.append("memory")
+    if _slower(longer, LONGER):
+        shown.append("serial")
+    excluded = in_cache and (rotated is not None or not cold)
+    fewer = threads / (threads // 2) if threads else 1.0
+    spoke = _slower(halved, HALVED_SHARE * fewer) and halved is not None and halved.value < IMPLAUSIBLE * fewer
+    if spoke and excluded and "memory" not in shown:
+        shown.append("compute")
+    wall: SeenWall = shown[0] if len(shown) == 1 else "undetermined"
+    ratios = {"rotated": rotated, "halved": halved, "longer": longer}
+    reason = _reason(wall, shown, spoke and not excluded, untried)
+    return Attribution(wall=wall, threads=threads, reason=reason, **ratios)
+
+
+def _slower(ratio: Ratio | None, threshold: float) -> bool:
+    """Whether an experiment shows a slowdown: beyond its threshold, and none at all outside its interval."""
+    return ratio is not None and ratio.value > threshold and ratio.low > 1.0
+
+
+def _reason(wall: SeenWall, shown: list[SeenWall], unclear: bool, untried: dict[str, str]) -> str:
+    if wall != "undetermined":
+        text = {
+            "memory": "slower when its data are not in a cache",
+            "compute": "slower by as much as threads are fewer, and not for want of memory",
+            "serial": "slower with twice the steps at the same number of tokens",
+        }[wall]
+    elif shown:
+        text = f"several experiments slow it down: {' and '.join(SEEN_WORDS[name] for name in shown)}"
+    elif unclear:
+        text = "its data do not fit in the cache, and half the threads read memory more slowly too"
+    else:
+        text = "no experiment slows it down enough"
+    return "; ".join([text, *(f"{name} not tried: {why}" for name, why in untried.items())])
+
+
+def agrees(point: Point) -> bool | None:
+    """Whether experiments and model name the same wall; None where either names none."""
+    found = point.attribution
+    if found is None or found.wall == "undetermined" or point.bound is None:
+        return None
+    return MODELLED[found.wall] in (point.bound, point.contested_with)
+
+
+def ratios_text(found: Attribution) -> str:
+    """Write the ratios that were measured: "rotated data 1.82 x, half the threads 1.05 x"."""
+    named = (
+        ("rotated data", found.rotated),
+        (f"{found.threads // 2} of {found.threads} threads" if found.threads else "", found.halved),
+        ("twice the steps, half the batch", found.longer),
+    )
+    return ", ".join(f"{name} {ratio.value:.2f} x" for name, ratio in named if ratio is not None)
+
+
+def seen_text(point: Point) -> str:
+    """Write what the experiments saw; nothing where none were made."""
+    found = point.attribution
+    if found is None:
+        return ""
+    ratios = ratios_text(found)
+    return f"seen without floors: {SEEN_WORDS[found.wall]} ({ratios or found.reason})"
+
+
+def agreement(points: Iterable[Point]) -> list[Observation]:
+    """How often experiments and model agree, and every case in which they do not, with its reason."""
+    tried = [point for point in points if point.attribution is not None and point.status == "ok" and point.bound]
+    if not tried:
+        return []
+    against = [point for point in tried if agrees(point) is False]
+    determined = [point for point in tried if agrees(point) is not None]
+    share = 1 - len(against) / len(determined) if determined else None
+    open_share = 1 - len(determined) / len(tried)
+    text = (
+        f"Attribution without floors: {len(tried)} points, {percent(open_share)} undetermined; experiments and model "
+        f"agree on {len(determined) - len(against)} of the {len(determined)} others"
+    )
+    listed = "; ".join(map(_disagreement, against))
+    text += f" ({percent(share)})." if share is not None else "."
+    text += f" Not on: {listed}." if listed else ""
+    numbers = {"points": len(tried), "determined": len(determined), "agreement": share, "undetermined": open_share}
+    return [Observation(id="attribution", text=text, numbers=numbers)]
+
+
+def _disagreement(point: Point) -> str:
+    found = point.attribution
+    assert found is not None
+    case = f"{point.kernel} {point.implementation} {point.shape_text} {point.dtype}"
+    return f"{case}: {point.bound} modelled, {found.wall} seen ({ratios_text(found)})"

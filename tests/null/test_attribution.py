@@ -1,0 +1,176 @@
+"""Walls told by experiments: the rules, the arms on a clock that the test owns, and what readers see of them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from round_machine import point, timing
+
+from seqroof.kernels import _catalog
+from seqroof.profiler import attribution
+from seqroof.profiler.points import with_afterthoughts
+from seqroof.roofline import export
+from seqroof.roofline._steps import detail_text
+from seqroof.roofline.attribution import agreement, agrees, decide, ratio_of
+from seqroof.roofline.experiments import Attribution, Ratio
+
+
+def ratio(value):
+    return None if value is None else Ratio(value=value, low=value, high=value, rounds=7)
+
+
+def wall(rotated, halved, longer, *, cold=True, in_cache=True, threads=2):
+    found = decide(
+        *map(ratio, (rotated, halved, longer)),
+        threads=threads,
+        cold=cold,
+        in_cache=in_cache,
+        untried={"longer": "no T"},
+    )
+    assert found.reason and "longer not tried: no T" in found.reason
+    return found.wall
+
+
+@pytest.mark.parametrize(
+    ("ratios", "expected"),
+    [
+        ((1.31, 1.0, None), "memory"),
+        ((1.29, 1.0, None), "undetermined"),
+        ((1.1, 1.61, None), "compute"),
+        ((1.1, 1.59, None), "undetermined"),
+        ((1.1, 1.0, 1.61), "serial"),
+        ((1.1, 1.0, 1.59), "undetermined"),
+        ((1.8, 2.0, None), "memory"),  # half the threads read memory more slowly too
+        ((1.8, 1.0, 2.0), "undetermined"),  # several
+        ((1.0, 2.0, 2.0), "undetermined"),
+        ((None, None, None), "undetermined"),
+    ],
+)
+def test_a_wall_is_what_one_experiment_shows(ratios, expected):
+    assert wall(*ratios) == expected
+
+
+def test_fewer_threads_say_nothing_where_memory_is_not_excluded():
+    assert wall(None, 2.0, None, in_cache=False) == "undetermined"
+    assert wall(None, 2.0, None, in_cache=False, cold=False) == "undetermined"
+
+
+def test_a_warm_case_in_the_cache_does_not_wait_for_memory():
+    assert wall(3.0, 2.0, None, cold=False) == "compute"
+    assert wall(3.0, 1.0, None, cold=False) == "undetermined"
+
+
+def test_the_threshold_follows_the_number_of_threads():
+    """One of three threads: a call that only computes takes three times as long, and 2.4 are asked for."""
+    assert wall(1.0, 2.3, None, threads=3) == "undetermined"
+    assert wall(1.0, 2.5, None, threads=3) == "compute"
+
+
+def test_noise_shows_no_wall():
+    """An interval that holds "no slower", and more than fewer threads can explain."""
+    wide = Ratio(value=1.8, low=0.9, high=3.0, rounds=7)
+    how = {"threads": 2, "cold": True, "in_cache": True, "untried": {}}
+    assert decide(wide, ratio(1.0), wide, **how).wall == "undetermined"
+    assert decide(ratio(1.0), wide, None, **how).wall == "undetermined"
+    assert decide(ratio(1.0), ratio(9.0), None, **how).wall == "undetermined"
+    assert decide(ratio(1.0), ratio(2.9), None, **how).wall == "compute"
+
+
+def test_ratios_are_paired_by_rounds():
+    found = ratio_of([2.0, 20.0, 200.0], [1.0, 10.0, 100.0])
+    assert (found.low, found.value, found.high, found.rounds) == (2.0, 2.0, 2.0, 3)
+
+
+def seen(wall, bound, **more):
+    found = Attribution(wall=wall, rotated=ratio(1.5), threads=2, reason="because")
+    return point(timing(200.0), bound=bound, attribution=found, **more)
+
+
+@pytest.mark.parametrize(
+    ("wall", "bound", "other", "expected"),
+    [
+        ("memory", "dram", None, True),
+        ("memory", "cache", None, False),
+        ("memory", "compute", "dram", True),
+        ("compute", "compute", None, True),
+        ("serial", "cache", None, False),
+        ("serial", "serial", None, True),
+        ("undetermined", "dram", None, None),
+        ("memory", None, None, None),
+    ],
+)
+def test_agreement_with_the_model(wall, bound, other, expected):
+    assert agrees(seen(wall, bound, contested_with=other)) is expected
+
+
+def test_agreement_is_counted_and_every_disagreement_listed():
+    points = [seen("memory", "dram"), seen("compute", "dram", implementation="odd"), seen("undetermined", "dram")]
+    (found,) = agreement([*points, point(timing(1.0), bound="dram")])
+    assert found.numbers == {"points": 3, "determined": 2, "agreement": 0.5, "undetermined": pytest.approx(1 / 3)}
+    assert "k odd B=1 fp32: dram modelled, compute seen (rotated data 1.50 x)" in found.text
+    assert agreement([point(timing(1.0), bound="dram")]) == []
+
+
+def test_readers_see_it_beside_the_modelled_wall():
+    from samples import run
+
+    shown = seen("memory", "dram")
+    assert "seen without floors: memory (rotated data 1.50 x)" in detail_text(shown)
+    made = run(points=(shown,))
+    header, line = export.csv(made).splitlines()
+    cells = dict(zip(header.split(","), line.split(",")))
+    assert (cells["attribution"], cells["attribution_rotated_ratio"]) == ("memory", "1.5")
+    assert "| seen |" in export.markdown(made) and "| memory |" in export.markdown(made)
+    assert "| seen |" not in export.markdown(run(points=(point(timing(1.0)),)))
+
+
+class Stopwatch:
+    """Takes what the arm's only call returns."""
+
+    def sample(self, calls, first, repeats):
+        return [calls[0]()]
+
+
+def arm(seconds):
+    return attribution.Arm([lambda: seconds], Stopwatch())
+
+
+def test_arms_take_turns_and_slow_ones_are_given_up():
+    arms = {"a": arm(1e-4), "b": arm(2e-4)}
+    assert attribution._interleave(arms, 1.0) == attribution.ROUNDS
+    assert [len(one.samples) for one in arms.values()] == [attribution.ROUNDS] * 2
+    assert arms["a"].repeats == 10
+    assert attribution._interleave({"a": arm(1.0), "b": arm(1.0)}, 1.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "expected"),
+    [
+        ("lstm", {"B": 4, "T": 3, "I": 5, "H": 6}, True),
+        ("lstm", {"B": 1, "T": 4, "I": 5, "H": 6}, False),
+        ("lstm", {"B": 1, "T": 3, "I": 5, "H": 6}, None),
+        ("gated_conv", {"B": 4, "T": 8, "C": 4, "O": 4, "W": 2}, None),  # nothing waits
+        ("dilated_conv", {"B": 4, "T": 8, "C": 4, "W": 2, "L": 3}, None),  # the chain runs through layers
+        ("lstm_step", {"B": 4, "I": 5, "H": 6}, None),  # no steps
+    ],
+)
+def test_steps_are_doubled_only_where_they_make_the_chain(name, sizes, expected):
+    kernel = _catalog.load(name)
+    device = SimpleNamespace(kind="cpu", torch_device="cpu")
+    group = SimpleNamespace(
+        kernel=kernel, module=kernel.module, shape=kernel.shape(**sizes), dtype="fp32", device=device, seed=0
+    )
+    untried = {}
+    found = attribution._longer(group, "reference", untried)
+    assert (found[0] if found else None) == expected
+    assert bool(untried) == (sizes.get("T") == 3 and expected is None)
+    if found:
+        assert found[1]()[0].shape[0] * found[1]()[0].shape[1] == sizes["B"] * sizes["T"]
+
+
+def test_the_parent_keeps_it_with_the_point_it_belongs_to():
+    points = [point(timing(1.0)), point(timing(1.0), cache="warm"), point(timing(1.0), implementation="other")]
+    event = {"event": "attribution", "implementation": "torch", "cache": "cold", "clock": "host"}
+    found = with_afterthoughts(points, event | {"found": {"wall": "memory"}})
+    assert [p.attribution.wall if p.attribution else None for p in found] == ["memory", None, None]
