@@ -140,11 +140,11 @@ class Gpu:
 
     def throttle_bits(self) -> int | None:
         """Reasons why clocks are held down, one bit each; the function has an older name in older packages."""
-        answer = self._of_device("throttle", "nvmlDeviceGetCurrentClocksEventReasons")
-        if answer is None:
-            answer = self._of_device("throttle", "nvmlDeviceGetCurrentClocksThrottleReasons")
-        if answer is not None:
-            self.reasons.pop("throttle", None)
+        names = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+        answer = None
+        # A package may know a name that its driver does not.
+        for name in [name for name in names if hasattr(self._nvml, name)] or names[:1]:
+            answer = self._of_device("throttle", name) if answer is None else answer
         return answer if isinstance(answer, int) else None
 
     def busy_share(self) -> float | None:

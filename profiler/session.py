@@ -273,8 +273,7 @@ class Session:
         """The run so far, judged against the final roofs."""
         opened = self.supervisor.opened
         machine = self.roofs.machine()
-        points = with_launch_tax(judge(point, machine, advice) for point in self.points)
-        points = between_arms(points)
+        points = between_arms(with_launch_tax(judge(point, machine, advice) for point in self.points))
         environment = Environment.model_validate(opened["environment"])
         evidence = (*self.surroundings.evidence(points), *self.counting.evidence())
         return Run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import _seen
 from ._view import clean, wall_text
 from .record import Point
 from .units import seconds
@@ -25,4 +26,4 @@ def detail_text(point: Point) -> str:
     texts = [f"of which {', '.join(parts)} (each measured alone)"] if parts else []
     if tax := tax_text(point):
         texts.append(f"launching adds {tax} per step (host clock minus graph)")
-    return "; ".join(texts)
+    return "; ".join([*texts, *_seen.details(point)])
