@@ -78,16 +78,23 @@ def _peers() -> tuple[str, ...]:
 
 
 _CLOCKS = "tests/gpu/test_clock.py"  # alone on the device: other tests would be in its times
+_TELEMETRY = "tests/gpu/test_telemetry.py"  # likewise: in its power and its counts
+_COUNTED = ("--dtype", "bf16", "--counters")
 _TRAINING = ("--dtype", "bf16", "--direction", "forward,both")
 # In order of worth: what is wrong makes every number after it worthless, and the ceilings are what numbers are held to.
 # All limits together are below half an hour.
 PIECES = (
-    Piece("clocks", "the clocks that everything is timed with", 40, _pytest(_CLOCKS)),
+    Piece(
+        "clocks",
+        "the clocks that everything is timed with, NVML, energy, and counters on a known copy",
+        65,
+        _pytest("-s", _CLOCKS, _TELEMETRY),
+    ),
     Piece(
         "tests",
         "the tests that need a GPU",
         320,
-        _pytest("tests/gpu", f"--ignore={_CLOCKS}", *_beside_one_another()),
+        _pytest("tests/gpu", f"--ignore={_CLOCKS}", f"--ignore={_TELEMETRY}", *_beside_one_another()),
     ),
     Piece("verify", "every implementation against its reference", 180, _seqroof("verify", "--device", "cuda:0")),
     Piece(
@@ -199,6 +206,12 @@ PIECES = (
         "LSTMs over hidden and batch sizes",
         110,
         _sizes("lstm_sizes", "lstm", "B=1|16|64,T=512,I=512,H=256|512|768|1024|1536", budget_s=80),
+    ),
+    Piece(
+        "counters",
+        "bytes of an LSTM step as counters see them, beside the modelled ones",
+        60,
+        _sizes("counters", "lstm_step", "B=1,I=2048,H=2048", *_COUNTED, rows="torch,triton", budget_s=10),
     ),
     Piece("quick", "all kernels, as a first run shows them", 90, _profile("quick", "--suite", "quick", budget_s=60)),
     Piece("peers", "other people's recurrent kernels", 80, _peers(), needs=tuple(PEERS.values())),

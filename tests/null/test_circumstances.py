@@ -167,9 +167,7 @@ def whole_run():
     return run.model_copy(
         update={
             "points": (first.model_copy(update=update), *others),
-            "evidence": (
-                around("during", clock_hz=1.98e9, power_w=612.4, other_share=0.01, **{"throttle: idle": 1.0}),
-            ),
+            "evidence": (around("during", clock_hz=1.98e9, power_w=612.4, other_share=0.01, **idle),),
             "warnings": doubts_about_run(Environment(python="3", mig="on"), (), ()),
         }
     )
