@@ -20,6 +20,7 @@ from .clock import measure as time_subjects
 from .copies import rotating_copies
 from .devices import machine_id, open_device
 from .points import HEADLINE_CLOCK
+from .watch import Watch
 
 _DTYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64"}
 
@@ -73,7 +74,8 @@ def measure(
                 raise ValueError(f"The result is wrong, so it is not timed: {correctness.detail}.")
         clock = HEADLINE_CLOCK[device.kind]
         subject = Subject("fn", cache, clock, _calls(call, arguments, cache, device), device.stopwatch(cache, clock))
-        timing = time_subjects([subject], budget_s, None, seed, lambda done: None)[0]
+        watch = Watch(device.sensors)
+        timing = time_subjects([subject], budget_s, None, seed, on_slice=watch.look)[0]
     point = Point(
         kernel=name or getattr(fn, "__name__", type(fn).__name__),
         implementation="python",
@@ -85,6 +87,7 @@ def measure(
         status="ok",
         correctness=correctness,
         time_s=timing,
+        telemetry=watch.telemetry(0),
         work=work,
         weights=weights,
         chain=chain,
