@@ -12,6 +12,9 @@ from .units import percent, seconds, si
 # Throttle reasons that say nothing about a measurement.
 _SILENT = ("throttle: idle",)
 
+# A time at the highest clock that differs by less from the measured one is the same to a quiet measurement.
+_NEWS = 0.01
+
 TITLES = ("point", "clock", "at the highest clock", "power", "temperature", "throttled", "others")
 TITLES += ("energy per call", "per token", "DRAM bytes counted", "× compulsory", "tensor pipe")
 
@@ -42,7 +45,9 @@ def run_text(run: Run) -> str:
 def details(point: Point) -> list[str]:
     """What a row says below itself: its energy, and its counted bytes beside the modelled ones."""
     texts = []
-    energy, counted = point.energy, point.counted
+    energy, counted, highest_s = point.energy, point.counted, point.normalised_time_s
+    if highest_s and point.time_s and abs(highest_s / point.time_s.median - 1) > _NEWS:
+        texts.append(f"{seconds(highest_s)} at the highest clock (derived)")
     if energy is not None and energy.per_call_j is not None:
         token = f", {si(energy.per_token_j, 'J')} per token" if energy.per_token_j else ""
         error = f" ±{percent(energy.error)}" if energy.error is not None else ""

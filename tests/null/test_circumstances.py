@@ -120,6 +120,9 @@ def test_other_tenants_before_during_and_after():
     assert "stolen" in doubts(evidence=[around("during", steal_share=0.3)])["other-tenant"]
     assert doubts(evidence=[around("during", other_processes=0, other_share=0.05, steal_share=0.0)]) == {}
     assert doubts(evidence=[around("before", other_share=None, other_processes=None)]) == {}
+    hidden = {"busy_share": 0.8, "host_load": 1.0, "host_other_share": 0.0}
+    assert "busy for 80 %" in doubts(evidence=[around("before", **hidden)])["other-tenant"]
+    assert doubts(evidence=[around("after", **hidden), around("before", busy_share=0.8, host_load=1.0)]) == {}
 
 
 def test_clocks_held_by_a_setting_are_told_with_the_run():
@@ -134,6 +137,15 @@ def test_counters_denied():
     assert doubts(evidence=[Evidence(id="counters", values={"state": "ok"}, how="")]) == doubts() == {}
 
 
+def test_counters_that_miscount_a_known_copy():
+    def copied(read, provenance="measured"):
+        values = {"state": "ok", "copy_bytes": 1000, "copy_read_bytes": read, "provenance": provenance}
+        return doubts(evidence=[Evidence(id="counters", values=values, how="")])
+
+    assert "copy of known size" in copied(970.0)["declared-bytes-differ"] and copied(1030.0)
+    assert copied(985.0) == copied(1015.0) == copied(500.0, "derived") == {}
+
+
 def test_clock_normalised_time_where_the_wall_has_that_clock():
     slow = {"telemetry": Telemetry(clock_hz=hertz(1.5e9), reference_clock_hz=2e9)}
     compute = judge(point(timing(200.0), work=work(read=10, matmul_flops=10**6), **slow), ROUND)
@@ -145,7 +157,7 @@ def test_clock_normalised_time_where_the_wall_has_that_clock():
     )
 
 
-def whole_run():
+def whole_run(normalised=None):
     run = samples.run("gpu")
     known = Telemetry(
         samples=9,
@@ -156,6 +168,7 @@ def whole_run():
     )
     update = {
         "telemetry": known,
+        "normalised_time_s": normalised,
         "energy_j": 0.012,
         "energy": Energy(per_call_j=0.012, per_token_j=0.0015, idle_w=80.0, error=0.05, how="by hand"),
         "counted": Counted(
@@ -173,16 +186,17 @@ def whole_run():
     )
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_the_table_shows_telemetry_energy_counts_and_doubts_about_the_run(width):
+@pytest.mark.parametrize(("width", "normalised"), [(80, 1.1e-3), (120, None)])
+def test_the_table_shows_telemetry_energy_counts_and_doubts_about_the_run(width, normalised):
     console = Console(width=width, file=io.StringIO(), highlight=False)
-    table.render(whole_run(), console)
+    table.render(whole_run(normalised), console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     text = " ".join(printed.split())
     assert "Seen beside the clock (measured, medians): clock 1.98 GHz; 612 W; other programs 1.0 %" in text
     assert "bytes of 1 points counted" in text and "held down" not in text
     assert "energy 12.0 mJ ±5.0 % per call, 1.50 mJ per token (measured, idle subtracted)" in text
     assert "DRAM moved 2.10 MB, 1.07 x the compulsory bytes (measured)" in text
+    assert ("1.10 ms at the highest clock (derived)" in text) == (normalised == 1.1e-3)
     assert "(run) mig: this is a slice of a GPU (the whole run)" in text
     assert max(map(len, printed.splitlines())) <= width
 

@@ -26,7 +26,8 @@ def accountant(**changes):
 
 
 def test_idle_power_and_step():
-    at_rest, _ = accountant(idle_w=80.0, step_s=0.05)
+    at_rest, bench = accountant(idle_w=80.0, step_s=0.05)
+    bench.sleep(0.03)  # so the next movement is near
     assert at_rest.step_s() == pytest.approx(0.05, abs=1e-3)
     assert at_rest.idle_w() == pytest.approx(80.0, rel=0.06)
 

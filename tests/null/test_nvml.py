@@ -116,10 +116,11 @@ def test_a_watched_gpu_keeps_names_spreads_and_reasons():
         nvmlDeviceGetCurrentClocksEventReasons=lambda handle: next(reasons),
         nvmlDeviceGetTemperature=fake_nvml.NVMLError_NoPermission("no"),
     )
-    seconds = iter(range(100))
-    watch = Watch(GpuSensors(Gpu(UUID, module=fake)), clock=lambda: float(next(seconds)))
+    now = [0.0]
+    watch = Watch(GpuSensors(Gpu(UUID, module=fake)), clock=lambda: now[0])
     for _ in range(3):
         watch.look(0)
+        now[0] += 1.0
     seen = watch.telemetry(0)
     assert seen.samples == 3 and seen.scope == "its own rounds" and seen.reference_clock_hz == 1980e6
     assert seen.throttle == {

@@ -98,6 +98,22 @@ def test_looks_are_rare_and_a_subject_without_its_own_gets_those_of_its_group():
     assert own.power_w is None and own.reasons["power_w"] == "no meter" and "clock_hz" not in own.reasons
 
 
+def test_dear_looks_become_rare():
+    now = [0.0]
+
+    class Slow(Counting):
+        def read(self):
+            now[0] += 0.1
+            return super().read()
+
+    sensors = Slow()
+    watch = Watch(sensors, clock=lambda: now[0])
+    for _ in range(100):
+        watch.look(0)
+        now[0] += 0.1
+    assert sensors.reads <= 4, "at most two looks in ten seconds of looks that take a tenth of one, and two to spare"
+
+
 def test_a_look_never_falls_into_a_sample():
     timing, told = [False], []
 
