@@ -188,7 +188,8 @@ class Gpu:
         """Share of the multiprocessors' time that other processes took since the last look."""
         samples = self._of_device("other_share", "nvmlDeviceGetProcessUtilization", self._seen_us)
         if not samples:
-            self.reasons.setdefault("other_share", "NVML tells no utilisation by process here")
+            if self.reasons.get("other_share") in (None, _REFUSALS["NotFound"]):  # that is how NVML says "none"
+                self.reasons["other_share"] = "NVML has no utilisation by process since the last look"
             return None
         self._seen_us = max(sample.timeStamp for sample in samples)
         if os.getpid() not in {sample.pid for sample in samples}:

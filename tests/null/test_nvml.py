@@ -108,6 +108,9 @@ def test_other_tenants():
     assert hidden.others() is None and "not even this process" in hidden.reasons["other_processes"]
     samples = [SimpleNamespace(pid=own.pid, smUtil=50, timeStamp=3), SimpleNamespace(pid=1, smUtil=30, timeStamp=4)]
     assert gpu(nvmlDeviceGetProcessUtilization=samples).others_share() == pytest.approx(0.3)
+    for none in ([], fake_nvml.NVMLError_NotFound("Not Found")):
+        silent = gpu(nvmlDeviceGetProcessUtilization=none)
+        assert silent.others_share() is None and "since the last look" in silent.reasons["other_share"]
 
 
 def test_a_watched_gpu_keeps_names_spreads_and_reasons():
