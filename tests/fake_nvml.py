@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 UUID = "GPU-11111111-2222-3333-4444-555555555555"
+PCI = "00000000:1B:00.0"
 MIG_UUID = "MIG-99999999-2222-3333-4444-555555555555"
 
 
@@ -49,14 +50,26 @@ ANSWERS: dict[str, Any] = {
 }
 
 
+def _found(asked: str, known: str) -> str:
+    if asked != known:
+        raise NVMLError_NotFound("Not Found")
+    return f"handle of {asked}"
+
+
 class FakeNvml:
     """`FakeNvml(nvmlDeviceGetPowerUsage=350_000)` answers so; an exception is raised, and `missing` does not exist."""
 
     NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
 
     def __init__(self, missing: tuple[str, ...] = (), uuid: str = UUID, **answers: Any) -> None:
-        self._answers = {**ANSWERS, **answers}
-        self._missing, self._uuid = missing, uuid
+        own = {
+            "nvmlDeviceGetClockInfo": lambda handle, kind: {1: 1755, 2: 3201}[kind],
+            "nvmlDeviceGetHandleByUUID": lambda asked: _found(asked, uuid),
+            "nvmlDeviceGetHandleByPciBusId": lambda asked: _found(asked, PCI),
+            "nvmlDeviceGetDeviceHandleFromMigDeviceHandle": lambda handle: "handle of the whole GPU",
+        }
+        self._answers = {**ANSWERS, **own, **answers}
+        self._missing = missing
         self.called: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -70,20 +83,3 @@ class FakeNvml:
         if isinstance(answer, Exception):
             raise answer
         return answer(*arguments) if callable(answer) else answer
-
-    def nvmlDeviceGetClockInfo(self, handle: Any, kind: int) -> int:
-        self.called.append("nvmlDeviceGetClockInfo")
-        return {1: 1755, 2: 3201}[kind]
-
-    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
-        if uuid != self._uuid:
-            raise NVMLError_NotFound("Not Found")
-        return f"handle of {uuid}"
-
-    def nvmlDeviceGetHandleByPciBusId(self, pci: str) -> str:
-        if pci != "00000000:1B:00.0":
-            raise NVMLError_NotFound("Not Found")
-        return "handle by PCI id"
-
-    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle: str) -> str:
-        return "handle of the whole GPU"

@@ -6,9 +6,10 @@ import fake_nvml
 import pytest
 from fake_nvml import MIG_UUID, UUID, FakeNvml
 
+from seqroof.profiler.energy import GpuMeter
 from seqroof.profiler.nvml import Gpu, pci_id
 from seqroof.profiler.sensors import GpuSensors
-from seqroof.profiler.watch import Watch
+from seqroof.profiler.watch import Watch, summary
 from seqroof.roofline.throttling import REASONS, decode
 
 FACTS = ("clock_hz", "memory_clock_hz", "power_w", "temperature_c", "throttle_bits", "busy_share", "others", "energy_j")
@@ -68,6 +69,20 @@ def test_missing_functions_become_reasons():
     assert old.power_w() is None and old.throttle_bits() is None and old.mig == "" and old.driver == ""
     assert "has no nvmlDeviceGetPowerUsage" in old.reasons["power_w"]
     assert old.clock_hz() == 1755e6, "what is there still answers"
+
+
+@pytest.mark.parametrize("trouble", ["missing", "error", "nothing", "nonsense"])
+@pytest.mark.parametrize("function", [*fake_nvml.ANSWERS, "nvmlDeviceGetClockInfo", "nvmlDeviceGetHandleByUUID"])
+def test_no_single_function_can_bring_it_down(function, trouble):
+    """One function after another fails in every way; all facts stay readable, and what is unknown has a reason."""
+    answer = {"error": fake_nvml.NVMLError("Unknown Error"), "nothing": None, "nonsense": object()}.get(trouble)
+    fake = FakeNvml(missing=(function,)) if trouble == "missing" else FakeNvml(**{function: answer})
+    seen = Gpu(UUID, module=fake)
+    sensors = GpuSensors(seen)
+    unknown = {name for name, value in sensors.read().items() if value is None}
+    static = (seen.driver, seen.mig, seen.ecc, seen.power_limit_w, seen.power_default_w, GpuMeter(seen).read_j())
+    assert unknown <= set(seen.reasons) and len(static) == 6
+    summary([sensors.read()], sensors, "test")
 
 
 def test_without_a_driver_everything_is_unknown_with_one_reason():
