@@ -1,12 +1,18 @@
 """Energy of a call from meters that a test drives: idle power, short windows, overflow, and no meter at all."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
 from driven_meter import Bench
 from fake_nvml import UUID, FakeNvml, NVMLError_NotSupported
 from round_machine import point, timing, work
+from user_kernels import kernel_file
 
+from seqroof.kernels import _catalog
+from seqroof.profiler.calls import Group
+from seqroof.profiler.cases import run_group
+from seqroof.profiler.devices import CpuDevice
 from seqroof.profiler.energy import (
     BUDGET_SHARE,
     LEAST_STEPS,
@@ -149,3 +155,24 @@ def test_energy_per_token():
     found = with_energy(told, Energy(per_call_j=6.4, idle_w=50.0))
     assert found.energy_j == 6.4 and found.energy.per_token_j == pytest.approx(0.1)
     assert with_energy(told, Energy(reason="no meter")).energy_j is None
+
+
+def test_a_group_tells_telemetry_and_energy_of_every_headline(tmp_path):
+    """The whole way in one process: looks between samples, a window after the timing, events for the parent."""
+    device = CpuDevice()
+    device.meter = SimpleNamespace(  # type: ignore[assignment]  # 100 W by the clock on the wall, whatever happens
+        read_j=lambda: 100.0 * time.monotonic(), reason="", how="by the clock", step_s=1e-3
+    )
+    kernel = _catalog.load(str(kernel_file(tmp_path)))
+    group = Group(device, kernel, kernel.shape(B=2, N=8), "fp32", "forward", 0)
+    told = []
+    options = {"time": True, "budget_s": 0.6, "rounds": 6, "clocks": [("warm", "host")]}
+    options |= {"headline": ["warm", "host"], "idle_w": 60.0}
+    run_group(group, ["torch"], 1.0, options, lambda event, **data: told.append((event, data)))
+    points = [data for event, data in told if event == "point"]
+    (energy,) = [data for event, data in told if event == "energy"]
+    assert [data["telemetry"]["samples"] >= 1 for data in points] == [True]
+    found = Energy.model_validate(energy["energy"])
+    assert (energy["implementation"], energy["cache"]) == ("torch", "warm")
+    assert found.per_call_j == pytest.approx(0.4 * found.gross_per_call_j, rel=1e-2)
+    assert found.calls * found.gross_per_call_j == pytest.approx(100.0 * found.window_s, rel=1e-2)
