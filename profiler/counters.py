@@ -76,7 +76,10 @@ def probe(tool: Tool, device: str) -> Counted:
     """Count a copy of known size; raises `CountersDenied` with cause and fix where that is not possible."""
     found = counted_bytes(tool, {"device": device, "copy_bytes": PROBE_BYTES})
     if found.dram_read_bytes is None:
-        raise CountersDenied(found.reason or "no bytes were counted", "see what the tool says when it is run by hand")
+        raise CountersDenied(
+            found.reason or "no bytes were counted",
+            "measure on a machine that offers them, or add a file of ncu: seqroof report RUN --ncu FILE",
+        )
     return found
 
 

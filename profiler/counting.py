@@ -7,7 +7,7 @@ from typing import Any
 from ..roofline.counted import with_counts
 from ..roofline.record import Evidence, Point
 from ..roofline.telemetry import Counted
-from .counters import DEADLINE_S, CountersDenied, Tool, probe, tool_for
+from .counters import DEADLINE_S, PROBE_BYTES, CountersDenied, Tool, probe, tool_for
 from .points import headline
 from .supervisor import Supervisor
 
@@ -65,6 +65,8 @@ class Counting:
         values = {
             "state": "ok",
             "tool": self._tool.name,
+            "provenance": self._known.provenance,
+            "copy_bytes": PROBE_BYTES,
             "copy_read_bytes": self._known.dram_read_bytes,
             "copy_write_bytes": self._known.dram_write_bytes,
         }

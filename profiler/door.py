@@ -23,6 +23,7 @@ from .devices import machine_id, open_device
 from .host import usable_cores
 from .points import HEADLINE_CLOCK
 from .second_clock import Waiting, reading_of
+from .watch import Watch
 
 DTYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64"}
 
@@ -73,10 +74,10 @@ def measure(
             if not correctness.passed:
                 raise ValueError(f"The result is wrong, so it is not timed: {correctness.detail}.")
         clock = HEADLINE_CLOCK[device.kind]
-        waiting = Waiting(usable_cores())
+        waiting, watch = Waiting(usable_cores()), Watch(device.sensors)
         calls = calls_of_callable([fn], inputs, cache, device)[0]
         subject = Subject("fn", cache, clock, calls, device.stopwatch(cache, clock))
-        timing = time_subjects([subject], budget_s, None, seed, lambda done: None)[0]
+        timing = time_subjects([subject], budget_s, None, seed, on_slice=watch.look)[0]
         reading = reading_of(subject.account, timing.median, waiting.share())
     point = Point(
         kernel=name or getattr(fn, "__name__", type(fn).__name__),
@@ -90,6 +91,7 @@ def measure(
         correctness=correctness,
         time_s=timing,
         second_clock=SecondClock.model_validate(reading) if reading else None,
+        telemetry=watch.telemetry(0),
         work=work,
         weights=weights,
         chain=chain,

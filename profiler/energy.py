@@ -17,6 +17,8 @@ from .sensors import SYS
 
 # A window holds so many steps of its meter.
 LEAST_STEPS = 10
+# A meter of fine steps still shows the ticks of the scheduler; ten of these are in a tenth of a second.
+LEAST_WINDOW_S = 0.1
 # Counters that do not move within half a second are as good as none; the slowest known step is about a tenth of that.
 LONGEST_STEP_S = 0.5
 # A step of power readings: a quarter of the second that the slowest drivers average over, so that a window fits below.
@@ -160,7 +162,7 @@ class Accountant:
     def least_window_s(self) -> float | None:
         """The shortest window whose ends do not spoil the result; None without a meter."""
         step_s = self.step_s()
-        return None if step_s is None else LEAST_STEPS * step_s
+        return None if step_s is None else max(LEAST_WINDOW_S, LEAST_STEPS * step_s)
 
     def measure(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -69,39 +70,44 @@ class Gpu:
         """Whether NVML knows the device."""
         return self._handle is not None
 
-    def _ask(self, fact: str, function: str, *arguments: Any) -> Any:
-        """The answer of one NVML function; None, with the reason noted under `fact`, where there is none."""
-        try:
-            answer = getattr(self._nvml, function)(*arguments)
-        except AttributeError:
+    def _ask(
+        self, fact: str, function: str, *arguments: Any, read: Callable[[Any], Any] = lambda answer: answer
+    ) -> Any:
+        """What `read` makes of an NVML answer; None, with the reason noted under `fact`, where there is none."""
+        known = getattr(self._nvml, function, None)
+        if known is None:
             self.reasons[fact] = f"the installed nvidia-ml-py has no {function}"
+            return None
+        try:
+            answer = known(*arguments)
         except Exception as error:  # whatever a driver answers, a fact is no reason to lose a measurement
             name = type(error).__name__.removeprefix("NVMLError_")
             self.reasons[fact] = _REFUSALS.get(name, f"{function}: {error}"[:160])
-        else:
-            return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
-        return None
+            return None
+        try:
+            return read(answer)
+        except (TypeError, ValueError, AttributeError, LookupError):
+            self.reasons[fact] = f"{function} answered {answer!r}"[:160]
+            return None
 
-    def _of_device(self, fact: str, function: str, *arguments: Any) -> Any:
+    def _of_device(self, fact: str, function: str, *arguments: Any, read: Callable[[Any], Any]) -> Any:
         if self._handle is None:
             self.reasons[fact] = self.reasons["device"]
             return None
-        return self._ask(fact, function, self._handle, *arguments)
+        return self._ask(fact, function, self._handle, *arguments, read=read)
 
     def _scaled(self, fact: str, unit: float, function: str, *constants: str) -> float | None:
         """A number of the device in SI units; `constants` are names of arguments in the module."""
-        try:
-            arguments = [getattr(self._nvml, name) for name in constants]
-        except AttributeError:
+        arguments = [getattr(self._nvml, name, None) for name in constants]
+        if self._nvml is not None and None in arguments:
             self.reasons[fact] = "the installed nvidia-ml-py does not know this quantity"
             return None
-        answer = self._of_device(fact, function, *arguments)
-        return float(answer) * unit if isinstance(answer, (int, float)) else None
+        return self._of_device(fact, function, *arguments, read=lambda answer: float(answer) * unit)
 
     @cached_property
     def driver(self) -> str:
         """The driver's version, empty where it is not known."""
-        return str(self._ask("driver", "nvmlSystemGetDriverVersion") or "") if self._nvml is not None else ""
+        return self._ask("driver", "nvmlSystemGetDriverVersion", read=_text) or ""
 
     def clock_hz(self) -> float | None:
         """Frequency of the multiprocessors now."""
@@ -140,31 +146,28 @@ class Gpu:
 
     def throttle_bits(self) -> int | None:
         """Reasons why clocks are held down, one bit each; the function has an older name in older packages."""
-        answer = self._of_device("throttle", "nvmlDeviceGetCurrentClocksEventReasons")
-        if answer is None:
-            answer = self._of_device("throttle", "nvmlDeviceGetCurrentClocksThrottleReasons")
-        if answer is not None:
-            self.reasons.pop("throttle", None)
-        return answer if isinstance(answer, int) else None
+        names = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+        answer = None
+        # A package may know a name that its driver does not.
+        for name in [name for name in names if hasattr(self._nvml, name)] or names[:1]:
+            answer = self._of_device("throttle", name, read=int) if answer is None else answer
+        return answer
 
     def busy_share(self) -> float | None:
         """Share of the driver's last sampling period in which any kernel ran."""
-        answer = self._of_device("busy_share", "nvmlDeviceGetUtilizationRates")
-        return answer.gpu / 100 if answer is not None else None
+        return self._of_device("busy_share", "nvmlDeviceGetUtilizationRates", read=lambda rates: rates.gpu / 100)
 
     @cached_property
     def mig(self) -> str:
         """ "off", "on", or the name of the slice; empty where it is not known."""
         if self._slice is not None:
-            return str(self._ask("mig", "nvmlDeviceGetName", self._slice) or "on")
-        answer = self._of_device("mig", "nvmlDeviceGetMigMode")
-        return "" if answer is None else "on" if answer[0] else "off"
+            return self._ask("mig", "nvmlDeviceGetName", self._slice, read=_text) or "on"
+        return self._of_device("mig", "nvmlDeviceGetMigMode", read=_current_mode) or ""
 
     @cached_property
     def ecc(self) -> str:
-        """ "on" or "off"; empty where it is not known."""
-        answer = self._of_device("ecc", "nvmlDeviceGetEccMode")
-        return "" if answer is None else "on" if answer[0] else "off"
+        """Whether memory errors are corrected: "on" or "off"; empty where it is not known."""
+        return self._of_device("ecc", "nvmlDeviceGetEccMode", read=_current_mode) or ""
 
     def others(self) -> int | None:
         """Processes on this device, or on its slice, besides this one.
@@ -175,10 +178,9 @@ class Gpu:
             self.reasons["other_processes"] = self.reasons["device"]
             return None
         handle = self._slice if self._slice is not None else self._handle
-        listed = self._ask("other_processes", "nvmlDeviceGetComputeRunningProcesses", handle)
-        if listed is None:
+        pids = self._ask("other_processes", "nvmlDeviceGetComputeRunningProcesses", handle, read=_pids)
+        if pids is None:
             return None
-        pids = {process.pid for process in listed}
         if not pids:
             self.reasons["other_processes"] = "NVML lists not even this process, as in some containers"
             return None
@@ -186,15 +188,34 @@ class Gpu:
 
     def others_share(self) -> float | None:
         """Share of the multiprocessors' time that other processes took since the last look."""
-        samples = self._of_device("other_share", "nvmlDeviceGetProcessUtilization", self._seen_us)
+        samples = self._of_device("other_share", "nvmlDeviceGetProcessUtilization", self._seen_us, read=_shares)
         if not samples:
-            self.reasons.setdefault("other_share", "NVML tells no utilisation by process here")
+            if self.reasons.get("other_share") in (None, _REFUSALS["NotFound"]):  # that is how NVML says "none"
+                self.reasons["other_share"] = "NVML has no utilisation by process since the last look"
             return None
-        self._seen_us = max(sample.timeStamp for sample in samples)
-        if os.getpid() not in {sample.pid for sample in samples}:
+        self._seen_us = max(at for _, at, _ in samples)
+        if os.getpid() not in {pid for pid, _, _ in samples}:
             self.reasons["other_share"] = "NVML numbers processes as the host does, so this one is not told from others"
             return None
-        return sum(sample.smUtil for sample in samples if sample.pid != os.getpid()) / 100
+        return sum(share for pid, _, share in samples if pid != os.getpid())
+
+
+def _text(answer: Any) -> str:
+    return answer.decode(errors="replace") if isinstance(answer, bytes) else str(answer)
+
+
+def _current_mode(answer: Any) -> str:
+    """NVML tells modes as a pair: the current one, and the one after the next start."""
+    return "on" if answer[0] else "off"
+
+
+def _pids(answer: Any) -> set[int]:
+    return {process.pid for process in answer}
+
+
+def _shares(answer: Any) -> list[tuple[int, int, float]]:
+    """Process, time stamp in microseconds, and share of the multiprocessors."""
+    return [(sample.pid, sample.timeStamp, sample.smUtil / 100) for sample in answer]
 
 
 def pci_id(properties: Any) -> str:

@@ -94,7 +94,8 @@ def energy(gpus: Sequence[Gpu]) -> Finding:
     """Whether energy per call can be measured."""
     meter = GpuMeter(gpus[0]) if gpus else RaplMeter()
     if meter.reason:
-        fix = "chmod o+r /sys/class/powercap/*/energy_uj as root" if "root only" in meter.reason else ""
+        readable = "let root make it readable: chmod o+r /sys/class/powercap/*/energy_uj"
+        fix = readable if "root only" in meter.reason else "measure on a machine whose device tells its energy"
         return Finding("energy", "missing", f"not measured: {meter.reason}", fix)
     return Finding("energy", "ok", meter.how)
 

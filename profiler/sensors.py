@@ -62,7 +62,12 @@ class CpuSensors:
         self._proc, self._sys = proc, sys
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         self._cores = sorted(cores)
-        self.reasons: dict[str, str] = {}
+        self.reasons: dict[str, str] = {
+            "power_w": "a CPU tells energy only",
+            "memory_clock_hz": "not told by Linux",
+            "throttle": "not told by Linux",
+            "other_processes": "known by their share of time only",
+        }
         highest = [value for core in self._cores if (value := self._frequency(core, "cpuinfo_max_freq"))]
         self.reference_clock_hz = max(highest, default=None)
         if self.reference_clock_hz is None:

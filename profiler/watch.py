@@ -9,8 +9,10 @@ from ..roofline.telemetry import Spread, Telemetry
 from ..roofline.throttling import decode
 from .sensors import Sensors
 
-# Drivers renew their readings some twenty times a second; a look takes up to a millisecond, 2 % of this.
+# Drivers renew their readings some twenty times a second, so more looks than that tell nothing new.
 LEAST_GAP_S = 0.05
+# Looks may take this share of the time; where a driver answers slowly they become rarer.
+LOOKING_SHARE = 0.02
 # With fewer looks of its own a subject is described by those of its group, which ran in turn with it.
 LEAST_LOOKS = 3
 _SPREADS = (
@@ -32,16 +34,16 @@ class Watch:
     def __init__(self, sensors: Sensors, clock: Callable[[], float] = time.monotonic) -> None:
         self.sensors = sensors
         self._clock = clock
-        self._last = -LEAST_GAP_S
+        self._due = -LEAST_GAP_S
         self._looks: dict[int, list[Look]] = {}
         sensors.read()  # shares of time count from here
 
     def look(self, subject: int) -> None:
-        """Look, unless the last time is hardly over."""
+        """Look, unless the last look is hardly over or was dear."""
         now = self._clock()
-        if now - self._last >= LEAST_GAP_S:
-            self._last = now
+        if now >= self._due:
             self._looks.setdefault(subject, []).append(self.sensors.read())
+            self._due = now + max(LEAST_GAP_S, (self._clock() - now) / LOOKING_SHARE)
 
     def telemetry(self, subject: int) -> Telemetry:
         """What was seen during a subject's rounds, or during those of the whole group where that is too little."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import _seen
 from ._view import clean, wall_text
 from .attribution import seen_text
 from .record import Point
@@ -28,4 +29,4 @@ def detail_text(point: Point) -> str:
         texts.append(f"launching adds {tax} per step (host clock minus graph)")
     if seen := seen_text(point):
         texts.append(seen)
-    return "; ".join(texts)
+    return "; ".join([*texts, *_seen.details(point)])

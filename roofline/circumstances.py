@@ -27,6 +27,8 @@ TENANT_SHARE = 0.10
 FEWER_BYTES = 0.10
 # Counted bytes above the modelled ones by more: neighbouring tiles read their common border twice.
 MORE_BYTES = 0.25
+# Counters that are right agree with a copy of known size within this, as the clock and the model do.
+COPY_SHARE = 0.02
 # Walls whose height moves with the clock that telemetry tells: DRAM has a clock of its own.
 CLOCKED_WALLS = ("compute", "cache", "serial")
 
@@ -132,7 +134,19 @@ def doubts_about_run(
     denied = next((entry for entry in evidence if entry.id == "counters" and entry.values.get("state") != "ok"), None)
     if denied is not None:
         found.append(warn("counters-denied", cause=denied.values.get("cause"), fix=denied.values.get("fix")))
-    return tuple(found)
+    return tuple(found) + _miscounted(evidence)
+
+
+def _miscounted(evidence: Sequence[Evidence]) -> tuple[Warning_, ...]:
+    """A copy of known size whose reads the counters saw otherwise; part of its writes may stay in a cache."""
+    for entry in evidence:
+        known, read = entry.values.get("copy_bytes"), entry.values.get("copy_read_bytes")
+        if entry.id != "counters" or not isinstance(known, (int, float)) or not isinstance(read, (int, float)):
+            continue
+        if entry.values.get("provenance") == "measured" and abs(read / known - 1) > COPY_SHARE:
+            values = {"counted": si(read, "B"), "declared": si(known, "B")}
+            return (warn("declared-bytes-differ", relation="other than the bytes of a copy of known size", **values),)
+    return ()
 
 
 def _settings(points: Sequence[Point]) -> list[Warning_]:
@@ -153,6 +167,11 @@ def _tenants(evidence: Sequence[Evidence]) -> list[Warning_]:
             continue
         when = entry.id.removeprefix("surroundings-")
         others, values = entry.values.get("other_processes"), entry.values
+        # Containers hide processes, not their load. The host's readings stand beside those of a GPU only, and a CPU is
+        # busy with this program too.
+        busy = values.get("busy_share") if when == "before" and "host_other_share" in values else None
+        if isinstance(busy, (int, float)) and busy > TENANT_SHARE:
+            seen.append(f"the device was busy for {percent(busy)} of the time before the run began")
         if isinstance(others, (int, float)) and others > 0:
             seen.append(f"{others:.0f} other process{'es' if others > 1 else ''} on the device {when} the run")
         for name, words in (

@@ -6,7 +6,7 @@ import csv as _csv
 import io
 from collections.abc import Callable
 
-from . import _steps, _view, fleet, stated
+from . import _seen, _steps, _view, fleet, stated
 from ._view import clean
 from .record import WALLS, Point, Run
 from .table import ceiling_cells
@@ -43,14 +43,17 @@ def markdown(run: Run) -> str:
     rows = _view.rows([run])
     measured = [row for row in rows if row.point.status in _view.MEASURED]
     lines = [f"# {_escape(run.machine.name)}", "", _view.NUMBERS_NOTE, ""]
+    lines += [seen, ""] if (seen := _seen.run_text(run)) else []
     if run.devices:
         lines += [*_table(fleet.TITLES, fleet.cells(run)), "", fleet.note(run), ""]
     lines += _table(*_without_empty(_MARKDOWN, [_markdown_cells(row) for row in measured]))
     lines += _parts(measured) + _second_clocks(measured)
+    seen = _seen.cells(measured)
+    lines += ["", "## Clocks, energy and counted bytes", "", *_table(_seen.TITLES, seen)] if seen else []
     for group in _view.unmeasured(run.points):
         lines += ["", f"**{group.status}**: {_escape(group.reason)}", ""]
         lines += [f"- {_escape(name)}: {_escape('; '.join(cases))}" for name, cases in group.lines]
-    advices = _view.Advices(measured).all
+    advices = [*_view.Advices(measured).all, *_seen.of_run([run])]
     if advices:
         cells = [(a.id, cause, a.advice, ", ".join(names)) for a in advices for cause, names in a.causes]
         lines += ["", "## Warnings", "", *_table(("warning", "cause", "advice", "points"), cells)]
@@ -177,6 +180,16 @@ def _ratio(point: Point, name: str) -> Value:
     return ratio.value if ratio else None
 
 
+def _median_of(name: str) -> Callable[[Point], Value]:
+    """The median of a telemetry reading, empty where it is not known."""
+
+    def value(point: Point) -> Value:
+        spread = getattr(point.telemetry, name)
+        return spread.median if spread is not None else None
+
+    return value
+
+
 _FIELDS: dict[str, Callable[[Point], Value]] = {
     "kernel": lambda point: point.kernel,
     "implementation": lambda point: point.implementation,
@@ -237,5 +250,13 @@ _FIELDS: dict[str, Callable[[Point], Value]] = {
     "compiler": lambda point: "; ".join(f"{name}={value}" for name, value in point.compiler.items()),
     "peak_memory_bytes": lambda point: point.peak_memory_bytes,
     "energy_j": lambda point: point.energy_j,
+    "energy_per_token_j": _of("energy", "per_token_j"),
+    "energy_error": _of("energy", "error"),
+    "idle_w": _of("energy", "idle_w"),
+    "normalised_time_s": lambda point: point.normalised_time_s,
+    **{name: _median_of(name) for name in ("clock_hz", "memory_clock_hz", "power_w", "temperature_c", "other_share")},
+    "throttle": lambda point: "; ".join(f"{name} {share:.2f}" for name, share in point.telemetry.throttle.items()),
+    **{f"counted_{name}": _of("counted", name) for name in ("dram_read_bytes", "dram_write_bytes", "cache_bytes")},
+    **{name: _of("counted", name) for name in ("tensor_share", "amplification", "amplification_streamed")},
     "warnings": lambda point: " ".join(warning.id for warning in point.warnings),
 }

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import _numbers, _steps, _theme, _view, _walks, chart, depth_chart, fleet, stated
+from . import _numbers, _seen, _steps, _theme, _view, _walks, chart, depth_chart, fleet, stated
 from ._marks import FILL
 from ._view import Row, clean
 from .observe import next_command
@@ -125,6 +125,7 @@ def _content(runs: Sequence[Run]) -> Json:
         "description": chart.describe(runs),
         "filters": facets.filters(),
         "numbers_note": _view.NUMBERS_NOTE + (f" {_steps.STEP_NOTE}" if stepped else ""),
+        "seen": [text for run in runs if (text := _seen.run_text(run))],
         "stepped": stepped,
         "method_note": _view.METHOD_NOTE,
         "bar": _BAR,
@@ -133,7 +134,7 @@ def _content(runs: Sequence[Run]) -> Json:
         "others": _sections(others, runs, facets, advices),
         "others_count": len(others),
         "walks": [_walk(walk) for walk in _walks.walks(rows)],
-        "warnings": advices.all,
+        "warnings": [*advices.all, *_seen.of_run(runs)],
         "unmeasured": _view.unmeasured(row.point for row in rows),
         "next_command": next_command(runs[0]),
         "device_titles": fleet.TITLES,

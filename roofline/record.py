@@ -160,8 +160,8 @@ class Point(Frozen):
     gap : the way from the best floor to the measured time, in words.
     device : the rank of the device that it was measured on, in a run of several.
     estimate_s : modelled time per call (per dependent step: latency plus the largest other floor); never scored.
-    normalised_time_s : the time at the device's highest clock, derived, where the point's wall moves with that clock.
-    energy_j : per call, idle power subtracted; `energy` says how it was measured. counted : bytes seen by counters.
+    normalised_time_s : the time at the device's highest clock, derived, where the wall moves with that clock.
+    energy_j : per call without idle power; `energy` says how. counted : bytes as counters saw them.
     """
 
     kernel: str

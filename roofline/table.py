@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import _steps, _view, fleet, stated
+from . import _seen, _steps, _view, fleet, stated
 from ._view import Row, clean
 from .machine import Ceiling
 from .record import Point, Run
@@ -76,7 +76,7 @@ def render(run: Run, console: Console, all_points: bool = False) -> None:
         _say(console, f"{hidden} more points, with the other cache state or clock, are in the record.", "dim")
     _unmeasured(run.points, console)
     _invalid(shown, console)
-    _warnings(advices, console)
+    _warnings([*advices.all, *_seen.of_run([run])], console)
     if run.observations:
         _title(console, "Observations")
         for observation in run.observations:
@@ -136,6 +136,8 @@ def _heading(run: Run, console: Console) -> None:
     state = "" if run.state == "complete" else ", interrupted: what was measured is kept"
     _say(console, f"{clean(run.machine.name)}: {words}{state}", "bold")
     _say(console, _view.NUMBERS_NOTE, "dim")
+    if seen := _seen.run_text(run):
+        _say(console, seen, "dim")
 
 
 def _devices(run: Run, console: Console) -> None:
@@ -252,10 +254,10 @@ def _invalid(shown: Sequence[Row], console: Console) -> None:
         )
 
 
-def _warnings(advices: _view.Advices, console: Console) -> None:
-    if advices.all:
+def _warnings(advices: Sequence[_view.Advice], console: Console) -> None:
+    if advices:
         _title(console, "Warnings")
-    for advice in advices.all:
+    for advice in advices:
         causes = [f"{cause} ({', '.join(names)})" for cause, names in advice.causes]
         more = f"; {len(causes) - _CAUSES} more in the record" if len(causes) > _CAUSES else ""
         text = f"({advice.letter}) {advice.id}: {'; '.join(causes[:_CAUSES])}{more}. Advice: {advice.advice}."

@@ -77,21 +77,26 @@ def _peers() -> tuple[str, ...]:
     return _sizes("peers", "lstm", "B=16,T=1024,I=768,H=64|768", *words, rows=rows, budget_s=60)
 
 
-_CLOCKS = "tests/gpu/test_clock.py"  # alone on the device: other tests would be in its times
-_EXPLOITS = "tests/gpu/test_exploits.py"  # so would they
+# Alone on the device: other tests would be in their times, in the power of what is measured and in the counts.
+_ALONE = ("tests/gpu/test_clock.py", "tests/gpu/test_telemetry.py", "tests/gpu/test_exploits.py")
+_COUNTED = ("--dtype", "bf16", "--counters")
 _TRAINING = ("--dtype", "bf16", "--direction", "forward,both")
 # In order of worth: what is wrong makes every number after it worthless, and the ceilings are what numbers are held to.
 # All limits together are below half an hour.
 PIECES = (
-    Piece("clocks", "the clocks that everything is timed with", 40, _pytest(_CLOCKS)),
+    Piece(
+        "clocks",
+        "the clocks that everything is timed with, NVML, energy, counters on a known copy, and exploits of clocks",
+        100,
+        _pytest("-s", *_ALONE),
+    ),
     Piece(
         "tests",
         "the tests that need a GPU",
-        320,
-        _pytest("tests/gpu", f"--ignore={_CLOCKS}", f"--ignore={_EXPLOITS}", *_beside_one_another()),
+        300,
+        _pytest("tests/gpu", *(f"--ignore={file}" for file in _ALONE), *_beside_one_another()),
     ),
-    Piece("exploits", "kernels that only look fast, on a GPU", 60, _pytest(_EXPLOITS)),
-    Piece("verify", "every implementation against its reference", 180, _seqroof("verify", "--device", "cuda:0")),
+    Piece("verify", "every implementation against its reference", 170, _seqroof("verify", "--device", "cuda:0")),
     Piece(
         "ceilings",
         "what this machine can do at most, one barrier of all multiprocessors included",
@@ -199,8 +204,14 @@ PIECES = (
     Piece(
         "lstm_sizes",
         "LSTMs over hidden and batch sizes",
-        110,
-        _sizes("lstm_sizes", "lstm", "B=1|16|64,T=512,I=512,H=256|512|768|1024|1536", budget_s=80),
+        80,
+        _sizes("lstm_sizes", "lstm", "B=1|16|64,T=512,I=512,H=256|512|768|1024|1536", budget_s=55),
+    ),
+    Piece(
+        "counters",
+        "bytes of an LSTM step as counters see them, beside the modelled ones",
+        60,
+        _sizes("counters", "lstm_step", "B=1,I=2048,H=2048", *_COUNTED, rows="torch,triton", budget_s=10),
     ),
     Piece("quick", "all kernels, as a first run shows them", 90, _profile("quick", "--suite", "quick", budget_s=60)),
     Piece("peers", "other people's recurrent kernels", 80, _peers(), needs=tuple(PEERS.values())),
