@@ -80,6 +80,11 @@ class RoofStore:
         mark = f"used again on {look.when}, calibration copy {change}; measured"
         return Found([_replayed(ceiling, mark) for ceiling in _own(stored.machine)], text)
 
+    def newest(self) -> StoredRoofs | None:
+        """The roofs that were measured last, of whatever device; None where none are kept."""
+        held = [stored for path in self.folder.glob("*.json") if (stored := self._read(path))]
+        return max(held, key=lambda stored: stored.created, default=None)
+
     def keep(self, identity: Identity, effort: str, look: Look | None, machine: Machine) -> Path:
         """Store the roofs of a machine, by name and state; raises `OSError` where the folder cannot be written."""
         stored = StoredRoofs(

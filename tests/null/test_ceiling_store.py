@@ -157,3 +157,16 @@ def test_kept_roofs_can_be_shown_and_given_to_a_run(store):
     assert reading.read_machine(file) == ROUND
     assert machine_of(ROUND.model_dump()) == ROUND.model_dump()
     assert Machine.model_validate(machine_of(json.loads(file.read_bytes()))) == ROUND
+
+
+def test_the_doctor_names_the_roofs_that_are_kept(store, tmp_path, monkeypatch):
+    from seqroof.scripts import asking, measuring
+
+    monkeypatch.setattr(measuring, "CEILINGS", store.folder)
+    store.keep(HERE | {"device": "later"}, "full", look(50.0), ROUND.model_copy(update={"name": "the later one"}))
+    for file in store.folder.glob("*quick.json"):
+        file.write_bytes(file.read_bytes().replace(b'"created": "20', b'"created": "19'))
+    finding = asking._kept_roofs()
+    assert "the later one" in finding.detail and "full effort" in finding.detail and "5.0 %" in finding.detail
+    monkeypatch.setattr(measuring, "CEILINGS", tmp_path / "absent")
+    assert "none are kept" in asking._kept_roofs().detail
