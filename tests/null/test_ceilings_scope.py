@@ -62,8 +62,8 @@ def loaded(times, load_s):
 
 
 def test_burst_is_the_first_tenth_and_sustained_the_last_quarter():
-    # After one warm-up: 20 samples of 1 s, 60 of 2 s, 45 of 4 s; in all 320 s, of which 32 and 80 s are looked at.
-    burst, sustained = loaded([9.0] + [1.0] * 20 + [2.0] * 60 + [4.0] * 60, 320.0)
+    # After one warm-up: 20 samples of 1 s, 108 of 2 s, 21 of 4 s; in all 320 s, of which 32 and 80 s are looked at.
+    burst, sustained = loaded([9.0] + [1.0] * 20 + [2.0] * 108 + [4.0] * 21, 320.0)
     assert (burst.scope, burst.value, burst.low, burst.high) == ("burst", 100.0, 50.0, 100.0)
     assert (sustained.scope, sustained.value, sustained.low, sustained.high) == ("sustained", 25.0, 25.0, 25.0)
 
