@@ -41,6 +41,15 @@ def test_find_leaves_out_narrower_scopes_even_where_nothing_else_is_known():
     assert bare.bandwidth("cache", 1, 1) is None
 
 
+def test_floors_take_the_lowest_point_of_the_barriers_curve():
+    curve = [
+        ceiling("latency", "barrier", value, pattern=f"programs={n}", unit="s") for n, value in ((8, 0.9), (132, 1.4))
+    ]
+    machine = ROUND.model_copy(update={"ceilings": (*[c for c in ROUND.ceilings if c.level != "barrier"], *curve)})
+    own = own_floors(work(depth=10), "fp32", "kept", "barrier", machine, "warm")
+    assert own.floors.serial == 9.0
+
+
 def test_scopes_are_places_of_their_own_and_named_in_the_table():
     whole, one = ceiling("bandwidth", "dram", 10.0), ceiling("bandwidth", "dram", 12.0, scope="threads=1")
     assert gauge.best_of([whole, one]) == [whole, one]
