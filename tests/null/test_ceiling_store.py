@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from roof_fakes import FakeSupervisor, Silent, look
-from round_machine import ROUND, ceiling
+from round_machine import ROUND, ceiling, point, timing
 
 from seqroof.profiler.ceiling_store import RoofStore, machine_of
 from seqroof.profiler.roofs import Roofs
@@ -126,6 +126,18 @@ def test_roofs_from_the_store_cost_no_measurement_and_are_still_re_timed(store):
     assert roofs.findings()[0].text.startswith("Roofs of 20") and not roofs.replayed
     assert roofs.look_again([], due=True)
     assert roofs.machine().best("bandwidth", "dram").value == 130.0  # type: ignore[union-attr]
+
+
+def test_a_point_above_a_kept_roof_has_all_roofs_measured_anew(store):
+    """Re-timing finds nothing faster, as it does not reach every limit: what beat the old roofs is then honest."""
+    faster = tuple(c.model_copy(update={"value": 2 * c.value}) for c in ROUND.ceilings if c.unit == "B/s")
+    rest = tuple(c for c in ROUND.ceilings if c.unit != "B/s")
+    roofs = Roofs(Identified([faster + rest], [[] for _ in range(9)]), Silent(), store=store)  # type: ignore[arg-type]
+    roofs.obtain("quick", look(50.0))
+    assert roofs.look_again([point(timing(60.0))], due=False)
+    assert {c.provenance for c in roofs.ceilings} == {"measured"} and "measured anew" in roofs.findings()[0].text
+    assert len(store.find(HERE, "quick", look(50.0)).ceilings) == len(ROUND.ceilings)
+    assert not roofs.look_again([point(timing(60.0))], due=False)
 
 
 def test_roofs_are_kept_when_all_were_measured(tmp_path):
