@@ -12,8 +12,8 @@ from ..roofline.calibration import Look
 from .clock import Subject, measure
 from .points import HEADLINE_CLOCK
 
-# Both arrays together are at least eight times the last cache, so at most an eighth of the copy can come from it.
-CACHES = 4
+# Both arrays together are at least four times the last cache, so at most a quarter of the copy can come from it.
+CACHES = 2
 # Copies this long dwarf a launch and the clock: half a gigabyte takes a GPU 200 us, 64 MiB take a CPU milliseconds.
 LEAST_BYTES = {"cpu": 32 * 2**20, "cuda": 512 * 2**20}
 # A reported last cache of hundreds of MiB, as virtual machines have, must not make the copy take seconds.

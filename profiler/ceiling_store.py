@@ -78,7 +78,12 @@ class RoofStore:
             return Found([], text)
         text = f"Roofs of {day} are used again: the calibration copy of {look.when} is {change} ({speeds})."
         mark = f"used again on {look.when}, calibration copy {change}; measured"
-        return Found([_replayed(ceiling, mark) for ceiling in _own(stored.machine)], text)
+        return Found([replayed(ceiling, mark) for ceiling in own_ceilings(stored.machine)], text)
+
+    def newest(self) -> StoredRoofs | None:
+        """The roofs that were measured last, of whatever device; None where none are kept."""
+        held = [stored for path in self.folder.glob("*.json") if (stored := self._read(path))]
+        return max(held, key=lambda stored: stored.created, default=None)
 
     def keep(self, identity: Identity, effort: str, look: Look | None, machine: Machine) -> Path:
         """Store the roofs of a machine, by name and state; raises `OSError` where the folder cannot be written."""
@@ -124,13 +129,16 @@ def _at_least(effort: str) -> Sequence[str]:
     return EFFORTS[EFFORTS.index(effort) :] if effort in EFFORTS else (effort,)
 
 
-def _own(machine: Machine) -> list[Ceiling]:
+def own_ceilings(machine: Machine) -> list[Ceiling]:
     """The ceilings that come from the device itself, without those that the catalogue states for it."""
     row = by_driver_name(machine.name)
     return [ceiling for ceiling in machine.ceilings if row is None or ceiling not in row.ceilings]
 
 
-def _replayed(ceiling: Ceiling, mark: str) -> Ceiling:
+def replayed(ceiling: Ceiling, mark: str = "") -> Ceiling:
+    """A measured ceiling as one of an earlier run, with a mark about that; others are handed back as they are."""
     if ceiling.provenance != "measured":
         return ceiling
-    return ceiling.model_copy(update={"provenance": "replayed", "how": f"{ceiling.how}; {mark}"})
+    return ceiling.model_copy(
+        update={"provenance": "replayed", "how": f"{ceiling.how}; {mark}" if mark else ceiling.how}
+    )

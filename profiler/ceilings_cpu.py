@@ -1,4 +1,4 @@
-"""Ceilings of a processor, measured with what torch runs there: its own loops, MKL and oneDNN.
+"""Ceilings of a processor, measured with what torch runs there: its own loops, MKL, oneDNN and the C library.
 
 Units of a CPU in the record: "simt" is the vector units, measured as the best float32 product; "tensor" is whatever
 serves products of 16-bit matrices. A CPU may compute 16-bit data in float32, so a 16-bit roof is never below the
@@ -28,7 +28,7 @@ from .ceilings_cpu_gauges import (
 )
 from .ceilings_cpu_threads import by_threads
 from .ceilings_load import burst_and_sustained
-from .gauge import RECHECK, Effort, Gauge, best_of, cache_ceilings, geometric, take
+from .gauge import RECHECK, Effort, Gauge, best_of, cache_ceilings, geometric, take, with_calibration
 
 
 def everything(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
@@ -49,7 +49,7 @@ def everything(device: str, effort: Effort, progress: Callable[[str], None]) -> 
             *latencies(sizes),
             *private_reads(sizes),
         ]
-        taken = best_of(take(gauges, effort, progress))
+        taken = best_of(with_calibration(take(gauges, effort, progress)))
     return [*_reported(sizes), *swept, *_half_at_least_single(taken)]
 
 
@@ -61,7 +61,7 @@ def under_load(device: str, effort: Effort, progress: Callable[[str], None]) -> 
     with torch.inference_mode():
         copies = [gauge for gauge in streams("dram", sizes.dram, sizes.dram, sizes) if gauge.pattern == "copy"]
         products = [gauge for gauge in matmuls(sizes) if gauge.dtype == "fp32"]
-        return burst_and_sustained([*copies, products[-1]], effort.load_s, progress)
+        return burst_and_sustained([copies[0], products[-1]], effort.load_s, progress)
 
 
 PARTS = (everything, by_threads, under_load)
@@ -75,7 +75,7 @@ def remeasure(device: str, ceilings: list[Ceiling]) -> list[Ceiling]:
         moved = [gauge for gauge in moved if gauge.pattern in ("read", "copy")]
         # The slow fp16 product cannot raise its roof above the float32 one.
         products = [gauge for gauge in matmuls(sizes) if gauge.dtype != "fp16"]
-        return _half_at_least_single(best_of(take([*moved, *products], RECHECK, lambda text: None)))
+        return _half_at_least_single(best_of(with_calibration(take([*moved, *products], RECHECK, lambda text: None))))
 
 
 def _reported(sizes: Sizes) -> list[Ceiling]:

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 
 from ..roofline.units import binary_bytes
-from . import host, host_layout
+from . import host, host_layout, libc_moves
 from .gauge import Effort, Gauge
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -92,13 +92,18 @@ def streams(level: str, size: int, footprint: int, sizes: Sizes) -> list[Gauge]:
     whole = random_values(footprint // 4)
     a = whole[: size // 4]
     b, c = random_values(size // 4), torch.empty(size // 4)
-    operations = (
+    operations = [
         ("read", whole.nbytes, "sum", whole.sum),
         ("read", whole.nbytes, "max", whole.max),
         ("copy", 2 * a.nbytes, "copy_", lambda: b.copy_(a)),
         ("write", c.nbytes, "fill_", lambda: c.fill_(1.7)),
         ("triad", 3 * a.nbytes, "add with a factor", lambda: torch.add(a, b, alpha=1.3, out=c)),
-    )
+    ]
+    if level == "dram":
+        operations += [
+            ("copy", 2 * a.nbytes, "memmove", libc_moves.copying(b, a, sizes.threads)),
+            ("write", c.nbytes, "memset", libc_moves.filling(c, sizes.threads)),
+        ]
     where = f"{binary_bytes(size)} per array, {sizes.on}{sizes.shortfall if level == 'dram' else ''}"
     return [
         Gauge("bandwidth", level, "B/s", timed(call), f"{name}, {where}", moved, pattern=pattern)

@@ -19,7 +19,7 @@ from .ceilings_cuda_memory import cache_gemvs, cache_streams, dram_streams, swee
 from .ceilings_load import burst_and_sustained
 from .cuda_events import REGISTER_BYTES_PER_SM, Facts, event_seconds, launch, random_values, timed
 from .driver_figures import driver_ceilings
-from .gauge import RECHECK, Effort, Gauge, best_of, take
+from .gauge import RECHECK, Effort, Gauge, best_of, take, with_calibration
 
 # Sizes of square products. Vector units are busy at 4096; the tensor cores of a large part need 8192.
 SIMT_SIZES = (2048, 4096)
@@ -45,7 +45,7 @@ def streams_and_rates(device: str, effort: Effort, progress: Callable[[str], Non
         gauges = [*dram_streams(facts), *cache_gemvs(facts, inside), *matmuls(facts), *launch_latencies(facts)]
         if AVAILABLE:
             gauges += [*cache_streams(facts, inside), special(facts)]
-        taken = take(gauges, effort, progress)
+        taken = with_calibration(take(gauges, effort, progress))
         del gauges
     torch.cuda.empty_cache()
     if facts.mig:
@@ -88,7 +88,7 @@ def remeasure(device: str, ceilings: list[Ceiling]) -> list[Ceiling]:
     facts = fresh_facts(device)
     with torch.inference_mode(), torch.cuda.device(device):
         gauges = [*dram_streams(facts, ("read", "copy")), *matmuls(facts, largest_only=True)]
-        again = best_of(take(gauges, RECHECK, lambda text: None))
+        again = best_of(with_calibration(take(gauges, RECHECK, lambda text: None)))
         del gauges
     torch.cuda.empty_cache()
     return again

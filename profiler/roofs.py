@@ -9,7 +9,7 @@ from ..roofline.catalogue import measured_machine
 from ..roofline.machine import Ceiling, Machine
 from ..roofline.record import Observation, Point
 from ..roofline.verdict import judge
-from .ceiling_store import RoofStore
+from .ceiling_store import Identity, RoofStore, own_ceilings, replayed
 from .ceilings import merge
 from .supervisor import Supervisor, WorkerDied
 
@@ -41,28 +41,35 @@ class Roofs:
         self.supervisor = supervisor
         self.store = store
         self.origin = ""
+        self.look: Look | None = None
+        self.reused = ""  # the effort of roofs from the store, while they are in use
         self.watcher = watcher
         self.replayed = known is not None
-        measured = known.ceilings if known else ()
-        self.ceilings = [_replayed(c) for c in measured if c.when or c.provenance == "measured"]
+        self.ceilings = [replayed(ceiling) for ceiling in own_ceilings(known)] if known else []
 
     def obtain(self, effort: str, look: Look | None) -> None:
         """Take the roofs from the store where the calibration copy of this run agrees with theirs, else measure them.
 
         look : the copy as timed just now, kept with roofs that are measured.
         """
-        identity = self.supervisor.opened.get("roof_identity", {})
+        self.look = look
         if self.store is not None:
-            found = self.store.find(identity, effort, look)
+            found = self.store.find(self._identity(), effort, look)
             self.ceilings, self.origin = found.ceilings, found.text
             if self.origin:
                 self.watcher.stage(self.origin)
-        if self.ceilings:
-            return
+        self.reused = effort if self.ceilings else ""
+        if not self.reused:
+            self._measure_and_keep(effort)
+
+    def _identity(self) -> Identity:
+        return self.supervisor.opened.get("roof_identity", {})
+
+    def _measure_and_keep(self, effort: str) -> None:
         whole = self.measure(effort)
         if self.store is not None and whole:
             try:
-                self.store.keep(identity, effort, look, self.machine())
+                self.store.keep(self._identity(), effort, self.look, self.machine())
             except OSError as error:
                 self.watcher.stage(f"the roofs are not kept for the next run: {error.strerror}")
 
@@ -104,7 +111,19 @@ class Roofs:
         while looks < MOST_DOUBTS and self._beaten_by(points):
             self._remeasure()
             looks += 1
+        if looks == MOST_DOUBTS and self.reused and self._beaten_by(points):
+            self._replace()
         return due or looks > 0
+
+    def _replace(self) -> None:
+        """Measure all roofs that were used again: a point is above one that re-timing does not reach."""
+        effort, old, self.reused = self.reused, self.ceilings, ""
+        self.ceilings = []
+        try:
+            self._measure_and_keep(effort)
+            self.origin += " A point above them had all of them measured anew."
+        except WorkerDied:
+            self.ceilings = old
 
     def _beaten_by(self, points: list[Point]) -> bool:
         machine = self.machine()
@@ -130,7 +149,3 @@ class Roofs:
     def plain(self) -> list[dict[str, Any]]:
         """The ceilings as data for the journal."""
         return [ceiling.model_dump(mode="json") for ceiling in self.ceilings]
-
-
-def _replayed(ceiling: Ceiling) -> Ceiling:
-    return ceiling.model_copy(update={"provenance": "replayed"}) if ceiling.provenance == "measured" else ceiling

@@ -50,9 +50,14 @@ class Look(Frozen):
 
 
 def copy_roof(machine: Machine) -> Ceiling | None:
-    """The roof that the copy is held against: DRAM by the same pattern. None where it was not measured."""
+    """What the copy is held against: the same operation among the roofs, else the roof of its pattern, else None."""
     found = [roof for roof in machine.find("bandwidth", "dram") if roof.pattern == "copy"]
-    return max(found, key=lambda roof: roof.value) if found else None
+    same = [
+        roof
+        for roof in machine.ceilings
+        if (roof.quantity, roof.level, roof.pattern, roof.scope) == ("bandwidth", "dram", "copy", "calibration")
+    ]
+    return max(same or found, key=lambda roof: roof.value, default=None)
 
 
 def disagreement(look: Look, roof: Ceiling) -> float:
@@ -130,7 +135,7 @@ def _against_roof(taken: Mapping[str, Look], roof: Ceiling | None) -> str:
     if roof is None:
         return "no copy roof is known to hold it against."
     off = {when: share for when, look in taken.items() if (share := disagreement(look, roof))}
-    stated = f"the copy roof of {si(roof.value, 'B/s')} ({roof.provenance})"
+    stated = f"the same copy among the roofs, {si(roof.value, 'B/s')} ({roof.provenance})"
     if not off:
         return f"agrees with {stated}."
     sides = " and ".join(f"{percent(abs(s))} {'above' if s > 0 else 'below'} it at the {w}" for w, s in off.items())

@@ -32,7 +32,8 @@ class Ceiling(Frozen):
         taken with ("programs=8" of a barrier), for capacities "knee" (measured) and "reported", and "datasheet" and
         "driver" for what a vendor states and what follows from the driver's bus width and clocks.
     scope : empty for a limit of the whole device, which floors use. Else what it is information about, and no floor
-        uses it: "threads=1", or "burst" and "sustained" (the first moments of a load, and its state after seconds).
+        uses it: "threads=1"; "burst" and "sustained" (the first moments of a load, and its state after seconds);
+        "calibration" (the operation of the calibration copy, where another one copies faster).
     value, low, high : in `unit`; `low` and `high` bound the rounds of a measurement.
     how, when : the method or source, and its date (ISO 8601; empty for catalogue rows).
     """

@@ -70,6 +70,22 @@ def _described(kernel: Any) -> dict[str, Any]:
     }
 
 
+def _kept_roofs() -> Any:
+    """What is known of the roofs that the next run may use again."""
+    from seqroof.profiler.ceiling_store import AGREEMENT, RoofStore
+    from seqroof.profiler.health import Finding
+    from seqroof.roofline.units import percent
+
+    from .measuring import CEILINGS
+
+    kept = RoofStore(CEILINGS).newest()
+    if kept is None:
+        return Finding("roofs", "ok", "none are kept in this folder; the next run measures them")
+    text = f"those of {kept.machine.name} were measured on {kept.created[:16].replace('T', ' ')} ({kept.effort} effort)"
+    rule = f"used again where device and state are the same and the calibration copy agrees within {percent(AGREEMENT)}"
+    return Finding("roofs", "ok", f"{text}; {rule}; --fresh-roofs measures anew")
+
+
 def doctor(as_json: bool) -> None:
     """Print what can and cannot be measured here."""
     from seqroof.profiler.health import examine
@@ -77,7 +93,7 @@ def doctor(as_json: bool) -> None:
 
     from .stored_noise import resolution
 
-    findings = [*examine(), *obstacles(), *resolution()]
+    findings = [*examine(), *obstacles(), _kept_roofs(), *resolution()]
     if as_json:
         print(json.dumps({"findings": [dataclasses.asdict(finding) for finding in findings]}))
         return

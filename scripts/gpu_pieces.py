@@ -99,8 +99,8 @@ PIECES = (
     Piece("verify", "every implementation against its reference", 170, _seqroof("verify", "--device", "cuda:0")),
     Piece(
         "ceilings",
-        "what this machine can do at most, one barrier of all multiprocessors included",
-        100,
+        "what this machine can do at most, at once and under load, one barrier of all multiprocessors included",
+        130,
         _seqroof("ceilings", "--device", "cuda:0", "--full", "--json"),
         keeps=ROOFS,
     ),

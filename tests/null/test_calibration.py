@@ -39,7 +39,7 @@ def said(looks, machine=MACHINE):
 
 def test_a_disagreement_is_said_in_words_and_an_agreement_too():
     fine, slow, fast = look(48.0), look(30.0), look(80.0)
-    assert "agrees with the copy roof of 50.0 B/s (measured)" in said({"start": fine, "end": fine})
+    assert "agrees with the same copy among the roofs, 50.0 B/s (measured)" in said({"start": fine, "end": fine})
     text = said({"start": fine, "end": slow})
     assert "DISAGREES" in text and "below it at the end" in text and "at the start," not in text.split("DISAGREES")[1]
     assert "above it at the start" in said({"start": fast})
@@ -52,6 +52,12 @@ def test_a_disagreement_is_said_in_words_and_an_agreement_too():
 def test_counted_bytes_are_held_against_modelled_ones(counted, words):
     assert words in said({"start": look(48.0, counted_bytes=counted)})
     assert "ounted bytes" not in said({"start": look(48.0)})
+
+
+def test_the_same_operation_among_the_roofs_is_what_the_copy_is_held_against():
+    same = ROOF.model_copy(update={"value": 40.0, "low": 38.0, "high": 40.0, "scope": "calibration"})
+    assert calibration.copy_roof(MACHINE) == ROOF
+    assert calibration.copy_roof(MACHINE.model_copy(update={"ceilings": (ROOF, same)})) == same
 
 
 def test_a_copy_that_may_stay_in_the_cache_says_so():
@@ -145,7 +151,7 @@ def test_a_copy_that_did_not_happen_is_no_calibration(copies, monkeypatch):
 
 def test_arrays_exceed_the_cache_as_far_as_memory_allows():
     copies = pytest.importorskip("seqroof.profiler.calibration_copy", exc_type=ImportError)
-    assert copies.array_bytes("cpu", 32 * 2**20, 2**40) == 128 * 2**20
+    assert copies.array_bytes("cpu", 32 * 2**20, 2**40) == 64 * 2**20
     assert copies.array_bytes("cpu", 480 * 2**20, 2**40) == 256 * 2**20
     assert copies.array_bytes("cuda", 60 * 2**20, 2**40) == 512 * 2**20
     assert copies.array_bytes("cpu", 32 * 2**20, 2**23) == 2**20

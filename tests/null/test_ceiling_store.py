@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from roof_fakes import FakeSupervisor, Silent, look
-from round_machine import ROUND, ceiling
+from round_machine import ROUND, ceiling, point, timing
 
 from seqroof.profiler.ceiling_store import RoofStore, machine_of
 from seqroof.profiler.roofs import Roofs
@@ -128,6 +128,18 @@ def test_roofs_from_the_store_cost_no_measurement_and_are_still_re_timed(store):
     assert roofs.machine().best("bandwidth", "dram").value == 130.0  # type: ignore[union-attr]
 
 
+def test_a_point_above_a_kept_roof_has_all_roofs_measured_anew(store):
+    """Re-timing finds nothing faster, as it does not reach every limit: what beat the old roofs is then honest."""
+    faster = tuple(c.model_copy(update={"value": 2 * c.value}) for c in ROUND.ceilings if c.unit == "B/s")
+    rest = tuple(c for c in ROUND.ceilings if c.unit != "B/s")
+    roofs = Roofs(Identified([faster + rest], [[] for _ in range(9)]), Silent(), store=store)  # type: ignore[arg-type]
+    roofs.obtain("quick", look(50.0))
+    assert roofs.look_again([point(timing(60.0))], due=False)
+    assert {c.provenance for c in roofs.ceilings} == {"measured"} and "measured anew" in roofs.findings()[0].text
+    assert len(store.find(HERE, "quick", look(50.0)).ceilings) == len(ROUND.ceilings)
+    assert not roofs.look_again([point(timing(60.0))], due=False)
+
+
 def test_roofs_are_kept_when_all_were_measured(tmp_path):
     store = RoofStore(tmp_path / "new")
     roofs = Roofs(Identified([ROUND.ceilings]), Silent(), store=store)  # type: ignore[arg-type]
@@ -157,3 +169,16 @@ def test_kept_roofs_can_be_shown_and_given_to_a_run(store):
     assert reading.read_machine(file) == ROUND
     assert machine_of(ROUND.model_dump()) == ROUND.model_dump()
     assert Machine.model_validate(machine_of(json.loads(file.read_bytes()))) == ROUND
+
+
+def test_the_doctor_names_the_roofs_that_are_kept(store, tmp_path, monkeypatch):
+    from seqroof.scripts import asking, measuring
+
+    monkeypatch.setattr(measuring, "CEILINGS", store.folder)
+    store.keep(HERE | {"device": "later"}, "full", look(50.0), ROUND.model_copy(update={"name": "the later one"}))
+    for file in store.folder.glob("*quick.json"):
+        file.write_bytes(file.read_bytes().replace(b'"created": "20', b'"created": "19'))
+    finding = asking._kept_roofs()
+    assert "the later one" in finding.detail and "full effort" in finding.detail and "5.0 %" in finding.detail
+    monkeypatch.setattr(measuring, "CEILINGS", tmp_path / "absent")
+    assert "none are kept" in asking._kept_roofs().detail

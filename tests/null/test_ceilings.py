@@ -186,6 +186,25 @@ def test_cpu_ceilings_are_positive_ordered_unique_and_say_how(measured):
             assert c.pattern in READ_SHARE
 
 
+def test_the_operation_of_the_calibration_copy_has_a_row_of_its_own(measured):
+    (same,) = (c for c in measured if c.scope == "calibration")
+    (roof,) = (c for c in measured if (c.level, c.pattern, c.scope) == ("dram", "copy", ""))
+    assert same.how.startswith("copy_") and same.value <= roof.value
+
+
+def test_the_c_library_moves_every_byte():
+    torch = pytest.importorskip("torch")
+    from seqroof.profiler.libc_moves import copying, filling
+
+    for count in (5, 4096, 10_001):
+        for threads in (1, 3):
+            source, target = torch.randn(count), torch.full((count,), torch.nan)
+            copying(target, source, threads)()
+            assert torch.equal(source, target)
+            filling(target, threads)()
+            assert target.unique().numel() == 1 and 0.5 < float(target[0]) < 1.0
+
+
 def test_sixteen_bit_rates_of_a_cpu_are_not_below_the_float32_rate(measured):
     machine = Machine(id="here", name="here", machine_class="cpu", device="cpu", ceilings=tuple(measured))
     single = machine.best("rate", "simt", "fp32")

@@ -41,6 +41,15 @@ def test_find_leaves_out_narrower_scopes_even_where_nothing_else_is_known():
     assert bare.bandwidth("cache", 1, 1) is None
 
 
+def test_floors_take_the_lowest_point_of_the_barriers_curve():
+    curve = [
+        ceiling("latency", "barrier", value, pattern=f"programs={n}", unit="s") for n, value in ((8, 0.9), (132, 1.4))
+    ]
+    machine = ROUND.model_copy(update={"ceilings": (*[c for c in ROUND.ceilings if c.level != "barrier"], *curve)})
+    own = own_floors(work(depth=10), "fp32", "kept", "barrier", machine, "warm")
+    assert own.floors.serial == 9.0
+
+
 def test_scopes_are_places_of_their_own_and_named_in_the_table():
     whole, one = ceiling("bandwidth", "dram", 10.0), ceiling("bandwidth", "dram", 12.0, scope="threads=1")
     assert gauge.best_of([whole, one]) == [whole, one]
@@ -62,8 +71,8 @@ def loaded(times, load_s):
 
 
 def test_burst_is_the_first_tenth_and_sustained_the_last_quarter():
-    # After one warm-up: 20 samples of 1 s, 60 of 2 s, 45 of 4 s; in all 320 s, of which 32 and 80 s are looked at.
-    burst, sustained = loaded([9.0] + [1.0] * 20 + [2.0] * 60 + [4.0] * 60, 320.0)
+    # After one warm-up: 20 samples of 1 s, 108 of 2 s, 21 of 4 s; in all 320 s, of which 32 and 80 s are looked at.
+    burst, sustained = loaded([9.0] + [1.0] * 20 + [2.0] * 108 + [4.0] * 21, 320.0)
     assert (burst.scope, burst.value, burst.low, burst.high) == ("burst", 100.0, 50.0, 100.0)
     assert (sustained.scope, sustained.value, sustained.low, sustained.high) == ("sustained", 25.0, 25.0, 25.0)
 

@@ -44,6 +44,7 @@ WRONG_INPUT = {
     "wrong budget": (["profile", "--budget", "soon"], 2, "60s"),
     "resume without a folder": (["profile", "--resume"], 2, "--out"),
     "resume and force": (["profile", "--resume", "--force", "--out", "o"], 2, "choose one"),
+    "old and new roofs": (["profile", "--roofs", "x", "--fresh-roofs"], 2, "choose one"),
     "file that is not there": (["profile", "./absent.py"], 2, "no file"),
     "report of nothing": (["report", "absent"], 2, "no absent"),
     "unknown format": (["report", "absent", "--format", "xml"], 2, "md"),

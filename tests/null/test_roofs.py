@@ -44,6 +44,9 @@ def test_an_honest_point_costs_no_second_look():
 
 
 def test_known_roofs_are_replayed_and_never_re_timed():
-    roofs = Roofs(FakeSupervisor(), Silent(), known=ROUND)
-    assert {made.provenance for made in roofs.ceilings} == {"replayed"}
+    reported = ceiling("capacity", "private", 9.0, unit="B", pattern="reported").model_copy(
+        update={"provenance": "derived"}
+    )
+    roofs = Roofs(FakeSupervisor(), Silent(), known=ROUND.model_copy(update={"ceilings": (*ROUND.ceilings, reported)}))
+    assert [made.provenance for made in roofs.ceilings] == ["replayed"] * len(ROUND.ceilings) + ["derived"]
     assert not roofs.look_again([point(timing(1.0))], due=True)
