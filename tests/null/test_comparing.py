@@ -126,7 +126,9 @@ def test_the_noise_is_that_of_the_machine_or_a_stated_default(run, tmp_path, mon
     stored_noise.store_noise(noise(run, when="2026-11-22T00:00:00", between_runs=0.004))
     stored = stored_noise.stored_noise(run.machine.id)
     assert noise_between(run, bare, stored).value == 0.004  # the newest
-    assert stored_noise.with_noise(bare).noise == stored
+    noted = stored_noise.with_noise(bare)
+    assert noted.noise == stored and noted.observations[-1].id == "resolution"
+    assert [finding.state for finding in stored_noise.resolution()] == ["ok"]
     foreign = noise(run, threads=99)
     assert noise_between(bare, bare, foreign).provenance == "assumed"
     assert stored_noise.stored_noise("../../etc/passwd") is None
