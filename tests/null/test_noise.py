@@ -49,6 +49,11 @@ def test_one_subject_that_jumps_is_not_averaged_away():
     assert between_runs([*steady, [1.0, 1.0, 1.3, 1.3, 1.3]]) > between_runs(steady) * 10
 
 
+def test_two_runs_leave_much_open():
+    """One degree of freedom: 12.7 times the standard deviation, which two values put at what they differ by."""
+    assert between_runs([[1.0, math.exp(0.01)]]) == pytest.approx(12.7062 * 0.01, rel=1e-4)
+
+
 def test_one_process_says_nothing_about_others():
     with pytest.raises(ValueError, match="two processes"):
         compare_identical(workers(0.01, 0.0, count=1))
