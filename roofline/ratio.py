@@ -28,6 +28,8 @@ FALSE_VERDICTS = 0.005
 PAIR_CONFIDENCE = 0.96
 # More rounds than this would not be measured to settle a doubt; then the band, or the set-up, has to change.
 MOST_ROUNDS = 1000
+# A ratio within this share of the band from its edge is at the edge: no measurement puts it on either side for long.
+NEAR = 0.2
 
 
 @dataclass(frozen=True)
@@ -169,4 +171,8 @@ def advice(ratio: Ratio, band: float = BAND, among: int = 1) -> str:
         return f"about {needed} rounds would decide: --rounds {needed}"
     if ratio.fixed > abs(abs(math.log(ratio.value)) - math.log1p(band)):
         return "more rounds would not decide, the machine differs by as much from run to run: time both in one run"
-    return f"too near the edge of the band: choose another one than --band {100 * band:g}%"
+    if abs(abs(math.log(ratio.value)) - math.log1p(band)) < NEAR * math.log1p(band):
+        return f"too near the edge of the band: choose another one than --band {100 * band:g}%"
+    return (
+        f"more than {MOST_ROUNDS} rounds would be needed: quieten the machine, or take larger sizes or a wider --band"
+    )

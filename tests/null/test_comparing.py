@@ -168,6 +168,17 @@ def test_no_line_is_wider_than_the_terminal(run, width):
     assert max(map(len, lines)) <= width and any("1.100" in line for line in lines)
 
 
+def test_what_seems_unchanged_is_counted_not_listed(run, capsys):
+    """1.0 and 1.5 under a noise of 60 %: both are open, and only one of them looks like news."""
+    key = first_timed(run).key
+    noisy = run.model_copy(update={"noise": noise(run, between_runs=0.6)})
+    gate(noisy, scaled(noisy, 1.5, lambda point: point.key == key))
+    told = capsys.readouterr().out
+    assert ", 1 of them beyond the band so far" in told and "1.500" in told and "1.000" not in told.split("Overall")[0]
+    gate(noisy, noisy, everything=True)
+    assert "1.000  [" in capsys.readouterr().out
+
+
 def test_the_command_compares_folders(run, tmp_path):
     for name, factor in (("base", 1.0), ("new", 1.3)):
         (tmp_path / name).mkdir()

@@ -50,7 +50,7 @@ def test_one_subject_that_jumps_is_not_averaged_away():
 
 
 def test_two_runs_leave_much_open():
-    """One degree of freedom: 12.7 times the standard deviation, which two values put at what they differ by."""
+    """One degree of freedom: the interval reaches to 12.7 times what the two values differ by."""
     assert between_runs([[1.0, math.exp(0.01)]]) == pytest.approx(12.7062 * 0.01, rel=1e-4)
 
 

@@ -99,6 +99,10 @@ def test_at_the_edge_of_the_band_no_number_of_rounds_decides():
     assert rounds_to_decide(edge) is None and "edge of the band" in advice(edge)
 
 
+def test_a_machine_too_noisy_for_any_number_of_rounds_is_told_so():
+    assert "quieten the machine" in advice(Ratio(1.0, 0.7, 1.4, 12))
+
+
 def test_overall_is_the_geometric_mean_and_keeps_the_common_noise():
     many = [unpaired(rounds(1.0), rounds(1.03), 0.02) for _ in range(100)]
     both = overall([*many, *(unpaired(rounds(1.03), rounds(1.0), 0.02) for _ in range(100))])
