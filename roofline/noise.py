@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import variance
 
-from .noise_model import Noise
+from .comparison_model import Noise
 from .ratio import BAND, Ratio, Verdict, least_change, paired, unpaired, verdict
 from .record import Timing
 from .stats import CONFIDENCE, median, percentile, student, timing_interval

@@ -13,8 +13,8 @@ from rich.markup import escape
 from seqroof.profiler.identical import Worker, measure_identical
 from seqroof.profiler.session import Request, Session
 from seqroof.profiler.supervisor import Supervisor, WorkerDied
+from seqroof.roofline.comparison_model import Noise
 from seqroof.roofline.noise import AA, compare_identical, in_words, noise_of
-from seqroof.roofline.noise_model import Noise
 
 from .exits import Exit, Stop
 from .measuring import open_worker, planned

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from seqroof.profiler.health import Finding
 from seqroof.roofline.compare import belongs
+from seqroof.roofline.comparison_model import Noise
 from seqroof.roofline.noise import in_words
-from seqroof.roofline.noise_model import Noise
 from seqroof.roofline.record import Observation, Run
 from seqroof.roofline.store import write_atomically
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from seqroof.roofline import compare_table
 from seqroof.roofline.compare import KnownNoise, compare_runs, noise_between
-from seqroof.roofline.noise_model import Noise
+from seqroof.roofline.comparison_model import Noise
 from seqroof.roofline.store import save
 from seqroof.scripts import comparing
 from seqroof.scripts.exits import Exit, Stop
