@@ -130,6 +130,15 @@ def test_a_process_that_dies_costs_its_own_pairs():
     assert [len(worker.pairs["mortal torch"]) for worker in found] == [1, 1]
 
 
+def test_a_busy_machine_ends_the_test_early_but_with_two_processes():
+    groups = [group("sound", 1e8, ["torch"])]
+    for patience, count in ((-1.0, 2), (math.inf, 4)):
+        found, _ = identical.measure_identical(
+            lambda: contextlib.nullcontext(FakeSupervisor()), lambda _: groups, 4, 1, 1e-9, lambda text: None, patience
+        )
+        assert len(found) == count
+
+
 def test_twins_are_timed_by_the_clock_of_a_profile():
     torch = pytest.importorskip("torch")
     from seqroof.kernels import _catalog
