@@ -29,6 +29,8 @@ COMPILE_SILENCE_S = 300.0
 INTERPRETED_SILENCE_S = 300.0
 # Stages, and events, that follow when every time of a group is known.
 AFTERTHOUGHTS = ("parts", "algorithm")
+# Time for a group outside the quick suite: 20 rounds of four rows or so.
+FULL_GROUP_S = 6.0
 # Roofs are re-timed after so many groups: often enough to see a drift, rarely enough to cost little.
 REMEASURE_EVERY = 8
 
@@ -52,7 +54,7 @@ class Request:
     implementations: list[str] = field(default_factory=list)
     compile: bool = False
     budget_s: float | None = None
-    group_s: float = 6.0
+    group_s: float = FULL_GROUP_S
     rounds: int | None = None
     seed: int = 0
     effort: str = "quick"

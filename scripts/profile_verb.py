@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from seqroof.profiler.session import Request
+from seqroof.profiler.session import FULL_GROUP_S, Request
 from seqroof.roofline.observe import next_command
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.units import binary_bytes, si
@@ -57,7 +57,7 @@ def request_of(
         implementations=[name.strip() for name in wanted.split(",") if name.strip()],
         compile=not quick or "compile" in wanted,
         budget_s=parse_duration(budget) or (measuring.QUICK_BUDGET_S if whole_quick_suite else None),
-        group_s=3.0 if quick else 6.0,
+        group_s=3.0 if quick else FULL_GROUP_S,
         rounds=rounds,
         seed=seed or 0,
         effort="quick" if quick else "full",

@@ -26,6 +26,15 @@ def test_the_baseline_decides_what_is_not_typed():
     assert "shapes, dtypes, directions, seed 7" in told and OK[0].kernel in told
 
 
+def test_a_longer_suite_is_not_held_to_the_time_of_the_quick_one():
+    quick = Request(budget_s=42.0, group_s=3.0, effort="quick")
+    longer = take_over(BASE, quick, set())[0]
+    assert (longer.budget_s, longer.effort) == (None, "full") and longer.group_s > 3
+    assert take_over(BASE, quick, {"budget"})[0].budget_s == 42.0
+    same = take_over(BASE.model_copy(update={"suite": "quick"}), quick, set())[0]
+    assert (same.budget_s, same.group_s, same.effort) == (42.0, 3.0, "quick")
+
+
 def test_what_is_typed_stays():
     given = {"dtype", "seed", "shape", "implementation"}
     request = Request(dtypes=["fp16"], axes={"B": [3]}, seed=1, implementations=["torch"])
