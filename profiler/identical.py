@@ -22,7 +22,7 @@ ROUNDS = 20
 # A case of about this many operations takes about a millisecond on a processor of two cores: long for its clock, short
 # enough for several samples in each round.
 TYPICAL_FLOPS = 1e8
-# On a machine so busy that everything takes this many times its budget, no further process is started after two.
+# How many times its budget a self-test may take on a machine so busy that everything lasts long.
 PATIENCE = 2
 # A pair needs at least this long, or its rounds hold single samples.
 LEAST_PAIR_S = 0.3
@@ -57,16 +57,18 @@ def measure_identical(
     repeats: int,
     budget_s: float,
     told: Callable[[str], None],
+    patience: float = PATIENCE,
 ) -> tuple[list[Worker], dict[str, Any]]:
     """Time every chosen case as a pair, `repeats` times in each of `workers` processes; also what opening said.
 
     budget_s : for everything; starting processes and warming up comes out of it. told : what is going on, in words.
+    patience : after two processes, no other is started when this many budgets are spent.
     """
     found, opened = [], {}
     began = time.monotonic()
     for index in range(workers):
         left_s = budget_s - (time.monotonic() - began)
-        if index >= 2 and left_s < (1 - PATIENCE) * budget_s:
+        if index >= 2 and left_s < (1 - patience) * budget_s:
             break
         started = time.monotonic()
         worker = Worker()

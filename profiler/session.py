@@ -51,6 +51,8 @@ AFTERTHOUGHTS = ("parts", "attribution", "second_clock", "energy")
 STEPS_PER_CASE = 4 + len(AFTERTHOUGHTS)
 # Where calls are slow, timing takes its budget, its patience (`clock.PATIENCE`) and its overtime, and parts a share.
 BUDGETS_PER_GROUP = 8
+# Time for a group outside the quick suite: 20 rounds of four rows or so.
+FULL_GROUP_S = 6.0
 # Roofs are re-timed after so many groups: often enough to see a drift, rarely enough to cost little.
 REMEASURE_EVERY = 8
 
@@ -76,7 +78,7 @@ class Request:
     compile: bool = False
     attribution: bool = False
     budget_s: float | None = None
-    group_s: float = 6.0
+    group_s: float = FULL_GROUP_S
     rounds: int | None = None
     counters: bool = False
     seed: int = 0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from .noise_model import Noise
+from .comparison_model import Noise
 from .ratio import BAND, Ratio, Verdict, advice, overall, unpaired, verdict
 from .record import Environment, Point, Run
 from .units import percent

@@ -33,13 +33,21 @@ def render(made: Comparisons, console: Console, notes: Sequence[str] = (), every
         table._say(console, note, "yellow")
     for ruling in VERDICTS:
         members = [comparison for comparison in made.found if comparison.verdict == ruling]
-        if members and (ruling != "SAME" or everything):
-            table._title(console, f"{ruling}: {_points(len(members))}")
-            _rows(members, console)
+        news = [comparison for comparison in members if everything or _is_news(comparison, made.band)]
+        if members and (news or ruling == "AMBIGUOUS"):
+            seem = "" if len(news) == len(members) else f", {len(news)} of them beyond the band so far"
+            table._title(console, f"{ruling}: {_points(len(members))}{seem}")
+            _rows(news, console)
         if ruling == "AMBIGUOUS":
             _advices(members, console)
     _left_out(made, console)
-    _summary(made, console)
+    _summary(made, console, everything)
+
+
+def _is_news(comparison: Comparison, band: float) -> bool:
+    """Whether a point changed, or seems to: the others are no more than counted."""
+    beyond = not 1 / (1 + band) <= comparison.ratio.value <= 1 + band
+    return comparison.verdict in ("SLOWER", "FASTER") or (comparison.verdict == "AMBIGUOUS" and beyond)
 
 
 def _points(count: int) -> str:
@@ -98,7 +106,7 @@ def _left_out(made: Comparisons, console: Console) -> None:
         table._say(console, f"and {len(made.left_out) - _REASONS} more; --json names them all", indent=2)
 
 
-def _summary(made: Comparisons, console: Console) -> None:
+def _summary(made: Comparisons, console: Console, everything: bool) -> None:
     counts = Counter(comparison.verdict for comparison in made.found)
     told = ", ".join(f"{counts[ruling]} {ruling}" for ruling in VERDICTS if counts[ruling])
     console.print()
@@ -109,5 +117,6 @@ def _summary(made: Comparisons, console: Console) -> None:
             f"Overall (geometric mean): {made.overall.value:.3f} {interval(made.overall)} {made.verdict}.",
             STYLES[made.verdict],
         )
-    if made.hidden:
-        table._say(console, f"{made.hidden} more points, with the other cache state or clock: --all.", "dim")
+    if not everything and (made.hidden or counts["SAME"] or counts["AMBIGUOUS"]):
+        more = f", and {_points(made.hidden)} with the other cache state or clock" if made.hidden else ""
+        table._say(console, f"--all also lists points in which nothing seems to have changed{more}.", "dim")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import variance
 
-from .noise_model import Noise
+from .comparison_model import Noise
 from .ratio import BAND, Ratio, Verdict, least_change, paired, unpaired, verdict
 from .record import Timing
 from .stats import CONFIDENCE, median, percentile, student, timing_interval
@@ -30,16 +30,18 @@ class AA:
     between_runs: float
 
 
-def compare_identical(workers: Sequence[Mapping[str, Sequence[Pair]]]) -> AA:
+def compare_identical(workers: Sequence[Mapping[str, Sequence[Pair]]], known: float | None = None) -> AA:
     """Compare identical code: workers[i][subject] holds the pairs that process i timed, each two lists of rounds.
 
+    known : noise between runs to count with, as a log half width; None for the noise that these processes show.
     Needs two processes that timed the same subject; raises `ValueError` with a sentence otherwise.
     """
     within = [paired(*pair) for worker in workers for pairs in worker.values() for pair in pairs]
     subjects = {name for worker in workers for name, pairs in worker.items() if pairs}
     runs = {name: [_timing(worker[name]) for worker in workers if worker.get(name)] for name in sorted(subjects)}
     noise = between_runs([[timing.median for timing in timings] for timings in runs.values()])
-    between = [unpaired(a, b, noise) for timings in runs.values() for a, b in combinations(timings, 2)]
+    counted = noise if known is None else known
+    between = [unpaired(a, b, counted) for timings in runs.values() for a, b in combinations(timings, 2)]
     return AA(within, between, noise)
 
 

@@ -11,9 +11,9 @@ from typing import Literal, get_args
 from pydantic import Field, model_validator
 
 from ._model import Frozen
+from .comparison_model import BesideVendor, Noise
 from .experiments import Attribution
 from .machine import Machine
-from .noise_model import Noise
 from .second_clock import SecondClock
 from .telemetry import Counted, Energy, Telemetry
 from .units import percent, seconds
@@ -129,21 +129,6 @@ class Part(Frozen):
     best_bound: Wall | None = None
     attainable_fraction: Fraction | None = None
     best_fraction: Fraction | None = None
-
-
-class BesideVendor(Frozen):
-    """An own row beside the fastest row of the vendor's library, paired over the rounds that both were timed in.
-
-    speedup : time of the vendor's row over time of this one, above 1 is faster, with its interval (95 %; null below six
-    rounds).
-    """
-
-    vendor: str
-    speedup: float = Field(gt=0)
-    low: float | None = None
-    high: float | None = None
-    rounds: int = Field(ge=1)
-    verdict: Literal["SAME", "FASTER", "SLOWER", "AMBIGUOUS"]
 
 
 class Point(Frozen):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+from .comparison_model import BesideVendor
 from .ratio import paired, verdict
-from .record import BesideVendor, Observation, Point
+from .record import Observation, Point
 
 # What stands for itself in no contest: the reference is written to be read.
 UNCONTESTED = ("reference",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from seqroof.profiler.session import Request
+from seqroof.profiler.session import FULL_GROUP_S, Request
 from seqroof.roofline.compare import differences, set_up
 from seqroof.roofline.record import Environment, Point, Run
 
@@ -35,6 +35,9 @@ def take_over(base: Run, request: Request, given: set[str]) -> tuple[Request, st
         suite=request.suite if "shape" in given else base.suite or request.suite,
         compile=True,
     )
+    if "shape" not in given and base.suite != "quick":  # as long for every case as the baseline had
+        taken = replace(taken, group_s=FULL_GROUP_S, effort="full")
+        taken = taken if "budget" in given else replace(taken, budget_s=None)
     words = [f"{field}s" for field in fields] + ([] if "seed" in given else [f"seed {base.seed}"])
     kernels = ", ".join(_unique(measured, "kernel"))
     return taken, f"taken over from the baseline, of {kernels}: {', '.join(words) or 'nothing but the kernels'}"

@@ -105,6 +105,13 @@ PIECES = (
         keeps=ROOFS,
     ),
     Piece(
+        "noise",
+        "identical code against itself: the smallest change that this GPU resolves",
+        70,
+        _seqroof("doctor", "--aa", "--device", "cuda:0", "--json"),
+        keeps="noise.json",
+    ),
+    Piece(
         "lstm_768",
         "an LSTM of 768 units in one launch, forward and with gradients",
         80,

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from seqroof.profiler import interruption
-from seqroof.profiler.session import Request
+from seqroof.profiler.session import FULL_GROUP_S, Request
 from seqroof.roofline.observe import next_command
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.units import binary_bytes, si
@@ -62,7 +62,7 @@ def request_of(
         compile=not quick or "compile" in wanted,
         attribution=(suite != "quick" and not axes) if attribution is None else attribution,
         budget_s=parse_duration(budget) or (measuring.QUICK_BUDGET_S if whole_quick_suite else None),
-        group_s=3.0 if quick else 6.0,
+        group_s=3.0 if quick else FULL_GROUP_S,
         rounds=rounds,
         counters=counters,
         seed=seed or 0,

@@ -10,11 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from seqroof.profiler.identical import Worker, measure_identical
+from seqroof.profiler.identical import PATIENCE, Worker, measure_identical
 from seqroof.profiler.session import Request, Session
 from seqroof.profiler.supervisor import Supervisor, WorkerDied
+from seqroof.roofline.comparison_model import Noise
 from seqroof.roofline.noise import AA, compare_identical, in_words, noise_of
-from seqroof.roofline.noise_model import Noise
 
 from .exits import Exit, Stop
 from .measuring import open_worker, planned
@@ -36,8 +36,13 @@ class SelfTest:
     noise: Noise
 
 
-def self_test(device: str, workers: int = WORKERS, repeats: int = 1, budget_s: float = BUDGET_S) -> SelfTest:
-    """Measure pairs of identical code within and between processes; raises `Stop` where nothing could be measured."""
+def self_test(
+    device: str, workers: int = WORKERS, repeats: int = 1, budget_s: float = BUDGET_S, patience: float = PATIENCE
+) -> SelfTest:
+    """Measure pairs of identical code within and between processes; raises `Stop` where nothing could be measured.
+
+    Arguments as for `measure_identical`.
+    """
     with Reporter() as reporter:
 
         def plan(supervisor: Supervisor) -> list[dict[str, Any]]:
@@ -54,6 +59,7 @@ def self_test(device: str, workers: int = WORKERS, repeats: int = 1, budget_s: f
                 repeats,
                 budget_s,
                 lambda text: reporter.stage("timing identical code against itself", text),
+                patience,
             )
             found = compare_identical([worker.pairs for worker in measured])
         except (WorkerDied, ValueError) as error:

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from seqroof.profiler.health import Finding
 from seqroof.roofline.compare import belongs
+from seqroof.roofline.comparison_model import Noise
 from seqroof.roofline.noise import in_words
-from seqroof.roofline.noise_model import Noise
-from seqroof.roofline.record import Run
+from seqroof.roofline.record import Observation, Run
 from seqroof.roofline.store import write_atomically
 
 NOISE = Path("seqroof-runs") / "noise"
@@ -49,4 +49,10 @@ def store_noise(noise: Noise) -> Path:
 def with_noise(run: Run) -> Run:
     """The run with the noise of its machine, so that it can be compared elsewhere; as it is where that is unknown."""
     noise = stored_noise(run.machine.id)
-    return run.model_copy(update={"noise": noise}) if noise is not None and belongs(noise, run) else run
+    if noise is None or not belongs(noise, run):
+        return run
+    told = "; ".join(f"{what}, {text}" for what, text in in_words(noise))
+    text = f"What this machine resolves (identical code against itself, measured {noise.when[:10]}): {told}."
+    numbers = {"paired_change": noise.paired_change, "between_change": noise.between_change}
+    finding = Observation(id="resolution", text=text, numbers=numbers)
+    return run.model_copy(update={"noise": noise, "observations": (*run.observations, finding)})

@@ -1,26 +1,10 @@
 """The command line as a user meets it: wrong input gets one sentence and the documented exit code."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
+from commands import seqroof
 from user_kernels import GOOD, kernel_file
-
-COMMAND = [sys.executable, "-m", "seqroof.scripts.main"]
-
-
-def seqroof(*arguments, cwd):
-    # Without the report extra a run takes half as long; the page has tests of its own.
-    (cwd / "hidden").mkdir(exist_ok=True)
-    (cwd / "hidden" / "vl_convert.py").write_text("raise ImportError('hidden by this test')")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(cwd / "hidden"), os.environ.get("PYTHONPATH", "")])}
-    command = [*COMMAND, *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
-    assert "Traceback" not in done.stderr + done.stdout, done.stderr
-    return done
-
 
 WRONG_INPUT = {
     "unknown kernel": (["profile", "lstn_step"], 2, "lstm_step"),

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from seqroof.roofline import compare_table
 from seqroof.roofline.compare import KnownNoise, compare_runs, noise_between
-from seqroof.roofline.noise_model import Noise
+from seqroof.roofline.comparison_model import Noise
 from seqroof.roofline.store import save
 from seqroof.scripts import comparing
 from seqroof.scripts.exits import Exit, Stop
@@ -129,7 +129,9 @@ def test_the_noise_is_that_of_the_machine_or_a_stated_default(run, tmp_path, mon
     stored_noise.store_noise(noise(run, when="2026-11-22T00:00:00", between_runs=0.004))
     stored = stored_noise.stored_noise(run.machine.id)
     assert noise_between(run, bare, stored).value == 0.004  # the newest
-    assert stored_noise.with_noise(bare).noise == stored
+    noted = stored_noise.with_noise(bare)
+    assert noted.noise == stored and noted.observations[-1].id == "resolution"
+    assert [finding.state for finding in stored_noise.resolution()] == ["ok"]
     foreign = noise(run, threads=99)
     assert noise_between(bare, bare, foreign).provenance == "assumed"
     assert stored_noise.stored_noise("../../etc/passwd") is None
@@ -167,6 +169,17 @@ def test_no_line_is_wider_than_the_terminal(run, width):
     compare_table.render(compare_runs(base, scaled(base, 1.1), QUIET), console, ("a note",), everything=True)
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width and any("1.100" in line for line in lines)
+
+
+def test_what_seems_unchanged_is_counted_not_listed(run, capsys):
+    """1.0 and 1.5 under a noise of 60 %: both are open, and only one of them looks like news."""
+    key = first_timed(run).key
+    noisy = run.model_copy(update={"noise": noise(run, between_runs=0.6)})
+    gate(noisy, scaled(noisy, 1.5, lambda point: point.key == key))
+    told = capsys.readouterr().out
+    assert ", 1 of them beyond the band so far" in told and "1.500" in told and "1.000" not in told.split("Overall")[0]
+    gate(noisy, noisy, everything=True)
+    assert "1.000  [" in capsys.readouterr().out
 
 
 def test_the_command_compares_folders(run, tmp_path):

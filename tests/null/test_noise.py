@@ -49,6 +49,11 @@ def test_one_subject_that_jumps_is_not_averaged_away():
     assert between_runs([*steady, [1.0, 1.0, 1.3, 1.3, 1.3]]) > between_runs(steady) * 10
 
 
+def test_two_runs_leave_much_open():
+    """One degree of freedom: the interval reaches to 12.7 times what the two values differ by."""
+    assert between_runs([[1.0, math.exp(0.01)]]) == pytest.approx(12.7062 * 0.01, rel=1e-4)
+
+
 def test_one_process_says_nothing_about_others():
     with pytest.raises(ValueError, match="two processes"):
         compare_identical(workers(0.01, 0.0, count=1))
@@ -123,6 +128,15 @@ def test_a_process_that_dies_costs_its_own_pairs():
     assert opened == {"id": "m"} and len(found) == 2 and [fake.started for fake in fakes] == [1, 1]
     assert [len(worker.pairs["sound torch"]) for worker in found] == [3, 3]
     assert [len(worker.pairs["mortal torch"]) for worker in found] == [1, 1]
+
+
+def test_a_busy_machine_ends_the_test_early_but_with_two_processes():
+    groups = [group("sound", 1e8, ["torch"])]
+    for patience, count in ((-1.0, 2), (math.inf, 4)):
+        found, _ = identical.measure_identical(
+            lambda: contextlib.nullcontext(FakeSupervisor()), lambda _: groups, 4, 1, 1e-9, lambda text: None, patience
+        )
+        assert len(found) == count
 
 
 def test_twins_are_timed_by_the_clock_of_a_profile():

@@ -98,10 +98,23 @@ def test_at_the_edge_of_the_band_no_number_of_rounds_decides():
     assert rounds_to_decide(edge) is None and "edge of the band" in advice(edge)
 
 
+def test_a_machine_too_noisy_for_any_number_of_rounds_is_told_so():
+    assert "quieten the machine" in advice(Ratio(1.0, 0.7, 1.4, 12))
+
+
 def test_overall_is_the_geometric_mean_and_keeps_the_common_noise():
     many = [unpaired(rounds(1.0), rounds(1.03), 0.02) for _ in range(100)]
     both = overall([*many, *(unpaired(rounds(1.03), rounds(1.0), 0.02) for _ in range(100))])
     assert both.value == pytest.approx(1.0) and both.high == pytest.approx(math.exp(0.02), rel=1e-3)
+    assert both.low == pytest.approx(math.exp(-0.02), rel=1e-3)
     own = overall([Ratio(1.03, 0.93, 1.14, 20) for _ in range(100)])
     assert own.value == pytest.approx(1.03) and own.high - own.low < 0.03
     assert overall([paired([1.0], [1.0])]) is None
+
+
+def test_a_base_that_may_be_faster_makes_the_new_one_slower():
+    lopsided = timing(1.0, rounds=[1.0] * 20).model_copy(update={"low": 0.9})
+    found = unpaired(lopsided, timing(1.0, rounds=[1.0] * 20), 0.0)
+    assert found.high == pytest.approx(1 / 0.9) and found.low == pytest.approx(1.0)
+    found = unpaired(timing(1.0, rounds=[1.0] * 20), lopsided, 0.0)
+    assert found.low == pytest.approx(0.9) and found.high == pytest.approx(1.0)

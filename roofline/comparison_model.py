@@ -1,6 +1,8 @@
-"""What a machine can resolve, as a record: measured by `seqroof doctor --aa`, kept by device, copied into runs."""
+"""The records of comparisons: what a machine can resolve, and how an own row stands beside the vendor's."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import Field
 
@@ -8,7 +10,7 @@ from ._model import Frozen
 
 
 class Noise(Frozen):
-    """How much identical code differs from itself on one machine.
+    """How much identical code differs from itself on one machine; kept by device, and copied into its runs.
 
     machine, device_hash, threads : the machine and set-up that it belongs to. when : ISO 8601. subjects : what was
         timed, as `kernel implementation`. workers : processes, started one after another. rounds : of each pair.
@@ -38,3 +40,18 @@ class Noise(Frozen):
     between_pairs: int = 0
     between_false: int = 0
     between_ambiguous: int = 0
+
+
+class BesideVendor(Frozen):
+    """An own row beside the fastest row of the vendor's library, paired over the rounds that both were timed in.
+
+    speedup : time of the vendor's row over time of this one, above 1 is faster, with its interval (95 %; null below six
+    rounds).
+    """
+
+    vendor: str
+    speedup: float = Field(gt=0)
+    low: float | None = None
+    high: float | None = None
+    rounds: int = Field(ge=1)
+    verdict: Literal["SAME", "FASTER", "SLOWER", "AMBIGUOUS"]
