@@ -58,7 +58,10 @@ def watched(monkeypatch):
     """Watch the calls of a profiler cold and warm; returns what was found."""
     import torch.profiler
 
-    def run(profiler, calls=3):
+    def run(profiler, calls=3, first_s=0.0):
+        ticks = iter((0.0, first_s))
+        monkeypatch.setattr(device_records, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+
         @contextmanager
         def span(name):
             began = profiler.now_us
@@ -95,10 +98,8 @@ def test_no_records_at_all_are_a_reason(watched):
     assert every.time_s is None and every.lost == 6
 
 
-def test_slow_calls_are_watched_once(watched, monkeypatch):
-    ticks = iter((0.0, 0.5))
-    monkeypatch.setattr(device_records.time, "perf_counter", lambda: next(ticks))
-    second = watched(Profiler())["warm"].second_clock()
+def test_slow_calls_are_watched_once(watched):
+    second = watched(Profiler(), first_s=0.5)["warm"].second_clock()
     assert second.calls == 1 and second.launches == 2 and second.time_s == pytest.approx(20e-6)
 
 
@@ -282,7 +283,7 @@ def test_those_that_are_noisy_go_on_alone(monkeypatch):
     found = measure(subjects, 0.03, None, 0)
     assert found[0].rounds > found[1].rounds == found[2].rounds >= 6
     assert "noisy" in found[0].stop and "noisy" not in found[1].stop
-    assert clocks.host < 0.1e9, "overtime ends when the budget is spent once more"
+    assert found[0].rounds < 40, "overtime ends when the budget is spent once more"
 
 
 def test_news_of_rounds_is_passed_on_once_in_a_while(monkeypatch):
