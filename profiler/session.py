@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..roofline.configuration import held_to
 from ..roofline.instrument import instrument
 from ..roofline.machine import Machine
 from ..roofline.observe import observations
@@ -20,14 +19,14 @@ from ..roofline.record import Environment, Point, Run
 from ..roofline.verdict import judge, with_launch_tax
 from .journal import Journal
 from .points import (
-    HEADLINE_CLOCK,
     device_of,
     failed_point,
     held_to_device,
     measured_point,
-    no_reading,
+    recalled,
     refused_points,
     with_afterthoughts,
+    with_lost,
 )
 from .roofs import Roofs
 from .supervisor import Supervisor, WorkerDied
@@ -107,8 +106,7 @@ class Session:
         self.points: list[Point] = []
         self.roofs = Roofs(supervisor, watcher, known)
         self.done: set[str] = set()
-        self.watch = True
-        self.device = ""
+        self.watch, self.device = True, ""
         self.started = time.monotonic()
 
     def plan(self) -> list[dict[str, Any]]:
@@ -141,18 +139,13 @@ class Session:
         self.journal = Journal(folder, append=bool(resume))
         if not resume:
             self.journal.write("header", self.identity())
+        classes = {key_of(group): group["classes"] for group in self.groups}
         for kind, data in resume:
             if kind == "ceilings":
                 self.roofs.recall(data)
             elif kind == "group":
                 self.done.add(data["key"])
-                self.points += [self._recalled(data["key"], Point.model_validate(entry)) for entry in data["points"]]
-
-    def _recalled(self, key: str, point: Point) -> Point:
-        """A finished point, held to the versions that would be used for it now."""
-        group = next((group for group in self.groups if key_of(group) == key), None)
-        known = group["classes"].get(point.implementation) if group else None
-        return held_to(known["compiler"] if known else {}, point)
+                self.points += [recalled(entry, classes.get(data["key"], {})) for entry in data["points"]]
 
     def run(self) -> None:
         """Measure ceilings and all groups that are not done yet."""
@@ -270,11 +263,8 @@ class Session:
         self, group: dict[str, Any], names: list[str], points: list[Point], stage: str, current: str, death: WorkerDied
     ) -> tuple[list[Point], str | None]:
         if stage in AFTERTHOUGHTS:  # everything was timed by then
-            lost = {"event": stage, "implementation": current, "cache": "warm", "clock": HEADLINE_CLOCK[group["kind"]]}
-            lost |= {"parts": [], "reason": str(death), "facts": {}}
-            lost["readings"] = dict.fromkeys(("cold", "warm"), no_reading(str(death)))
             self.watch = self.watch and stage != "second_clock"  # what hung or died once does so for every case
-            return with_afterthoughts(points, lost), None
+            return with_lost(points, group, stage, current, str(death)), None
         if stage.startswith("time") and len(names) > 1:
             return [point for point in points if point.time_s is None], "?"
         if current == "reference" and stage == "check" and "reference" not in names:
