@@ -13,7 +13,7 @@ from seqroof.roofline.diagnoses import CLOSED_LIST, warn
 from seqroof.roofline.instrument import disturbed, instrument
 from seqroof.roofline.steadiness import trend
 from seqroof.roofline.store import load
-from seqroof.roofline.verdict import judge
+from seqroof.roofline.verdict import judge, with_launch_tax
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 # All that may take a number out of every percentage: it cannot be true, or it is not known of what or by what it was
@@ -125,6 +125,21 @@ def test_a_chain_of_launches_at_its_wall_is_not_called_launch_bound_twice():
     by_host = {"clock": "events", "host_s": timing(400.0)}
     assert judge(point(timing(200.0), **by_host), slow).bound == "serial"
     assert "launch-bound" not in doubts(timing(200.0), machine=slow, **by_host)
+
+
+@pytest.mark.parametrize(
+    ("graph_s", "cause"),
+    [
+        (100.0, "200 s when its kernels are launched one by one, 100 s when a graph"),
+        (300.0, "by the graph"),
+        (190.0, ""),
+    ],
+)
+def test_a_graph_is_held_against_events(graph_s, cause):
+    points = [judge(point(timing(t), cache="warm", clock=c), ROUND) for t, c in ((200.0, "events"), (graph_s, "graph"))]
+    events, graph = with_launch_tax(points)
+    assert cause in "".join(doubt.cause for doubt in events.warnings) and bool(events.warnings) == bool(cause)
+    assert not graph.warnings and len(with_launch_tax([judge(events, ROUND), graph])[0].warnings) == bool(cause)
 
 
 def test_another_stream_is_not_taken_for_launching():
