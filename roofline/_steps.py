@@ -26,3 +26,9 @@ def detail_text(point: Point) -> str:
     if tax := tax_text(point):
         texts.append(f"launching adds {tax} per step (host clock minus graph)")
     return "; ".join(texts)
+
+
+def records_text(point: Point) -> str:
+    """Write what a device's own records say of a time; a host's raw clock is told once for a run."""
+    second = point.second_clock
+    return clean(second.text()) if second and second.source == "profiler" else ""

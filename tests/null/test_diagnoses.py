@@ -8,6 +8,7 @@ import samples
 from diagnosis_cases import CASES, QUIET_ROUNDS, RESTLESS, RISING, ROUNDED, device, raw
 from round_machine import ROUND, ceiling, point, timing, work
 
+from seqroof.roofline import _steps, export
 from seqroof.roofline.configuration import configuration_doubts, held_to
 from seqroof.roofline.diagnoses import CLOSED_LIST, warn
 from seqroof.roofline.instrument import disturbed, instrument
@@ -164,6 +165,17 @@ def test_a_resumed_point_is_held_to_what_is_installed_now():
     assert held_to({"triton": "3.6.0"}, old).warnings == ()
     (doubt,) = held_to({"triton": "3.9.0"}, held_to({"triton": "3.9.0"}, old)).warnings
     assert doubt.id == "configuration-differs" and "3.6.0, now 3.9.0" in doubt.cause
+
+
+def test_reports_show_the_second_clock():
+    seen = judge(point(timing(200.0), **device(190.0)), ROUND).model_copy(update={"headline": True})
+    run = samples.run(points=(seen, judge(point(timing(200.0), **raw(200.0)), ROUND)))
+    assert "device records (torch.profiler) 190 s, 5 of 5 kernels recorded" in export.markdown(run)
+    assert export.markdown(run).count("## Second clocks") == 1 and "raw host clock" not in export.markdown(run)
+    header, first, *_ = export.csv(run).splitlines()
+    assert dict(zip(header.split(","), first.split(",")))["second_clock_s"] == "190.0"
+    assert "device records" in _steps.records_text(seen)
+    assert ("second clock", "raw host clock 200 s (measured)") in run.points[1].facts()
 
 
 def test_versions_are_told_once_for_two_runs():
