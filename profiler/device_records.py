@@ -86,10 +86,11 @@ def watch(
     from torch.profiler import record_function
 
     with (session or _torch_session)() as profiler:
-        for _ in range(2):  # the first also pays for attaching to the driver
-            began = time.perf_counter()
-            call()
-            finish()
+        call()  # the first one also pays for attaching to the driver
+        finish()
+        began = time.perf_counter()
+        call()
+        finish()
         calls = max(1, min(calls, int(STATE_S / max(time.perf_counter() - began, 1e-9))))
         for state, before in states.items():
             for _ in range(calls):
