@@ -14,7 +14,7 @@ from seqroof.profiler.supervisor import WorkerDied
 
 
 class Profiler:
-    """Records like the driver's: a call starts kernels of 11 and 9 us, 20 us apart; `drops` of all records are missing."""
+    """Records like the driver's: a call starts kernels of 11 and 9 us, 20 us apart; those of `drops` are missing."""
 
     def __init__(self, kernels=2, streams=(7,), drops=(), graph=False, none=False):
         self.events_made, self.now_us, self.number = [], 0.0, 0
