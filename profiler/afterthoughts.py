@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .calls import Group, call_of
-from .clock import Subject, measure
+from .clock import Subject, measure, seldom
 from .configuration import Facts, facts_of, launched
 from .points import HEADLINE_CLOCK, no_reading
 
@@ -55,7 +55,7 @@ def _timed(group: Group, name: str, inputs: dict[str, Any], clock: Any, budget_s
         budget_s,
         None,
         group.seed,
-        on_round=lambda done: emit("begin", implementation=name, stage="parts"),
+        on_round=seldom(lambda done: emit("begin", implementation=name, stage="parts")),
     )
     return [
         {"name": part.name, "work": part.work.model_dump(), "time_s": timings[index].model_dump()}

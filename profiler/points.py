@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ..roofline.configuration import held_to
 from ..roofline.diagnoses import warn
 from ..roofline.experiments import Attribution
 from ..roofline.record import CacheState, Clock, Part, Point
@@ -104,6 +105,21 @@ def with_afterthoughts(points: list[Point], event: dict[str, Any]) -> list[Point
         return point.model_copy(update={"parts": tuple(Part.model_validate(part) for part in event["parts"])})
 
     return [extended(point) for point in points]
+
+
+def with_lost(points: list[Point], group: dict[str, Any], stage: str, implementation: str, reason: str) -> list[Point]:
+    """The points when the worker was lost in an afterthought: what they lack, they lack for this reason."""
+    event = {"event": stage, "implementation": implementation, "parts": [], "reason": reason, "facts": {}}
+    event |= {"readings": dict.fromkeys(("cold", "warm"), no_reading(reason)), "energy": {"reason": reason}}
+    event |= {"found": {"wall": "undetermined", "reason": reason}}
+    cache, clock = headline(group) if stage == "energy" else ("warm", HEADLINE_CLOCK[group["kind"]])
+    return with_afterthoughts(points, event | {"cache": cache, "clock": clock})
+
+
+def recalled(entry: dict[str, Any], classes: dict[str, Any]) -> Point:
+    """A point of an earlier journal, held to the versions that its implementation would be measured with now."""
+    point = Point.model_validate(entry)
+    return held_to(classes[point.implementation]["compiler"] if point.implementation in classes else {}, point)
 
 
 def no_reading(reason: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from ..roofline import calibration
 from ..roofline.circumstances import between_arms, doubts_about_run
-from ..roofline.configuration import held_to
 from ..roofline.instrument import instrument
 from ..roofline.observe import observations
 from ..roofline.record import Environment, Point, Run
@@ -24,16 +23,16 @@ from .counting import Counting
 from .interruption import shielded, stop_if_asked
 from .journal import Journal
 from .points import (
-    HEADLINE_CLOCK,
     device_of,
     failed_point,
     headline,
     held_to_device,
     measured_point,
-    no_reading,
+    recalled,
     refused_points,
     settled_point,
     with_afterthoughts,
+    with_lost,
 )
 from .roofs import Roofs
 from .supervisor import Refused, Supervisor, WorkerDied
@@ -129,8 +128,7 @@ class Session:
         self.surroundings = Surroundings(supervisor)
         self.counting = Counting(supervisor, request.counters)
         self.done: set[str] = set()
-        self.watch = True
-        self.device = ""
+        self.watch, self.device = True, ""
         self.settled: dict[str, set[str]] = {}  # of groups that are not done: implementations whose points are known
         self.started = time.monotonic()
         self.earlier_s = 0.0
@@ -176,6 +174,7 @@ class Session:
 
     def recall(self, events: list[tuple[str, Any]]) -> None:
         """Take up ceilings and points of a journal."""
+        classes = {key_of(group): group["classes"] for group in self.groups}
         for kind, data in events:
             if kind == "ceilings":
                 self.roofs.recall(data)
@@ -184,15 +183,9 @@ class Session:
             elif kind == "calibration":
                 self.calibration.recall(data)
             elif kind in ("group", "cases"):
-                points = [self._recalled(data["key"], Point.model_validate(entry)) for entry in data["points"]]
+                points = [recalled(entry, classes.get(data["key"], {})) for entry in data["points"]]
                 self._settle(kind, data["key"], points)
             self.earlier_s += data["session_s"] if kind == "end" else 0.0
-
-    def _recalled(self, key: str, point: Point) -> Point:
-        """A finished point, held to the versions that would be used for it now."""
-        group = next((group for group in self.groups if key_of(group) == key), None)
-        known = group["classes"].get(point.implementation) if group else None
-        return held_to(known["compiler"] if known else {}, point)
 
     def run(self) -> None:
         """Measure ceilings and all groups that are not done yet, and look around before and after."""
@@ -366,13 +359,8 @@ class Session:
         self, group: dict[str, Any], names: list[str], points: list[Point], stage: str, current: str, death: WorkerDied
     ) -> tuple[list[Point], str | None]:
         if stage in AFTERTHOUGHTS:  # everything was timed by then
-            lost = {"event": stage, "implementation": current, "cache": "warm", "clock": HEADLINE_CLOCK[group["kind"]]}
-            lost |= {"parts": [], "reason": str(death), "facts": {}}
-            lost["readings"] = dict.fromkeys(("cold", "warm"), no_reading(str(death)))
-            lost |= {"found": {"wall": "undetermined", "reason": str(death)}}
-            lost |= {"cache": headline(group)[0], "energy": {"reason": str(death)}} if stage == "energy" else {}
             self.watch = self.watch and stage != "second_clock"  # what hung or died once does so for every case
-            return with_afterthoughts(points, lost), None
+            return with_lost(points, group, stage, current, str(death)), None
         if stage.startswith("time") and len(names) > 1:
             return [point for point in points if point.time_s is None], "?"
         if current == "reference" and stage == "check" and "reference" not in names:

@@ -30,3 +30,9 @@ def detail_text(point: Point) -> str:
     if seen := seen_text(point):
         texts.append(seen)
     return "; ".join([*texts, *_seen.details(point)])
+
+
+def records_text(point: Point) -> str:
+    """Write what a device's own records say of a time; a host's raw clock is told once for a run."""
+    second = point.second_clock
+    return clean(second.text()) if second and second.source == "profiler" else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .diagnoses import warn
 from .machine import Machine
-from .record import Point, Warning_
+from .record import Point, Timing, Warning_
 from .second_clock import SecondClock
 from .units import percent, seconds
 
@@ -100,7 +100,24 @@ def _launch_bound(point: Point) -> list[Warning_]:
         return []
     if host.median <= (1 + CLOCKS_SHARE) * time.median:
         return []
-    return [warn("launch-bound", host=seconds(host.median), device=seconds(time.median))]
+    launched = f"the host needs {seconds(host.median)} to start and await a call"
+    return [warn("launch-bound", launched=launched, alone=f"the device runs it in {seconds(time.median)}")]
+
+
+def beside_graph(point: Point, graph: Timing | None) -> list[Warning_]:
+    """What the replay of a graph says of the same warm calls by events: launching costs more, or they disagree."""
+    time = point.time_s
+    if graph is None or time is None or (point.cache, point.clock) != ("warm", "events"):
+        return []
+    told = {doubt.id for doubt in point.warnings}
+    bound = point.bound == "serial" and point.chain == "launch"
+    if time.low > (1 + CLOCKS_SHARE) * graph.high and not bound and not told & {"launch-bound", "two-clocks-disagree"}:
+        launched = f"a call takes {seconds(time.median)} when its kernels are launched one by one"
+        return [warn("launch-bound", launched=launched, alone=f"{seconds(graph.median)} when a graph replays them")]
+    if graph.low > (1 + CLOCKS_SHARE) * time.high and "two-clocks-disagree" not in told:
+        values = {"clock": "events", "time": seconds(time.median), "by": "the graph", "other": seconds(graph.median)}
+        return [warn("two-clocks-disagree", **values, likely="the graph runs its kernels in another order or memory")]
+    return []
 
 
 def dispatch_remark(point: Point, machine: Machine) -> str:

@@ -89,7 +89,7 @@ CLOSED_LIST: dict[str, Diagnosis] = {
     ),
     "launch-bound": Diagnosis(
         "warning",
-        "the host needs {host} to start what the device finishes in {device}",
+        "{launched}, {alone}",
         "start it from a CUDA graph, or put more work into one launch",
     ),
     "noisy": Diagnosis(

@@ -100,10 +100,10 @@ def _second_clocks(measured: list[_view.Row]) -> list[str]:
             row.number or f"{row.point.implementation} {_view.case_text(row.point)}",
             row.point.cache,
             _view.time_text(row.point),
-            clean(row.point.second_clock.text()),
+            _steps.records_text(row.point),
         )
         for row in measured
-        if row.point.second_clock and row.point.second_clock.source == "profiler"
+        if _steps.records_text(row.point)
     ]
     titles = ("point", "cache", "time by events", "second clock")
     return ["", "## Second clocks", "", *_table(titles, cells)] if cells else []

@@ -241,9 +241,7 @@ def _row(row: Row, sizes: str, facets: _Facets, advices: _view.Advices) -> Json:
         "time": _view.time_text(point),
         "interval": _view.interval_text(point),
         "step": _steps.step_text(point),
-        "detail": "; ".join(
-            filter(None, (_steps.detail_text(point), clean(point.second_clock.text() if point.second_clock else "")))
-        ),
+        "detail": "; ".join(filter(None, (_steps.detail_text(point), _steps.records_text(point)))),
         "wall": wall if point.best_bound in (point.bound, None) else f"{wall} (best possible: {best})",
         "wall_class": point.bound or "",
         "share": None if share is None else round(_BAR * min(max(share, 0.0), 1.0), 1),

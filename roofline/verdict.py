@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from . import circumstances
-from .clock_doubts import clock_doubts, dispatch_remark
+from .clock_doubts import beside_graph, clock_doubts, dispatch_remark
 from .contract import Chain
 from .diagnoses import warn
 from .faster_unit import explained_by_unit
@@ -98,14 +98,18 @@ def judge_part(part: Part, point: Point, machine: Machine) -> Part:
 
 
 def with_launch_tax(points: Iterable[Point]) -> tuple[Point, ...]:
-    """Add what launching costs per dependent step, where one case was timed warm by the host's clock and as a graph."""
+    """Add what launching costs per dependent step, where one case was timed warm by the host's clock and as a graph.
+
+    And the doubts that a graph casts on the same calls by events.
+    """
     points = tuple(points)
     warm = {(_case(point), point.clock): point.time_s for point in points if point.cache == "warm" and point.time_s}
     taxed = []
     for point in points:
         host, graph = warm.get((_case(point), "host")), warm.get((_case(point), "graph"))
         tax = (host.median - graph.median) / point.steps if host and graph and point.steps > 1 else None
-        taxed.append(point.model_copy(update={"launch_tax_s": tax}))
+        doubts = (*point.warnings, *beside_graph(point, graph))
+        taxed.append(point.model_copy(update={"launch_tax_s": tax, "warnings": doubts}))
     return tuple(taxed)
 
 

@@ -45,14 +45,14 @@ def watched(call, state="warm"):
 def test_the_drivers_records_agree_with_events_and_none_is_lost(cache):
     x = torch.randn(2**24, device="cuda")
     events, second = time_of(lambda: x.mul_(1.0), cache, "events"), watched(lambda: x.mul_(1.0), cache)
-    assert second.launches == second.records == 5 and second.streams == 1
+    assert second.launches == second.records == second.calls and second.streams == 1
     assert second.time_s == pytest.approx(events, rel=0.2)
 
 
 def test_a_launch_per_step_is_counted():
     x = torch.randn(64, device="cuda")
     second = watched(lambda: [x.mul_(1.0) for _ in range(50)])
-    assert second.launches == second.records == 250 and second.kernels == 50
+    assert second.launches == second.records == 50 * second.calls and second.kernels == 50
 
 
 def test_work_on_another_stream_shows_in_the_records_alone():

@@ -8,12 +8,13 @@ import samples
 from diagnosis_cases import CASES, QUIET_ROUNDS, RESTLESS, RISING, ROUNDED, device, raw
 from round_machine import ROUND, ceiling, point, timing, work
 
+from seqroof.roofline import _steps, export
 from seqroof.roofline.configuration import configuration_doubts, held_to
 from seqroof.roofline.diagnoses import CLOSED_LIST, warn
 from seqroof.roofline.instrument import disturbed, instrument
 from seqroof.roofline.steadiness import trend
 from seqroof.roofline.store import load
-from seqroof.roofline.verdict import judge
+from seqroof.roofline.verdict import judge, with_launch_tax
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 # All that may take a number out of every percentage: it cannot be true, or it is not known of what or by what it was
@@ -127,6 +128,21 @@ def test_a_chain_of_launches_at_its_wall_is_not_called_launch_bound_twice():
     assert "launch-bound" not in doubts(timing(200.0), machine=slow, **by_host)
 
 
+@pytest.mark.parametrize(
+    ("graph_s", "cause"),
+    [
+        (100.0, "200 s when its kernels are launched one by one, 100 s when a graph"),
+        (300.0, "by the graph"),
+        (190.0, ""),
+    ],
+)
+def test_a_graph_is_held_against_events(graph_s, cause):
+    points = [judge(point(timing(t), cache="warm", clock=c), ROUND) for t, c in ((200.0, "events"), (graph_s, "graph"))]
+    events, graph = with_launch_tax(points)
+    assert cause in "".join(doubt.cause for doubt in events.warnings) and bool(events.warnings) == bool(cause)
+    assert not graph.warnings and len(with_launch_tax([judge(events, ROUND), graph])[0].warnings) == bool(cause)
+
+
 def test_another_stream_is_not_taken_for_launching():
     found = doubts(timing(200.0), host_s=timing(400.0), **device(390.0, streams=2))
     assert "two-clocks-disagree" in found and "launch-bound" not in found
@@ -149,6 +165,17 @@ def test_a_resumed_point_is_held_to_what_is_installed_now():
     assert held_to({"triton": "3.6.0"}, old).warnings == ()
     (doubt,) = held_to({"triton": "3.9.0"}, held_to({"triton": "3.9.0"}, old)).warnings
     assert doubt.id == "configuration-differs" and "3.6.0, now 3.9.0" in doubt.cause
+
+
+def test_reports_show_the_second_clock():
+    seen = judge(point(timing(200.0), **device(190.0)), ROUND).model_copy(update={"headline": True})
+    run = samples.run(points=(seen, judge(point(timing(200.0), **raw(200.0)), ROUND)))
+    assert "device records (torch.profiler) 190 s, 5 of 5 kernels recorded" in export.markdown(run)
+    assert export.markdown(run).count("## Second clocks") == 1 and "raw host clock" not in export.markdown(run)
+    header, first, *_ = export.csv(run).splitlines()
+    assert dict(zip(header.split(","), first.split(",")))["second_clock_s"] == "190.0"
+    assert "device records" in _steps.records_text(seen)
+    assert ("second clock", "raw host clock 200 s (measured)") in run.points[1].facts()
 
 
 def test_versions_are_told_once_for_two_runs():
