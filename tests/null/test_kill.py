@@ -1,6 +1,7 @@
 """kill -9 of the parent at random points: nothing finished is lost or repeated, and no worker stays behind."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -136,9 +137,10 @@ def test_fifty_kills_lose_and_repeat_nothing(tmp_path):
     whole = Runs(tmp_path / "whole", "stand_in_worker")
     whole_s, dice, kills = whole.finish(), random.Random(SEED), 0
     check_complete(whole)
+    folders = (tmp_path / f"chain{number}" for number in itertools.count())
     while kills < KILLS:
         moments = [dice.uniform(0, whole_s) for _ in range(KILLS - kills)]
-        kills += chain(tmp_path / f"chain{kills}", moments, "stand_in_worker")
+        kills += chain(next(folders), moments, "stand_in_worker")
     print(f"{kills} kills with seed {SEED}, uniform over {whole_s:.1f} s")
 
 
@@ -172,9 +174,10 @@ def test_a_killed_run_of_the_real_worker_can_be_finished(tmp_path, roofs, kills)
     command, dice, done = ("seqroof.profiler.worker", *words), random.Random(SEED), 0
     (tmp_path / "whole").mkdir()
     whole_s = Runs(tmp_path / "whole", *command).finish()
+    folders = (tmp_path / f"chain{number}" for number in itertools.count())
     while done < kills:
         moments = [dice.uniform(0, whole_s) for _ in range(kills - done)]
-        done += max(1, chain(tmp_path / f"chain{done}", moments, *command))
+        done += chain(next(folders), moments, *command)
 
 
 @pytest.mark.parametrize("deep", ["time.sleep(600)", "while True: pass"])
