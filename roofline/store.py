@@ -125,6 +125,12 @@ def remove_leftovers(folder: Path) -> None:
             left.unlink(missing_ok=True)
 
 
+def remove_products(folder: Path) -> None:
+    """Remove what an earlier run left in a folder besides its journal."""
+    for name in PRODUCTS:
+        (folder / name).unlink(missing_ok=True)
+
+
 def schema() -> dict[str, Any]:
     """The JSON Schema of `run.json`."""
     return Run.model_json_schema(mode="serialization")

@@ -23,7 +23,7 @@ from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
 from seqroof.profiler.verification import Verification
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Point, Run
-from seqroof.roofline.store import remove_leftovers, save
+from seqroof.roofline.store import remove_leftovers, remove_products, save
 
 from . import reading
 from .against import refuse_other_machine
@@ -176,6 +176,8 @@ def profile(
 def begin(session: Session, claim: journal.Journal, resume: bool) -> str:
     """Begin the journal, or take it up; returns when the run was begun."""
     events = earlier_events(claim, session) if resume else []
+    if not events:  # what --force replaces must not stand beside a journal that is not its own
+        remove_products(claim.path.parent)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     facts = {"command": repeatable_command(sys.argv[1:]), "created": created, "commit": commit()}
     session.open_journal(claim, events, **facts, tool=TOOL, advice=advice(session.request))

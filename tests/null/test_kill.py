@@ -1,6 +1,7 @@
 """kill -9 of the parent at random points: nothing finished is lost or repeated, and no worker stays behind."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -34,6 +35,7 @@ class Runs:
     def __init__(self, folder: Path, worker: str, *arguments: str) -> None:
         self.folder, self.log = folder / "o", folder / "requests"
         self.log.touch()
+        self.ended = False
         self.command = [sys.executable, "-c", COMMAND, worker, "profile", *arguments, "--out", "o"]
         added = {"STAND_IN_LOG": str(self.log), "PYTHONPATH": str(Path(stand_in_worker.__file__).parent)}
         self.environment = os.environ | added
@@ -56,6 +58,7 @@ class Runs:
         try:
             process.communicate(timeout=seconds)
             assert process.returncode == 0
+            self.ended = True
             return False
         except subprocess.TimeoutExpired:
             process.kill()
@@ -95,16 +98,17 @@ def chain(folder: Path, moments: list[float], *command: str) -> int:
     """Kill and resume one run at these moments until it ends by itself; returns how many kills it took."""
     folder.mkdir()
     runs, kills, before, since = Runs(folder, *command), 0, b"", 0
-    going = True
-    while going:
-        going = bool(moments) and runs.kill_after(moments.pop())
-        kills += going
+    ended = False
+    while not ended:
+        killed = bool(moments) and runs.kill_after(moments.pop())
+        kills += killed
+        if not killed and not runs.ended:
+            runs.finish()
+        ended = not killed
         after = runs.lines()
         assert after.startswith(before), "a finished line was lost"
         check_asked_once(before, runs.requests()[since:])
         before, since = after, len(runs.requests())
-    runs.finish()
-    check_asked_once(before, runs.requests()[since:])
     check_complete(runs)
     return kills
 
@@ -133,9 +137,10 @@ def test_fifty_kills_lose_and_repeat_nothing(tmp_path):
     whole = Runs(tmp_path / "whole", "stand_in_worker")
     whole_s, dice, kills = whole.finish(), random.Random(SEED), 0
     check_complete(whole)
+    folders = (tmp_path / f"chain{number}" for number in itertools.count())
     while kills < KILLS:
         moments = [dice.uniform(0, whole_s) for _ in range(KILLS - kills)]
-        kills += chain(tmp_path / f"chain{kills}", moments, "stand_in_worker")
+        kills += chain(next(folders), moments, "stand_in_worker")
     print(f"{kills} kills with seed {SEED}, uniform over {whole_s:.1f} s")
 
 
@@ -161,7 +166,7 @@ def test_a_signal_at_any_moment_keeps_what_was_measured(tmp_path, number):
             assert (runs.folder / "report.html").exists() and kinds[-1] == "end" and "Traceback" not in said
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.long)])
 def test_a_killed_run_of_the_real_worker_can_be_finished(tmp_path, roofs, kills):
     kernel_file(tmp_path, "mine")
     sizes = "B=" + "|".join(map(str, range(2, 8)))
@@ -169,9 +174,10 @@ def test_a_killed_run_of_the_real_worker_can_be_finished(tmp_path, roofs, kills)
     command, dice, done = ("seqroof.profiler.worker", *words), random.Random(SEED), 0
     (tmp_path / "whole").mkdir()
     whole_s = Runs(tmp_path / "whole", *command).finish()
+    folders = (tmp_path / f"chain{number}" for number in itertools.count())
     while done < kills:
         moments = [dice.uniform(0, whole_s) for _ in range(kills - done)]
-        done += max(1, chain(tmp_path / f"chain{done}", moments, *command))
+        done += chain(next(folders), moments, *command)
 
 
 @pytest.mark.parametrize("deep", ["time.sleep(600)", "while True: pass"])

@@ -112,6 +112,16 @@ def test_another_request_or_machine_is_refused(tmp_path, change, code):
     assert refused.value.code == code
 
 
+def test_a_run_that_is_replaced_leaves_nothing_beside_the_new_journal(tmp_path):
+    for resume, left in ((True, True), (False, False)):
+        made = Session(Request(), Scripted(), Reporter(quiet=True), ROUND)
+        session(tmp_path, Scripted()).close("interrupted")
+        (tmp_path / "run.json").write_text("{}")
+        measuring.begin(made, Journal(tmp_path), resume)
+        assert (tmp_path / "run.json").exists() is left
+        made.close("complete")
+
+
 def test_a_journal_from_before_threads_were_written_down_is_taken_up(tmp_path):
     session(tmp_path, Scripted()).close("interrupted")
     journal = tmp_path / "journal.jsonl"

@@ -24,7 +24,7 @@ FAULTS = {
     7: ("while True: pass", "hung", "no sign of life for 30 s"),
     11: ("bytearray(1 << 62)", "oom", "MemoryError"),
     13: ('print(\'{"event": "done"}\'); sys.stdout.flush(); os.write(2, bytes(range(256)))', "ok", ""),
-    14: ('scribble(b\'{"event": "done"}\\n\\xff\\xfe garbage\\n\')', "crashed", "only the worker's answers belong"),
+    14: ('scribble(b\'0 {"event": "done"}\\n\\xff\\xfe garbage\\n\')', "crashed", "only the worker's answers belong"),
     17: ("if os.environ.get('WRONG'): return (x * 3,)", "wrong", "largest error"),
 }
 HELP = '''
@@ -116,6 +116,15 @@ def test_what_a_kernel_does_to_descriptors_ends_its_worker(tmp_path, fault, says
         for _ in asked.ask("group", 60.0, **request):
             pass
     assert death.value.status == "crashed"
+
+
+def test_only_what_carries_the_secret_is_an_answer():
+    asked = Supervisor("cpu")
+    asked._secret = "ab"
+    assert asked._parsed(b'ab {"event": "done"}') == {"event": "done"}
+    for line in (b'{"event": "done"}', b'0 {"event": "done"}', b"ab", b"ab garbage", b"ab \xff", b""):
+        with pytest.raises(WorkerDied, match="only the worker's answers belong"):
+            asked._parsed(line)
 
 
 def test_what_a_kernel_prints_does_not_fill_the_disk(monkeypatch):
