@@ -28,8 +28,8 @@ Verdict = Callable[[Any], str]
 
 # Input sets are drawn from consecutive seeds; so many after the first, none of them is near.
 FRESH = 101
-# Sets on which a suspiciously slow call is timed again: one of them finds the machine quiet.
-TRIES = 3
+# Sets on which a suspiciously slow call is timed again: one of them finds even a busy machine quiet.
+TRIES = 12
 # How much longer a call on new data may take than what was timed. Cold calls met data as far away; warm ones may have
 # had theirs in a cache several times as fast.
 SLOWER = {"cold": 3.0, "warm": 8.0}
@@ -44,7 +44,7 @@ class Recheck:
         self._group = group
         self._inputs = inputs
         self._seen = group.inputs(0)
-        self._fresh = [group.inputs(FRESH)]
+        self._fresh = group.inputs(FRESH)
         self._answers: dict[str, Any] = {}
 
     def look(self, name: str, timings: list[tuple[Subject, Timing]], verdict: Verdict) -> list[Doubt]:
@@ -55,7 +55,7 @@ class Recheck:
         if self._group.direction != "forward":
             return self._look_at_gradients(name, verdict)
         subject = timings[0][0]
-        self._answers[name], _, changed = self._called(name, subject, self._fresh[0], memory_for(name))
+        self._answers[name], _, changed = self._called(name, subject, self._fresh, memory_for(name))
         second, _, changed_then = self._called(name, subject, self._seen)
         slower = self._slower(name, timings)
         fourth, _, changed_last = self._called(name, subject, self._seen)
@@ -68,7 +68,7 @@ class Recheck:
         group, run = self._group, self._group.kernel.implementations[name].run
         with memory_for(name):
             answers = []
-            for values in (self._fresh[0], self._seen):
+            for values in (self._fresh, self._seen):
                 answers.append(at_once(call_of(run, group.shape, clone(values), group.direction)()))
                 group.device.finish()
         self._answers[name] = answers[0]
@@ -97,9 +97,8 @@ class Recheck:
         fastest_s = float("inf")
         found: list[Doubt] = []
         for attempt in range(1, TRIES + 1):
-            if len(self._fresh) <= attempt:
-                self._fresh.append(self._group.inputs(FRESH + attempt))
-            fastest_s = min(fastest_s, self._called(name, timings[0][0], self._fresh[attempt])[1])
+            fresh = self._group.inputs(FRESH + attempt)
+            fastest_s = min(fastest_s, self._called(name, timings[0][0], fresh)[1])
             found = slower_on_new_data(fastest_s, timings)
             if not found:
                 break
@@ -124,7 +123,7 @@ class Recheck:
 
         verdict_for : makes, from inputs, what says what is wrong with outputs. Returns doubts by implementation.
         """
-        verdict = verdict_for(self._fresh[0])
+        verdict = verdict_for(self._fresh)
         details = {name: verdict(answer) for name, answer in self._answers.items()}
         return {
             name: [("output-changed-after-timing", {"detail": f"on inputs that it had not seen before, {detail}"})]

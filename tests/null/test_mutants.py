@@ -20,6 +20,17 @@ TRAINED = [name for name, kernel in KERNELS.items() if any(row.grad for row in k
 TALLY = {"tried": 0, "accepted": 0}
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Small tensors gain nothing from more, and wait for one another where the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)  # opening the device would take all
+    yield
+    monkeypatch.undo()
+    torch.set_num_threads(before)
+
+
 def case(name, dtype, direction, shape=None):
     """A group on the CPU with inputs, what results are held against, and the right result."""
     kernel = KERNELS[name]

@@ -9,11 +9,11 @@ import pytest
 import torch
 from round_machine import timing
 
-from seqroof.profiler import check, clock, streams
+from seqroof.profiler import check, clock, streams, witness
 from seqroof.profiler.clock import Subject
 from seqroof.profiler.guard import Guard, in_words
 from seqroof.profiler.recheck import slower_on_new_data
-from seqroof.profiler.witness import BLOCKS, Witness, bear_witness
+from seqroof.profiler.witness import BLOCKS, BUSY_BLOCKS, Witness, bear_witness
 
 
 @pytest.fixture
@@ -60,12 +60,12 @@ def test_many_names_are_cut_short():
 def witnessed(*blocks):
     """A witness that saw blocks of (claimed, seen) seconds."""
     now = [0.0]
-    witness = Witness(lambda: now[0])
+    watching = Witness(lambda: now[0])
     for claimed, seen in blocks:
-        witness.note({"implementation": "x", "ended": False, "claimed_s": 0.0})
+        watching.note({"implementation": "x", "ended": False, "claimed_s": 0.0})
         now[0] += seen
-        witness.note({"implementation": "x", "ended": True, "claimed_s": claimed})
-    return witness.doubts("x")
+        watching.note({"implementation": "x", "ended": True, "claimed_s": claimed})
+    return watching.doubts("x")
 
 
 @pytest.mark.parametrize(("claimed", "seen"), [(1e-3, 0.05), (0.05, 1e-3)])
@@ -79,7 +79,10 @@ def test_one_late_message_is_no_contradiction():
     assert witnessed((0.05, 0.06)) == [] and witnessed() == []
 
 
-def test_a_block_counts_the_call_before_it():
+@pytest.mark.parametrize(("busy", "blocks"), [(False, BLOCKS), (True, BUSY_BLOCKS)])
+def test_a_block_counts_the_call_before_it(monkeypatch, busy, blocks):
+    monkeypatch.setattr(witness, "busy", lambda: busy)
+
     class Stopwatch:
         def sample(self, calls, first, repeats):
             asked.append(repeats)
@@ -88,8 +91,8 @@ def test_a_block_counts_the_call_before_it():
     asked, sent = [], []
     subject = Subject("x", "warm", "host", [lambda: None], Stopwatch())
     bear_witness(subject, 1e-4, lambda event, **data: sent.append(data))
-    assert asked == [20] * BLOCKS
-    assert [data["claimed_s"] for data in sent if data["ended"]] == [pytest.approx(21e-4)] * BLOCKS
+    assert asked == [15] * blocks
+    assert [data["claimed_s"] for data in sent if data["ended"]] == [pytest.approx(16e-4)] * blocks
 
 
 def timings(**caches):
