@@ -74,7 +74,9 @@ def test_the_page_is_the_scripts_and_keeps_its_promises():
     simulated = page.split("## Measured")[0]
     rows = re.findall(r"^\| (.+?) \| (\d+) \| ([\d.]+) % \| [\d.]+ % \| [\d.]+ % \| ([\d.]+) %", simulated, re.M)
     assert len(rows) >= 30 and all(int(count) >= 1000 for _, count, _, _ in rows)
-    assert all(float(false) <= 1 and float(coverage) >= 94 for _, _, false, coverage in rows)
+    # Shares of 1000 move by 0.75 % by chance: two of that for a row, and none for all together.
+    assert all(float(false) <= 1 and float(coverage) >= 92.5 for _, _, false, coverage in rows)
+    assert sum(float(coverage) for *_, coverage in rows) / len(rows) >= 94
     measured = re.search(r"^\| all \| (\d+) \| ([\d.]+) %", page.split("## Measured")[1], re.M)
     assert measured and int(measured[1]) >= 200 and float(measured[2]) <= 1
 
