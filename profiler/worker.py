@@ -1,7 +1,7 @@
 """The worker process: holds torch and the device, and does what the parent asks, one JSON line at a time.
 
 Requests come on standard input, answers go to a file descriptor of their own, each behind a secret that came with the
-request, so nothing that a kernel prints or writes can pass for a result. The parent starts it as
+request, so nothing that a kernel prints or writes there unknowingly passes for a result. The parent starts it as
 `python -m seqroof.profiler.worker --answers FD --catalog MODULE --parent PID`, and it ends with that parent.
 """
 
