@@ -178,13 +178,13 @@ class SecondLook:
             neighbour = self._compute(_moved(self._exact, self._step, seed))
             moved = errors(neighbour, before.outputs)
             limits = (before.allowed_max, before.allowed_rms)
-            wider = (
+            largest, mean = (
                 tuple(max(limit, self._factor * error) for limit, error in zip(each, found))
                 for each, found in zip(limits, moved)
             )
             zeros = _zeros(neighbour, before.outputs, before.resolved)
             more = tuple(max(limit, 2 * count + LEAST_FOR_ZEROS) for limit, count in zip(before.allowed_zeros, zeros))
-            self._truths.append(Truth(before.outputs, *wider, more, before.resolved, before.forms))
+            self._truths.append(Truth(before.outputs, largest, mean, more, before.resolved, before.forms))
         return self._truths[seed + 1]
 
 
