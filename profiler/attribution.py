@@ -98,17 +98,17 @@ def _experiments(group: Group, name: str, own: dict[str, Subject], cold: bool, b
         arms["halved"] = Arm(base.calls, base.stopwatch, threads // 2)
     longer, short = _longer(group, name, untried), False
     if longer is not None:
-        short, long = longer
         if "warm" not in arms:
             arms["warm"] = Arm(own["warm"].calls, own["warm"].stopwatch)
-        arms["longer"] = Arm([long], own["warm"].stopwatch)
+        arms["longer"] = Arm([longer[1]], own["warm"].stopwatch)
     rounds = _interleave(arms, budget_s)
     if rounds < FEWEST_ROUNDS:
         return Attribution(wall="undetermined", reason="its calls are too slow for experiments within the budget")
     times = {key: arm.samples for key, arm in arms.items()}
     steps = None
     if longer is not None:
-        steps = ratio_of(times["longer"], times["warm"]) if short else ratio_of(times["warm"], times["longer"])
+        doubled, plain = ("longer", "warm") if longer[0] else ("warm", "longer")
+        steps = ratio_of(times[doubled], times[plain])
     return decide(
         ratio_of(times["cold"], times["warm"]) if in_cache and {"cold", "warm"} <= set(times) else None,
         ratio_of(times["halved"], times[base.cache]) if threads else None,

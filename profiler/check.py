@@ -13,7 +13,7 @@ too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -178,14 +178,13 @@ class SecondLook:
             neighbour = self._compute(_moved(self._exact, self._step, seed))
             moved = errors(neighbour, before.outputs)
             limits = (before.allowed_max, before.allowed_rms)
-            allowed_max, allowed_rms = (
+            largest, mean = (
                 tuple(max(limit, self._factor * error) for limit, error in zip(each, found))
                 for each, found in zip(limits, moved)
             )
             zeros = _zeros(neighbour, before.outputs, before.resolved)
             more = tuple(max(limit, 2 * count + LEAST_FOR_ZEROS) for limit, count in zip(before.allowed_zeros, zeros))
-            wider = {"allowed_max": allowed_max, "allowed_rms": allowed_rms, "allowed_zeros": more}
-            self._truths.append(replace(before, **wider))
+            self._truths.append(Truth(before.outputs, largest, mean, more, before.resolved, before.forms))
         return self._truths[seed + 1]
 
 
