@@ -96,7 +96,7 @@ def _experiments(group: Group, name: str, own: dict[str, Subject], cold: bool, b
     threads = _threads(group, untried)
     if threads:
         arms["halved"] = Arm(base.calls, base.stopwatch, threads // 2)
-    longer, short = _longer(group, name, untried), False
+    longer = _longer(group, name, untried)
     if longer is not None:
         if "warm" not in arms:
             arms["warm"] = Arm(own["warm"].calls, own["warm"].stopwatch)
