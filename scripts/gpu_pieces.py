@@ -87,7 +87,7 @@ PIECES = (
     Piece(
         "clocks",
         "the clocks that everything is timed with, NVML, energy, counters on a known copy, and exploits of clocks",
-        100,
+        90,
         _pytest("-s", *_ALONE),
     ),
     Piece(
@@ -96,7 +96,7 @@ PIECES = (
         300,
         _pytest("tests/gpu", *(f"--ignore={file}" for file in _ALONE), *_beside_one_another()),
     ),
-    Piece("verify", "every implementation against its reference", 170, _seqroof("verify", "--device", "cuda:0")),
+    Piece("verify", "every implementation against its reference", 160, _seqroof("verify", "--device", "cuda:0")),
     Piece(
         "ceilings",
         "what this machine can do at most, at once and under load, one barrier of all multiprocessors included",
@@ -107,7 +107,7 @@ PIECES = (
     Piece(
         "noise",
         "identical code against itself: the smallest change that this GPU resolves",
-        70,
+        60,
         _seqroof("doctor", "--aa", "--device", "cuda:0", "--json"),
         keeps="noise.json",
     ),
@@ -126,8 +126,8 @@ PIECES = (
     Piece(
         "gru",
         "GRUs of 256 to 1024 units in one launch",
-        70,
-        _sizes("gru", "gru", "B=16,T=1024,I=512,H=256|512|768|1024", budget_s=40),
+        60,
+        _sizes("gru", "gru", "B=16,T=1024,I=512,H=256|512|768|1024", budget_s=33),
     ),
     Piece(
         "wave_512",
@@ -156,14 +156,14 @@ PIECES = (
     Piece(
         "attention",
         "attention over 16384 tokens, causal and full, forward and with gradients",
-        110,
+        100,
         _sizes(
             "attention",
             "attention",
             "B=1,N=16,S=16384,P=64|128,causal=0|1",
             *_TRAINING,
             rows=_ATTENTION,
-            budget_s=80,
+            budget_s=72,
         ),
     ),
     Piece(
@@ -211,8 +211,8 @@ PIECES = (
     Piece(
         "lstm_sizes",
         "LSTMs over hidden and batch sizes",
-        80,
-        _sizes("lstm_sizes", "lstm", "B=1|16|64,T=512,I=512,H=256|512|768|1024|1536", budget_s=55),
+        60,
+        _sizes("lstm_sizes", "lstm", "B=1|16|64,T=512,I=512,H=256|512|768|1024|1536", budget_s=38),
     ),
     Piece(
         "counters",

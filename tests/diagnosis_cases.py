@@ -4,17 +4,25 @@ A case is a function without arguments that returns warnings. A new entry of the
 `"its-id": Case(fires=..., quiet=...)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import samples
 from round_machine import ROUND, ceiling, point, timing, work
 
+from seqroof.profiler import check, streams
+from seqroof.profiler.cases import replaced_doubt
+from seqroof.profiler.guard import Guard
 from seqroof.profiler.points import held_to_device, measured_point, with_afterthoughts
+from seqroof.profiler.recheck import slower_on_new_data
+from seqroof.profiler.witness import Witness
+from seqroof.roofline.circumstances import doubts_about_run
 from seqroof.roofline.configuration import configuration_doubts
-from seqroof.roofline.record import Part
+from seqroof.roofline.record import Environment, Evidence, Part
 from seqroof.roofline.second_clock import SecondClock
+from seqroof.roofline.telemetry import Counted, Spread, Telemetry
 from seqroof.roofline.verdict import judge
 
 Warnings = Callable[[], Any]
@@ -76,12 +84,87 @@ EVENT: dict[str, Any] = dict(
     host_s=None,
     second_clock=None,
     peak_memory_bytes=None,
+    telemetry={},
 )
 
 
-def after_timing(changed: str) -> Warnings:
+def told(doubts: Callable[[], Any]) -> Warnings:
+    """Warnings of a point about which the worker has these doubts."""
+    return lambda: measured_point(GROUP, {**EVENT, "doubts": doubts()}, None).warnings
+
+
+def after_timing(detail: str) -> Warnings:
     """What the worker says of a timed call that is checked once more."""
-    return lambda: measured_point(GROUP, {**EVENT, "changed": changed}, None).warnings
+    return told(lambda: [("output-changed-after-timing", {"detail": detail})] if detail else [])
+
+
+def on_new_data(fastest_s: float) -> Warnings:
+    """What is said of a warm call of 200 s that takes this long on new data."""
+    subject = SimpleNamespace(cache="warm", clock="host")
+    return told(lambda: slower_on_new_data(fastest_s, [(subject, timing(200.0))]))  # type: ignore[list-item]
+
+
+def left_behind(rest_s: float) -> Warnings:
+    """What is said of calls of 1 s whose device works on for so long after their stream has finished."""
+    times = iter((0.0, 1.0, 1.0 + rest_s))
+    stream = SimpleNamespace(synchronize=lambda: None)
+    cuda = SimpleNamespace(synchronize=lambda: None, current_stream=lambda: stream)
+    return told(lambda: streams.doubt(cuda, lambda: None, lambda: next(times)))
+
+
+def replaced(replacement: Any) -> Warnings:
+    """What is said when `seqroof.profiler.check.errors` is this."""
+
+    def found():
+        guard, before = Guard(), check.errors
+        guard.watch()
+        check.errors = replacement or before
+        try:
+            names = guard.replaced()
+        finally:
+            check.errors = before
+        return [replaced_doubt(names)] if names else []
+
+    return told(found)
+
+
+def witnessed(seen_s: float) -> Warnings:
+    """What the parent says of a block that the worker claims took 1 s."""
+    times = iter((0.0, seen_s))
+
+    def found():
+        witness = Witness(lambda: next(times))
+        for ended in (False, True):
+            witness.note({"implementation": "torch", "ended": ended, "claimed_s": 1.0})
+        return witness.doubts("torch")
+
+    return told(found)
+
+
+def watched(**readings) -> Warnings:
+    """Warnings of a judged point with these readings beside its clock."""
+    return judged(timing(200.0), telemetry=Telemetry(samples=6, **readings))
+
+
+def counted(read_bytes: float) -> Warnings:
+    """Warnings of a judged point of which so many bytes were counted; it declares 10 000."""
+    counts = Counted(dram_read_bytes=read_bytes, dram_write_bytes=0.0, provenance="measured")
+    return judged(timing(200.0), counted=counts, launches=1)
+
+
+def about_run(evidence: Sequence[Evidence] = (), **environment) -> Warnings:
+    """Warnings about a whole run."""
+    return lambda: doubts_about_run(Environment(python="3", **environment), (), evidence)
+
+
+def seen_during(**values) -> Warnings:
+    """Warnings about a run during which this was seen."""
+    return about_run([Evidence(id="surroundings-during", values=values, how="")])
+
+
+def counters(**values) -> Warnings:
+    """Warnings about a run whose counters answered so."""
+    return about_run([Evidence(id="counters", values=values, how="")])
 
 
 def parts_told(reason: str) -> Warnings:
@@ -151,5 +234,23 @@ CASES = {
         configured({"k: registers": 130, "k: tile": "M=64"}, {"k: registers": 175, "k: tile": "M=64"}),
         configured({"k: registers": 130, "only before": 1}, {"k: registers": 130, "k: cubin": None}),
     ),
+    "slower-on-new-data": Case(on_new_data(2000.0), on_new_data(1000.0)),
+    "unfinished-work": Case(left_behind(1.0), left_behind(1e-5)),
+    "measuring-code-replaced": Case(replaced(lambda outputs, truth: ([0.0], [0.0])), replaced(None)),
+    "clock-contradicted": Case(witnessed(9.0), witnessed(1.5)),
+    "throttled": Case(watched(throttle={"hardware thermal slowdown": 0.5}), watched(throttle={"idle": 1.0})),
+    "clocks-changed": Case(
+        watched(clock_hz=Spread(median=1.8e9, low=1.7e9, high=1.85e9)),
+        watched(clock_hz=Spread(median=1.8e9, low=1.78e9, high=1.82e9)),
+    ),
+    "other-tenant": Case(seen_during(other_processes=2), seen_during(other_processes=0, other_share=0.05)),
+    "power-limit-below-default": Case(
+        about_run(power_limit_w=500.0, power_default_w=700.0), about_run(power_limit_w=700.0, power_default_w=700.0)
+    ),
+    "mig": Case(about_run(mig="1g.18gb"), about_run(mig="off")),
+    "counters-denied": Case(
+        counters(state="denied", cause="not permitted", fix="ask the administrator"), counters(state="ok")
+    ),
+    "declared-bytes-differ": Case(counted(8_000.0), counted(9_500.0)),
     "compared-across-machines": Case(across("cpu"), across("gpu")),
 }  # fmt: skip

@@ -14,7 +14,7 @@ class FakeSupervisor:
         self.parts, self.again = list(parts), list(again)
         self.starts = 0
 
-    def start(self):
+    def restart(self):
         self.starts += 1
 
     def ask(self, op, silence_s, **request):

@@ -79,7 +79,7 @@ class FakeSupervisor:
     def __init__(self, *answers):
         self.answers, self.starts = list(answers), 0
 
-    def start(self):
+    def restart(self):
         self.starts += 1
 
     def one(self, op, deadline_s, wanted):

@@ -20,6 +20,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
 # All that may take a number out of every percentage: it cannot be true, or it is not known of what or by what it was
 # measured. Everything else is a warning.
 MAY_BE_INVALID = {"above-a-physical-roof", "output-changed-after-timing", "another-device", "no-clock-left"}
+MAY_BE_INVALID |= {"slower-on-new-data", "unfinished-work", "measuring-code-replaced", "clock-contradicted"}
 
 
 def ids(told):

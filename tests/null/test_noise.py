@@ -86,7 +86,7 @@ class FakeSupervisor:
     def __init__(self):
         self.started = 0
 
-    def start(self):
+    def restart(self):
         self.started += 1
 
     def ask(self, op, deadline_s, **request):

@@ -174,19 +174,19 @@ def test_a_hang_in_the_profiler_keeps_the_times_and_is_not_risked_again():
         interpret = False
         opened = {}
 
-        def ask(self, op, deadline_s, **request):
+        def ask(self, op, deadline_s, most_s, **request):
             asked.append(request["options"]["watch"])
             yield from (event("checked", correctness=None), event("point", **TIMED), event("begin", stage=STAGE))
             raise WorkerDied("hung", "no sign of life for 90 s; ended")
 
-        def start(self):
+        def restart(self):
             pass
 
     STAGE = "second_clock"
     event = lambda name, **data: {"event": name, "implementation": "torch", **data}  # noqa: E731
     from diagnosis_cases import EVENT, GROUP
 
-    TIMED = {**EVENT, "changed": "", "clock": "events"}
+    TIMED = {**EVENT, "doubts": [], "clock": "events"}
     supervisor = Hangs()
     supervisor.opened = opened
     watcher = SimpleNamespace(group=lambda *told: None)
@@ -205,8 +205,8 @@ def test_a_worker_on_another_device_makes_points_invalid():
         interpret = False
         opened = {"name": "GPU", "clocks": [], "environment": {"device_hash": "ab"}}
 
-        def ask(self, op, deadline_s, **request):
-            yield {"event": "point", **EVENT, "changed": ""}
+        def ask(self, op, deadline_s, most_s, **request):
+            yield {"event": "point", **EVENT, "doubts": []}
 
     supervisor = Moves()
     session = Session(Request(), supervisor, SimpleNamespace(group=lambda *told: None))  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ class FakeSupervisor:
     def __init__(self) -> None:
         self.starts, self.killed = 0, threading.Event()
 
-    def start(self) -> None:
+    def restart(self) -> None:
         self.starts += 1
 
     def kill(self) -> None:
