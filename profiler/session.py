@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from ..roofline import calibration
@@ -34,6 +33,7 @@ from .points import (
     with_afterthoughts,
     with_lost,
 )
+from .request import Request, key_of
 from .roofs import Roofs
 from .supervisor import Refused, Supervisor, WorkerDied
 from .surroundings import Surroundings
@@ -50,46 +50,8 @@ AFTERTHOUGHTS = ("parts", "attribution", "second_clock", "energy")
 STEPS_PER_CASE = 4 + len(AFTERTHOUGHTS)
 # Where calls are slow, timing takes its budget, its patience (`clock.PATIENCE`) and its overtime, and parts a share.
 BUDGETS_PER_GROUP = 8
-# Time for a group outside the quick suite: 20 rounds of four rows or so.
-FULL_GROUP_S = 6.0
 # Roofs are re-timed after so many groups: often enough to see a drift, rarely enough to cost little.
 REMEASURE_EVERY = 8
-
-
-@dataclass
-class Request:
-    """What to profile. Empty lists mean the defaults: every kernel, the device's dtypes, the suite's shapes.
-
-    axes : swept sizes, name -> values. cases : only these, each with `kernel` and any of `shape`, `dtype`, `direction`
-        and `implementations`; empty for all of the suite. budget_s : seconds for the whole run, None for
-        `group_s` per group. deadline_s : the longest time for a case without news; None for what its kind of work may
-        need.
-    """
-
-    kernels: list[str] = field(default_factory=list)
-    suite: str = "quick"
-    axes: dict[str, list[int]] = field(default_factory=dict)
-    cases: list[dict[str, Any]] = field(default_factory=list)
-    dtypes: list[str] = field(default_factory=list)
-    directions: list[str] = field(default_factory=lambda: ["forward"])
-    device: str = "auto"
-    implementations: list[str] = field(default_factory=list)
-    compile: bool = False
-    attribution: bool = False
-    budget_s: float | None = None
-    group_s: float = FULL_GROUP_S
-    rounds: int | None = None
-    counters: bool = False
-    seed: int = 0
-    effort: str = "quick"
-    deadline_s: float | None = None
-
-    def identity(self) -> dict[str, Any]:
-        """The part that must be equal for `--resume`: what is measured, not how long."""
-        wanted = asdict(self)
-        for name in ("budget_s", "group_s", "rounds", "counters", "effort", "deadline_s"):
-            del wanted[name]
-        return wanted
 
 
 class Watcher(Protocol):
@@ -400,9 +362,3 @@ class Session:
             ),
             warnings=doubts_about_run(environment, points, surroundings),
         )
-
-
-def key_of(group: dict[str, Any]) -> str:
-    """The identity of a group."""
-    sizes = ",".join(f"{name}={value}" for name, value in group["shape"].items())
-    return f"{group['source']} {sizes} {group['dtype']} {group['direction']}"

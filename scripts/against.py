@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from seqroof.profiler.session import FULL_GROUP_S, Request
+from seqroof.profiler.request import FULL_GROUP_S, Request
 from seqroof.roofline.compare import differences, set_up
 from seqroof.roofline.record import Environment, Point, Run
 

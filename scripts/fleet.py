@@ -18,8 +18,9 @@ import typer
 from seqroof.profiler import interruption, journal
 from seqroof.profiler.host import usable_cores
 from seqroof.profiler.lifeline import end_with_parent
+from seqroof.profiler.request import Request
 from seqroof.profiler.roofs import Roofs
-from seqroof.profiler.session import Request, Session
+from seqroof.profiler.session import Session
 from seqroof.roofline.store import remove_leftovers, save
 
 from . import main, measuring, merging, profile_verb, reading

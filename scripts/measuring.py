@@ -17,8 +17,9 @@ from seqroof.profiler import interruption, journal
 from seqroof.profiler.calibration import Calibration
 from seqroof.profiler.ceiling_store import RoofStore
 from seqroof.profiler.host import commit_of, usable_cores
+from seqroof.profiler.request import Request
 from seqroof.profiler.roofs import Roofs
-from seqroof.profiler.session import Request, Session
+from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
 from seqroof.profiler.verification import Verification
 from seqroof.roofline.machine import Machine

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from seqroof.profiler import journal
-from seqroof.profiler.session import Request, Session
+from seqroof.profiler.request import Request
+from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import Supervisor
 from seqroof.roofline import fleet
 from seqroof.roofline.record import DeviceRun, Run

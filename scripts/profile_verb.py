@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from seqroof.profiler import interruption
-from seqroof.profiler.session import FULL_GROUP_S, Request
+from seqroof.profiler.request import FULL_GROUP_S, Request
 from seqroof.roofline.observe import next_command
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.units import binary_bytes, si

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from seqroof.profiler.identical import PATIENCE, Worker, measure_identical
-from seqroof.profiler.session import Request, Session
+from seqroof.profiler.request import Request
+from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import Supervisor, WorkerDied
 from seqroof.roofline.comparison_model import Noise
 from seqroof.roofline.noise import AA, compare_identical, in_words, noise_of

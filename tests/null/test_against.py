@@ -8,7 +8,7 @@ from commands import seqroof
 from user_kernels import kernel_file
 
 from seqroof.profiler.plan import PlanError, kernels_of, only, shapes_of
-from seqroof.profiler.session import Request
+from seqroof.profiler.request import Request
 from seqroof.scripts.against import refuse_other_machine, take_over
 from seqroof.scripts.exits import Exit, Stop
 

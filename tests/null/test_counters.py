@@ -12,7 +12,8 @@ from user_kernels import kernel_file
 
 from seqroof.profiler import counted_case, counters, counting, obstacles, perf
 from seqroof.profiler.counters import CountersDenied, Ncu, Perf, counted_bytes, probe
-from seqroof.profiler.session import Request, Session
+from seqroof.profiler.request import Request
+from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import WorkerDied
 from seqroof.roofline import ncu
 from seqroof.roofline.record import Point

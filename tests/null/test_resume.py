@@ -5,8 +5,9 @@ import stand_in_worker
 from round_machine import ROUND
 
 from seqroof.profiler.journal import Journal, read
+from seqroof.profiler.request import Request
 from seqroof.profiler.roofs import Roofs
-from seqroof.profiler.session import Request, Session
+from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import WorkerDied
 from seqroof.scripts import measuring
 from seqroof.scripts.exits import Exit, Stop

@@ -9,7 +9,8 @@ from round_machine import point, timing
 from seqroof.profiler import afterthoughts, device_records
 from seqroof.profiler.device_records import SPAN, covered, watch
 from seqroof.profiler.points import no_reading, with_afterthoughts
-from seqroof.profiler.session import Request, Session
+from seqroof.profiler.request import Request
+from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import WorkerDied
 
 

@@ -11,7 +11,8 @@ from user_kernels import GOOD, kernel_file
 
 from seqroof.kernels import _catalog
 from seqroof.profiler.plan import shapes_of
-from seqroof.profiler.session import COMPILE_SILENCE_S, INTERPRETED_SILENCE_S, SILENCE_S, Request, Session
+from seqroof.profiler.request import Request
+from seqroof.profiler.session import COMPILE_SILENCE_S, INTERPRETED_SILENCE_S, SILENCE_S, Session
 from seqroof.scripts.progress import Reporter
 
 ODD = "\nODD = [Shape(2), Shape(5, 7)]\nODD_LONG = [Shape(6, 11)]\nSHAPES['standard'] = [Shape(9, 9)]\n"
