@@ -182,8 +182,10 @@ def _forward(
     them must be on the device at once. Tests set JITTER (see `_linger`) and SKIP_WAIT, which lets no program wait for
     the others: what a test must notice.
     """
+    width = tl.cdiv(H, 16) * 16
     if ALIGNED:
         H = H // 16 * 16
+        width = H
     first_unit = tl.program_id(0) * UNITS
     chain = tl.program_id(1) + first_chain
     chains = layers * D
@@ -200,7 +202,6 @@ def _forward(
     line = tl.arange(0, SLOTS * UNITS)
     start = tl.load(bias + chain * SLOTS * H + line // UNITS * H + first_unit + line % UNITS,
                     mask=first_unit + line % UNITS < H, other=0.0).to(ACC)[:, None]  # fmt: skip
-    width = tl.cdiv(H, 16) * 16
     weight_hh += chain.to(tl.int64) * GATES * H * width
     weight_below += tl.maximum(layer - 1, 0).to(tl.int64) * GATES * H * width
     below_mask = input_mask & (line < tl.where(layer > 0, SLOTS * UNITS, 0))
@@ -354,8 +355,10 @@ def _backward(
     dslots (T, B, D, SLOTS, H): the result. exchange (3, D, exchange_rows, SLOTS, columns), zeros at first, see `_part`;
     counters and grid as in `_forward`.
     """
+    width = tl.cdiv(H, 16) * 16
     if ALIGNED:
         H = H // 16 * 16
+        width = H
     direction = tl.program_id(1) + first_chain
     group = tl.program_id(2)
     groups = tl.num_programs(2)
@@ -364,7 +367,6 @@ def _backward(
     column = tl.program_id(0) * UNITS + tl.arange(0, UNITS)
     unit = column[:, None]
     unit_mask = unit < H
-    width = tl.cdiv(H, 16) * 16
     weight_hh += direction.to(tl.int64) * GATES * H * width
     stride = CHUNKS * DEPTH if KEEP else tl.cdiv(H, DEPTH) * DEPTH
     kept = ()

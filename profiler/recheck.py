@@ -93,8 +93,11 @@ class Recheck:
         return outputs, again.rounds[0][0], f"overwrites its input {', '.join(changed)}" if changed else ""
 
     def _slower(self, name: str, timings: list[tuple[Subject, Timing]]) -> list[Doubt]:
-        """Doubt times that hold for data met before only; every try is on a set of its own."""
-        fastest_s = float("inf")
+        """Doubt times that hold for data met before only; every try is on a set of its own.
+
+        Where the machine has become slower since the timing, calls on data met before are slower now too.
+        """
+        fastest_s = known_s = float("inf")
         found: list[Doubt] = []
         for attempt in range(1, TRIES + 1):
             fresh = self._group.inputs(FRESH + attempt)
@@ -102,7 +105,16 @@ class Recheck:
             found = slower_on_new_data(fastest_s, timings)
             if not found:
                 break
-        return found
+            known_s = min(known_s, self._untouched(timings[0][0]))
+        return found if fastest_s > SLOWER["cold"] * known_s else []
+
+    def _untouched(self, subject: Subject) -> float:
+        """Seconds of a call on the data that lie there, whose first call since they were written went before."""
+        stopwatch = HostStopwatch(block=False, finish=self._group.device.finish)
+        again = Subject(subject.name, subject.cache, subject.clock, subject.calls[:1], stopwatch)
+        for _ in range(2):
+            again.measure_round(0.0)
+        return min(samples[0] for samples in again.rounds)
 
     def _elsewhere(self, name: str) -> list[Doubt]:
         """Doubt a call that leaves work on another stream of a GPU behind."""

@@ -1,5 +1,6 @@
 """Options that all tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,15 @@ from seqroof.roofline.machine import Machine
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the exhaustive variants too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give every process of pytest-xdist cores of its own: threads of two that share cores wait for one another."""
+    worker, count = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        own = cores[int(worker.removeprefix("gw")) % count :: count]
+        os.sched_setaffinity(0, own or cores)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

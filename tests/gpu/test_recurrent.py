@@ -19,8 +19,8 @@ from seqroof.kernels import _recurrent_launch, _recurrent_plan, gru, lstm, rnn
 from seqroof.kernels._recurrent_triton import Kernel
 from seqroof.kernels._torch import DTYPES
 from seqroof.profiler import check, microbench
-from seqroof.profiler.cases import poisoned_memory
 from seqroof.profiler.devices import open_device
+from seqroof.profiler.poison import poisoned_memory
 
 ROWS = ("triton_step", "triton_resident")
 # B, T, I, H, L, D, dilation, ragged: the sizes at which a launch changes its form on 132 multiprocessors.

@@ -16,7 +16,7 @@ from interpreting import Checks, run_interpreted
 from seqroof.kernels import _attention_decode_triton as launching
 from seqroof.kernels import _triton, attention_decode
 from seqroof.kernels.attention_decode import Shape, inputs, reference, work
-from seqroof.profiler.cases import poisoned_memory
+from seqroof.profiler.poison import poisoned_memory
 
 checks = Checks()
 

@@ -16,7 +16,7 @@ from interpreting import Checks, run_interpreted
 from seqroof.kernels import _attention_launch, _attention_tiles, _triton
 from seqroof.kernels._attention_lengths import lengths_of
 from seqroof.kernels.attention import IMPLEMENTATIONS, Shape, attend, inputs, reference
-from seqroof.profiler.cases import poisoned_memory
+from seqroof.profiler.poison import poisoned_memory
 
 RUN = IMPLEMENTATIONS["triton"].run
 checks = Checks()

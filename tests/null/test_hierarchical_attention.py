@@ -17,7 +17,7 @@ from interpreting import Checks, run_interpreted
 
 from seqroof.kernels import _hierarchical_launch, _triton
 from seqroof.kernels.hierarchical_attention import IMPLEMENTATIONS, SHAPES, Shape, inputs, work
-from seqroof.profiler.cases import poisoned_memory
+from seqroof.profiler.poison import poisoned_memory
 
 CPU_ROWS = ["reference", "torch"]
 TRITON_ROWS = ["triton", "triton_tree"]

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from seqroof.profiler import second_clock
+from seqroof.profiler import clock, second_clock
 from seqroof.profiler.clock import HostStopwatch, Subject, measure, seldom
 from seqroof.profiler.second_clock import Account, Waiting, reading_of
 
@@ -16,9 +16,9 @@ class Clocks:
         self.host = self.raw = self.worked = 0
         monkeypatch.setattr(second_clock, "_host_ns", lambda: self.host)
         monkeypatch.setattr(second_clock, "_process_time_ns", lambda: self.worked)
-        monkeypatch.setattr(second_clock, "_clock_ns", lambda clock: self.raw)
-        monkeypatch.setattr(second_clock.time, "perf_counter_ns", lambda: self.host)
-        monkeypatch.setattr(second_clock.time, "monotonic", lambda: self.host * 1e-9)
+        monkeypatch.setattr(second_clock, "_clock_ns", lambda number: self.raw)
+        monkeypatch.setattr(clock, "perf_counter_ns", lambda: self.host)
+        monkeypatch.setattr(clock, "monotonic", lambda: self.host * 1e-9)
 
     def call(self, host, raw, worked):
         def run():

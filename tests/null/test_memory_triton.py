@@ -15,7 +15,7 @@ from interpreting import Checks, run_interpreted
 
 from seqroof.kernels import _memory_launch, _memory_triton, _triton
 from seqroof.kernels.memory_attention import IMPLEMENTATIONS, Shape, inputs, reference, work
-from seqroof.profiler.cases import poisoned_memory
+from seqroof.profiler.poison import poisoned_memory
 
 ROWS = ("triton_step", "triton_resident")
 checks = Checks()

@@ -22,7 +22,7 @@ from seqroof.kernels import _recurrent_plan as planning
 from seqroof.kernels._recurrent import Cell, Shape
 from seqroof.kernels._recurrent_plan import Plan
 from seqroof.kernels._recurrent_tiles import Tile
-from seqroof.profiler.cases import poisoned_memory
+from seqroof.profiler.poison import poisoned_memory
 
 DEVICES = {"lstm": lstm.DEVICE, "gru": gru.DEVICE} | {
     f"rnn_{name}": rnn.device_of(rnn.Shape(1, 1, 1, 1, relu=relu)) for relu, name in enumerate(("tanh", "relu"))

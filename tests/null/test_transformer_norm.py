@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from seqroof.kernels import _triton, attention
 from seqroof.kernels import transformer_block as block
 from seqroof.kernels._transformer_norm import EPSILON, add_normalise, normalise
-from seqroof.profiler.cases import poisoned_memory
+from seqroof.profiler.poison import poisoned_memory
 
 checks = Checks()
 

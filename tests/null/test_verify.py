@@ -49,7 +49,7 @@ def test_a_file_without_odd_shapes_is_interpreted_on_its_quick_ones(tmp_path):
 def test_the_interpreter_may_be_silent_for_longer(interpret, names, patience_s):
     asked = []
 
-    def ask(operation, silence_s, **request):
+    def ask(operation, silence_s, most_s, **request):
         asked.append((operation, silence_s, request["implementations"]))
         return iter(())
 

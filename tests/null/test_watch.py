@@ -154,7 +154,7 @@ def test_a_worker_that_dies_looking_costs_nothing_else():
         def one(self, *arguments, **request):
             raise WorkerDied("crashed", "SIGSEGV")
 
-        def start(self):
+        def restart(self):
             self.started += 1
 
     supervisor = Dying()
