@@ -1,4 +1,4 @@
-"""The experiments that tell which wall binds without floors: rotated data, fewer threads, more steps.
+"""The experiments that tell which wall binds without floors: data in and out of caches, fewer threads, more steps.
 
 They are made after the timing, forward only, at the headline's state of the caches. All arms of an implementation take
 turns, one sample each in every round, so that a drift of the machine reaches them alike.
@@ -26,8 +26,8 @@ BUDGET_SHARE = 1 / 3
 ROUNDS, FEWEST_ROUNDS = 7, 3
 # A sample shorter than this is mostly clock.
 SAMPLE_S = 1e-3
-# Slow calls may take so many times their share of the budget, then they are not tried.
-PATIENCE = 6
+# The fewest rounds are made whatever the budget, unless one of them takes longer than this.
+SLOW_ROUND_S = 3.0
 # A virtual machine reports the whole last cache of its host and gets a part of it.
 CACHE_SHARE = 0.5
 
@@ -86,38 +86,65 @@ def attribute(group: Group, subjects: Sequence[Subject], options: dict[str, Any]
 
 def _experiments(group: Group, name: str, own: dict[str, Subject], cold: bool, budget_s: float) -> Attribution:
     untried: dict[str, str] = {}
-    base = own["cold" if cold else "warm"]
-    work = group.module.work(group.shape, group.dtype, "forward")
-    in_cache = work.compulsory_bytes <= CACHE_SHARE * group.device.last_cache_bytes()
-    arms = {cache: Arm(subject.calls, subject.stopwatch) for cache, subject in own.items()}
-    if not in_cache:
-        untried["rotated"] = "the data exceed the last cache, so that using them again spares nothing"
-        arms = {base.cache: arms[base.cache]}
-    threads = _threads(group, untried)
+    base, warm = own["cold" if cold else "warm"], own["warm"]
+    held_bytes = CACHE_SHARE * group.device.last_cache_bytes()
+    in_cache = group.module.work(group.shape, group.dtype, "forward").compulsory_bytes <= held_bytes
+    arms = {"case": Arm(base.calls, base.stopwatch)}
+    slices, threads = 1, _threads(group, untried)
     if threads:
         arms["halved"] = Arm(base.calls, base.stopwatch, threads // 2)
+    if not in_cache:
+        slices, call = _slice(group, name, held_bytes, untried)
+        if call is not None:
+            arms["slice"] = Arm([call], warm.stopwatch)
     longer = _longer(group, name, untried)
     if longer is not None:
-        if "warm" not in arms:
-            arms["warm"] = Arm(own["warm"].calls, own["warm"].stopwatch)
-        arms["longer"] = Arm([longer[1]], own["warm"].stopwatch)
-    rounds = _interleave(arms, budget_s)
-    if rounds < FEWEST_ROUNDS:
-        return Attribution(wall="undetermined", reason="its calls are too slow for experiments within the budget")
+        arms["longer"] = Arm([longer[1]], warm.stopwatch)
+    if cold and (in_cache or longer is not None):
+        arms["warm"] = Arm(warm.calls, warm.stopwatch)
+    if _interleave(arms, budget_s) < FEWEST_ROUNDS:
+        return Attribution(wall="undetermined", reason="its calls are too slow for these experiments")
     times = {key: arm.samples for key, arm in arms.items()}
+    again = times.get("warm", times["case"])
     steps = None
     if longer is not None:
-        doubled, plain = ("longer", "warm") if longer[0] else ("warm", "longer")
-        steps = ratio_of(times[doubled], times[plain])
+        steps = ratio_of(times["longer"], again) if longer[0] else ratio_of(again, times["longer"])
     return decide(
-        ratio_of(times["cold"], times["warm"]) if in_cache and {"cold", "warm"} <= set(times) else None,
-        ratio_of(times["halved"], times[base.cache]) if threads else None,
+        ratio_of(times["case"], again) if cold and in_cache else None,
+        ratio_of(times["case"], [slices * time for time in times["slice"]]) if "slice" in times else None,
+        ratio_of(times["halved"], times["case"]) if threads else None,
         steps,
         threads=threads,
         cold=cold,
         in_cache=in_cache,
         untried=untried,
     )
+
+
+def _slice(
+    group: Group, name: str, held_bytes: float, untried: dict[str, str]
+) -> tuple[int, Callable[[], object] | None]:
+    """A slice of the batch whose data a cache of so many bytes holds: (how many make the whole, the call of one)."""
+    batch = getattr(group.shape, "B", 1)
+    for count in range(2, batch + 1):
+        shape = dataclasses.replace(group.shape, B=batch // count) if batch % count == 0 else None
+        if shape and group.module.work(shape, group.dtype, "forward").compulsory_bytes <= held_bytes:
+            return count, _call_in(group, name, shape, "sliced", untried)
+    untried["sliced"] = "no slice of the batch fits in the cache"
+    return 1, None
+
+
+def _call_in(
+    group: Group, name: str, shape: Any, experiment: str, untried: dict[str, str]
+) -> Callable[[], object] | None:
+    """A call of the same implementation in another shape; None, with the reason in `untried`, where it refuses it."""
+    implementation = group.kernel.implementations[name]
+    refusal = implementation.supports(shape, group.dtype, group.device.kind)
+    if refusal:
+        untried[experiment] = refusal
+        return None
+    inputs = group.module.inputs(shape, group.dtype, group.device.torch_device, group.seed)
+    return call_of(implementation.run, shape, inputs, "forward")
 
 
 def _threads(group: Group, untried: dict[str, str]) -> int | None:
@@ -148,26 +175,22 @@ def _longer(group: Group, name: str, untried: dict[str, str]) -> tuple[bool, Cal
     shape = dataclasses.replace(group.shape, **changed)
     if work(shape, group.dtype, "forward").depth == before.depth:
         return None  # its chain runs through layers, not along the sequence
-    implementation = group.kernel.implementations[name]
-    refusal = implementation.supports(shape, group.dtype, group.device.kind)
-    if refusal:
-        untried["longer"] = refusal
-        return None
-    inputs = group.module.inputs(shape, group.dtype, group.device.torch_device, group.seed)
-    return even, call_of(implementation.run, shape, inputs, "forward")
+    call = _call_in(group, name, shape, "longer", untried)
+    return None if call is None else (even, call)
 
 
 def _interleave(arms: dict[str, Arm], budget_s: float) -> int:
-    """Sample all arms in turn; returns the rounds that the budget allowed, 0 where it allows fewer than three."""
+    """Sample all arms in turn; returns the rounds that were made, 0 where one of them takes too long."""
     for arm in arms.values():
         arm.sample()
+    # A warm sample makes one call more than it times.
+    round_s = 2 * sum(arm.sample() for arm in arms.values())
+    if round_s > SLOW_ROUND_S:
+        return 0
+    for arm in arms.values():
         once = max(1e-9, median([arm.sample() for _ in range(2)]))
         arm.repeats = max(1, min(1000, round(SAMPLE_S / once)))
-    # A warm sample makes one call more than it times.
-    round_s = sum(max(SAMPLE_S, 2 * arm.sample()) for arm in arms.values())
-    rounds = min(ROUNDS, int(PATIENCE * budget_s / round_s))
-    if rounds < FEWEST_ROUNDS:
-        return 0
+    rounds = max(FEWEST_ROUNDS, min(ROUNDS, int(budget_s / max(round_s, SAMPLE_S * len(arms)))))
     order = list(arms.values())
     for turn in range(rounds):
         for arm in order if turn % 2 else reversed(order):

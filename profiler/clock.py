@@ -17,7 +17,7 @@ from typing import Protocol
 
 from ..roofline.record import CacheState, Clock, Timing
 from ..roofline.stats import FEWEST_SAMPLES, median, percentile, timing_interval
-from ..roofline.steadiness import QUIET_WIDTH
+from ..roofline.steadiness import QUIET_WIDTH, drifts
 from .second_clock import Account, raw_ns
 
 # A sample shorter than this is mostly clock: warm calls are repeated inside one sample until it is reached.
@@ -26,9 +26,9 @@ LEAST_SAMPLE_S = 100e-6
 NARROW = 0.005
 LEAST_ROUNDS = 6
 MOST_ROUNDS = 40
-# Whoever is still noisy when the budget is spent gets up to as much again, alone: most of what is noisy after the few
-# rounds of a small budget was disturbed in some of them only.
-OVERTIME = 1.0
+# Whoever is noisy or drifts when the budget is spent goes on alone, for up to so many times the budget: what is unsteady
+# after the few rounds of a small budget was mostly disturbed in some of them only, and few cases are.
+OVERTIME = 4.0
 # Telling the parent takes a processor away from what is timed, so it is told that rounds go on once in a while only.
 TELL_EVERY_S = 1.0
 # Six rounds of a case that takes seconds per call may cost this many times the budget, then fewer have to do.
@@ -83,6 +83,13 @@ class Subject:
     def account(self) -> Account | None:
         """What other clocks say of the same samples; a device's stopwatches keep none."""
         return getattr(self.stopwatch, "account", None)
+
+    @property
+    def unsteady(self) -> bool:
+        """Whether it is noisy or drifts so far, and may go on."""
+        if len(self.rounds) >= MOST_ROUNDS:
+            return False
+        return self.width > QUIET_WIDTH or drifts([median(samples) for samples in self.rounds])
 
     @property
     def width(self) -> float:
@@ -160,7 +167,7 @@ def measure(
     """Time all subjects in interleaved rounds; returns a timing for the index of each subject.
 
     rounds : exactly so many; None means at least six, then until every interval is within 0.5 % of its median or
-        the budget is spent; those that are noisy then go on, for up to as long again.
+        the budget is spent; those that are unsteady then go on, for up to `OVERTIME` times as long.
     on_prepare, on_round : told who is warmed up, and the number of every finished round.
     on_slice : told whose part of a round has just ended; nothing is being timed then.
     """
@@ -191,21 +198,20 @@ def measure(
 def _overtime(
     subjects: list[Subject], slice_s: float, deadline: float, shuffle: random.Random, on_slice: Callable[[int], None]
 ) -> dict[int, str]:
-    """Go on with those that are noisy, in turn; returns why each of them stopped.
+    """Go on with those that are unsteady, in turn; returns why each of them stopped.
 
     Their first rounds still stand beside those of the others, for comparisons by rounds.
     """
     stops: dict[int, str] = {}
     while monotonic() < deadline:
-        noisy = [index for index, subject in enumerate(subjects) if subject.width > QUIET_WIDTH]
-        noisy = [index for index in noisy if len(subjects[index].rounds) < MOST_ROUNDS]
-        if not noisy:
+        going_on = [index for index, subject in enumerate(subjects) if subject.unsteady]
+        if not going_on:
             break
-        shuffle.shuffle(noisy)
-        for index in noisy:
+        shuffle.shuffle(going_on)
+        for index in going_on:
             subjects[index].measure_round(slice_s)
             on_slice(index)
-            stops[index] = "time budget spent, and more rounds because it was noisy"
+            stops[index] = "time budget spent, and more rounds because it was unsteady"
     return stops
 
 

@@ -34,12 +34,13 @@ def raw_ns() -> int | None:
 class Account:
     """Nanoseconds by several clocks, summed over what one subject was timed in.
 
-    host, raw : of the samples, by the clock of the time and by the raw one. worked, passed : of the rounds, processor
-    time of all threads and wall time.
+    host, raw : of the samples, by the clock of the time and by the raw one. rounds : how many there were; worked,
+    passed : in them, processor time of all threads and wall time.
     """
 
     host: int = 0
     raw: int | None = 0
+    rounds: int = 0
     worked: int = 0
     passed: int = 0
 
@@ -61,6 +62,8 @@ class Account:
             time_s=median_s * (self.raw or 0) / self.host if known else None,
             reason="" if known else "this system has no raw clock",
             busy_share=self.worked / (threads * self.passed) if self.passed else None,
+            # A thread that runs on another processor is charged at ticks, so a round may pay for what ran before it.
+            busy_error=self.rounds * _TICK_NS / self.passed if self.passed else 0.0,
             waiting_share=waiting_share,
         )
 
@@ -75,6 +78,7 @@ class _Round:
         self.worked, self.began = _process_time_ns(), _host_ns()
 
     def __exit__(self, *exception: object) -> None:
+        self.account.rounds += 1
         self.account.passed += _host_ns() - self.began
         self.account.worked += _process_time_ns() - self.worked
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import _seen
+from . import _seen, parts
 from ._view import clean, wall_text
 from .attribution import seen_text
 from .record import Point
@@ -23,8 +23,10 @@ def tax_text(point: Point) -> str:
 
 def detail_text(point: Point) -> str:
     """Write what is known of the inside of a time: its parts, what launching adds, what experiments saw."""
-    parts = [f"{clean(p.name)} {seconds(p.time_s.median)} {wall_text(p.bound)}" for p in point.parts if p.time_s]
-    texts = [f"of which {', '.join(parts)} (each measured alone)"] if parts else []
+    alone = [f"{clean(p.name)} {seconds(p.time_s.median)} {wall_text(p.bound)}" for p in point.parts if p.time_s]
+    texts = [f"of which {', '.join(alone)} (each measured alone)"] if alone else []
+    if rest := parts.rest_s(point):
+        texts.append(f"rest {seconds(rest)}: starting the parts and moving data between them (derived)")
     if tax := tax_text(point):
         texts.append(f"launching adds {tax} per step (host clock minus graph)")
     if seen := seen_text(point):

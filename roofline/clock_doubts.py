@@ -66,7 +66,7 @@ def _host_cause(time_s: float, second: SecondClock) -> str:
     assert second.time_s is not None
     if abs(second.time_s / time_s - 1) > CLOCKS_SHARE:
         return "the clock was set or slewed while it ran, or what was timed has tampered with it"
-    if second.busy_share is not None and second.busy_share > 1 + CLOCKS_SHARE:
+    if second.busy_share is not None and second.busy_share > 1 + CLOCKS_SHARE + second.busy_error:
         return f"the processors worked {percent(second.busy_share)} of the time that passed, which they cannot"
     return ""
 

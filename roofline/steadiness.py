@@ -37,18 +37,23 @@ def trend(rounds: Sequence[float]) -> float:
     return math.copysign(max(abs(score) - 1, 0) / math.sqrt(variance), score) if variance > 0 else 0.0
 
 
-def unsteady(point: Point, more_time: str) -> list[Warning_]:
-    """A wide interval; and a change from the first third of the rounds to the last that is large, and a trend.
+def drifts(rounds: Sequence[float]) -> bool:
+    """Whether the last third of the rounds is far from the first, and the rounds have a trend in that direction.
 
     Thirds of a few noisy rounds differ by chance, so their difference alone is no drift.
     """
+    change, towards = drift(rounds), trend(rounds)
+    return abs(change) > DRIFT_SHARE and abs(towards) > TREND_Z and change * towards > 0
+
+
+def unsteady(point: Point, more_time: str) -> list[Warning_]:
+    """A wide interval, and times that drift."""
     time = point.time_s
     assert time is not None
     found, taken = [], taken_away(point)
     width = (time.high - time.low) / time.median
     if width > QUIET_WIDTH:
         found.append(warn("noisy", width=percent(width), taken=taken, flag=more_time))
-    change = drift(time.rounds_s)
-    if abs(change) > DRIFT_SHARE and abs(trend(time.rounds_s)) > TREND_Z and change * trend(time.rounds_s) > 0:
-        found.append(warn("drifting", drift=percent(change), taken=taken, flag=more_time))
+    if drifts(time.rounds_s):
+        found.append(warn("drifting", drift=percent(drift(time.rounds_s)), taken=taken, flag=more_time))
     return found

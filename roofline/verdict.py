@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from . import circumstances
+from . import circumstances, parts
 from .clock_doubts import beside_graph, clock_doubts, dispatch_remark
 from .contract import Chain
 from .diagnoses import warn
@@ -20,8 +20,6 @@ from .work import Work
 ROOF_SLACK = 0.05
 # A design's floor this little above the best one is the same floor in words, and a time this near its floor is at it.
 SAME_FLOOR, AT_ITS_WALL = 1.02, 1.10
-# Parts and whole are timed in different rounds, so a tenth between them is no news.
-PARTS_SHARE = 0.10
 
 WALL_WORDS: dict[Wall, str] = {
     "compute": "compute",
@@ -185,20 +183,7 @@ def detect(point: Point, best: FloorSet, machine: Machine, more_time: str) -> li
         if rate > roof.value * (1 + ROOF_SLACK + roof.spread):
             found.append(warn("fits-in-cache", rate=si(rate, "B/s"), roof=si(roof.value, "B/s")))
     found += unsteady(point, more_time) + clock_doubts(point, machine)
-    return found + _parts_beside(point, time) + circumstances.doubts(point)
-
-
-def _parts_beside(point: Point, time: Timing) -> list[Warning_]:
-    """A warning where the parts, run alone, together take another time than the whole, their intervals considered."""
-    alone = [part.time_s for part in point.parts if part.time_s]
-    done = sum(part.work.flops for part in point.parts if part.work)
-    # A library may let only some of its phases be run alone; those need not add up to anything.
-    if not alone or len(alone) < len(point.parts) or (point.work and done < point.work.flops):
-        return []
-    low, median, high = (sum(getattr(part, name) for part in alone) for name in ("low", "median", "high"))
-    if low <= (1 + PARTS_SHARE) * time.high and high >= (1 - PARTS_SHARE) * time.low:
-        return []
-    return [warn("parts-do-not-add-up", sum=seconds(median), time=seconds(time.median))]
+    return found + parts.doubts(point) + circumstances.doubts(point)
 
 
 _DERIVED_HERE = (

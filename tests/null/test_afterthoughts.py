@@ -10,6 +10,7 @@ from round_machine import ROUND, ceiling, point, timing, work
 from user_kernels import GOOD, kernel_file
 
 from seqroof.profiler.afterthoughts import classify, observed
+from seqroof.roofline._steps import detail_text
 from seqroof.roofline.record import Part
 from seqroof.roofline.verdict import judge, with_launch_tax
 
@@ -157,12 +158,21 @@ def test_parts_that_do_not_add_up_are_told():
     def doubts(*times):
         return {warning.id for warning in judge(sequence(timing(1000.0), parts=parts(*times)), ROUND).warnings}
 
-    assert "parts-do-not-add-up" in doubts(400.0, 400.0)
+    assert "parts-do-not-add-up" in doubts(400.0, 300.0)
+    assert "parts-do-not-add-up" not in doubts(400.0, 400.0)
     assert "parts-do-not-add-up" not in doubts(400.0, 550.0)
     assert "parts-do-not-add-up" in doubts(700.0, 450.0)
     assert "parts-do-not-add-up" not in doubts()
     uncertain = sequence(timing(1000.0, 0.6), parts=parts(400.0, 400.0))
     assert "parts-do-not-add-up" not in {warning.id for warning in judge(uncertain, ROUND).warnings}
+
+
+def test_what_no_part_took_is_shown_as_the_rest():
+    def told(*times):
+        return detail_text(judge(sequence(timing(1000.0), parts=parts(*times)), ROUND))
+
+    assert "rest 200 s: starting the parts and moving data between them (derived)" in told(400.0, 400.0)
+    assert "rest" not in told(400.0, 550.0) and "rest" not in told(700.0, 450.0)
 
 
 def test_the_best_design_keeps_recurrent_weights_only():

@@ -20,9 +20,9 @@ def ratio(value):
     return None if value is None else Ratio(value=value, low=value, high=value, rounds=7)
 
 
-def wall(rotated, halved, longer, *, cold=True, in_cache=True, threads=2):
+def wall(rotated, halved, longer, *, sliced=None, cold=True, in_cache=True, threads=2):
     found = decide(
-        *map(ratio, (rotated, halved, longer)),
+        *map(ratio, (rotated, sliced, halved, longer)),
         threads=threads,
         cold=cold,
         in_cache=in_cache,
@@ -56,6 +56,15 @@ def test_fewer_threads_say_nothing_where_memory_is_not_excluded():
     assert wall(None, 2.0, None, in_cache=False, cold=False) == "undetermined"
 
 
+@pytest.mark.parametrize(
+    ("sliced", "expected"), [(1.5, "memory"), (1.1, "compute"), (0.8, "compute"), (0.5, "undetermined")]
+)
+def test_slices_that_fit_tell_what_rotation_cannot(sliced, expected):
+    """The last slice is twice as slow as the whole for other reasons, which excludes nothing."""
+    for cold in (True, False):
+        assert wall(None, 2.0, None, sliced=sliced, in_cache=False, cold=cold) == expected
+
+
 def test_a_warm_case_in_the_cache_does_not_wait_for_memory():
     assert wall(3.0, 2.0, None, cold=False) == "compute"
     assert wall(3.0, 1.0, None, cold=False) == "undetermined"
@@ -71,10 +80,10 @@ def test_noise_shows_no_wall():
     """An interval that holds "no slower", and more than fewer threads can explain."""
     wide = Ratio(value=1.8, low=0.9, high=3.0, rounds=7)
     how = {"threads": 2, "cold": True, "in_cache": True, "untried": {}}
-    assert decide(wide, ratio(1.0), wide, **how).wall == "undetermined"
-    assert decide(ratio(1.0), wide, None, **how).wall == "undetermined"
-    assert decide(ratio(1.0), ratio(9.0), None, **how).wall == "undetermined"
-    assert decide(ratio(1.0), ratio(2.9), None, **how).wall == "compute"
+    assert decide(wide, None, ratio(1.0), wide, **how).wall == "undetermined"
+    assert decide(ratio(1.0), None, wide, None, **how).wall == "undetermined"
+    assert decide(ratio(1.0), None, ratio(9.0), None, **how).wall == "undetermined"
+    assert decide(ratio(1.0), None, ratio(2.9), None, **how).wall == "compute"
 
 
 def test_ratios_are_paired_by_rounds():
@@ -94,6 +103,8 @@ def seen(wall, bound, **more):
         ("memory", "cache", None, False),
         ("memory", "compute", "dram", True),
         ("compute", "compute", None, True),
+        ("compute", "cache", None, True),
+        ("compute", "serial", None, False),
         ("serial", "cache", None, False),
         ("serial", "serial", None, True),
         ("undetermined", "dram", None, None),
@@ -108,7 +119,7 @@ def test_agreement_is_counted_and_every_disagreement_listed():
     points = [seen("memory", "dram"), seen("compute", "dram", implementation="odd"), seen("undetermined", "dram")]
     (found,) = agreement([*points, point(timing(1.0), bound="dram")])
     assert found.numbers == {"points": 3, "determined": 2, "agreement": 0.5, "undetermined": pytest.approx(1 / 3)}
-    assert "k odd B=1 fp32: dram modelled, compute seen (rotated data 1.50 x)" in found.text
+    assert "k odd B=1 fp32: dram modelled, cores seen (rotated data 1.50 x)" in found.text
     assert agreement([point(timing(1.0), bound="dram")]) == []
 
 
@@ -132,6 +143,15 @@ class Stopwatch:
         return [calls[0]()]
 
 
+def group_of(name, sizes):
+    """A group of cases on the CPU."""
+    kernel = _catalog.load(name)
+    device = SimpleNamespace(kind="cpu", torch_device="cpu")
+    return SimpleNamespace(
+        kernel=kernel, module=kernel.module, shape=kernel.shape(**sizes), dtype="fp32", device=device, seed=0
+    )
+
+
 def arm(seconds):
     return attribution.Arm([lambda: seconds], Stopwatch())
 
@@ -141,7 +161,21 @@ def test_arms_take_turns_and_slow_ones_are_given_up():
     assert attribution._interleave(arms, 1.0) == attribution.ROUNDS
     assert [len(one.samples) for one in arms.values()] == [attribution.ROUNDS] * 2
     assert arms["a"].repeats == 10
-    assert attribution._interleave({"a": arm(1.0), "b": arm(1.0)}, 1.0) == 0
+    assert attribution._interleave({"a": arm(0.5), "b": arm(0.5)}, 0.0) == attribution.FEWEST_ROUNDS
+    assert attribution._interleave({"a": arm(1.0), "b": arm(1.0)}, 100.0) == 0
+
+
+@pytest.mark.parametrize(("held", "expected"), [(1.0, 2), (0.3, 4), (0.26, 4), (0.2, 12), (1e-6, None)])
+def test_the_largest_slice_that_a_cache_holds_is_taken(held, expected):
+    """A batch of twelve goes in two, three, four, six or twelve; its weights are in every slice."""
+    group = group_of("gated_conv", {"B": 12, "T": 64, "C": 16, "O": 16, "W": 2})
+    whole = group.module.work(group.shape, "fp32", "forward").compulsory_bytes
+    untried = {}
+    count, call = attribution._slice(group, "reference", held * whole, untried)
+    if expected is None:
+        assert call is None and "no slice" in untried["sliced"]
+    else:
+        assert (count, call()[0].shape[0], untried) == (expected, 12 // expected, {})
 
 
 @pytest.mark.parametrize(
@@ -156,11 +190,7 @@ def test_arms_take_turns_and_slow_ones_are_given_up():
     ],
 )
 def test_steps_are_doubled_only_where_they_make_the_chain(name, sizes, expected):
-    kernel = _catalog.load(name)
-    device = SimpleNamespace(kind="cpu", torch_device="cpu")
-    group = SimpleNamespace(
-        kernel=kernel, module=kernel.module, shape=kernel.shape(**sizes), dtype="fp32", device=device, seed=0
-    )
+    group = group_of(name, sizes)
     untried = {}
     found = attribution._longer(group, "reference", untried)
     assert (found[0] if found else None) == expected
