@@ -34,7 +34,11 @@ SEEN_WORDS: dict[SeenWall, str] = {
 }
 # The walls of the model that each seen one stands for. A core takes its caches along when it is left out, so that
 # experiment does not tell its arithmetic from their bandwidth.
-MODELLED: dict[SeenWall, tuple[Wall, ...]] = {"memory": ("dram",), "compute": ("compute", "cache"), "serial": ("serial",)}
+MODELLED: dict[SeenWall, tuple[Wall, ...]] = {
+    "memory": ("dram",),
+    "compute": ("compute", "cache"),
+    "serial": ("serial",),
+}
 
 
 def ratio_of(over: Sequence[float], under: Sequence[float]) -> Ratio:
@@ -86,7 +90,7 @@ def _reason(wall: SeenWall, shown: list[SeenWall], unclear: bool, untried: dict[
     if wall != "undetermined":
         text = {
             "memory": "slower when its data are not in a cache",
-            "compute": "slower by as much as threads are fewer, and not for want of memory: arithmetic or a core's caches",
+            "compute": "slower by as much as threads are fewer, not for want of memory: a core's arithmetic or caches",
             "serial": "slower with twice the steps at the same number of tokens",
         }[wall]
     elif shown:

@@ -20,9 +20,9 @@ class SecondClock(Frozen):
     time_s : seconds per call by it; null with a reason. On a device, the time during which at least one kernel ran.
     calls : how many calls were watched. launches : kernels that the host started in them; null where they cannot be
         counted, as in a replayed graph. records : records of kernels that came back. streams : the streams they ran on.
-    busy_share : processor time over threads times wall time; `busy_error` is how far it may be off. waiting_share : the share of the processors' time that
-        others held: this process was ready to run and had no processor, or a hypervisor had taken it away; over all
-        cases that were timed in turn with this one.
+    busy_share : processor time over threads times wall time; `busy_error` is how far it may be off. waiting_share : the
+        share of the processors' time that others held: this process was ready to run and had no processor, or a
+        hypervisor had taken it away; over all cases that were timed in turn with this one.
     """
 
     source: Source

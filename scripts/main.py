@@ -234,6 +234,32 @@ def predict(
     predicting.predict(kernel, on, shape, dtype, direction, weights, chain, cache, json)
 
 
+@app.command("what-if")
+def what_if(
+    kernel: Annotated[str, typer.Argument(metavar="KERNEL|FILE.py|RUN")],
+    on: Annotated[str, typer.Option(help="A machine of the catalogue, or the path of a run.")] = "h200-sxm",
+    shape: Shape = None,
+    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "bf16",
+    direction: Annotated[str, typer.Option(help="forward, backward, both.")] = "forward",
+    weights: Annotated[str, typer.Option(help="reread or kept.")] = "reread",
+    chain: Annotated[str, typer.Option(help="launch, graph, barrier or inside.")] = "launch",
+    cache: Annotated[str, typer.Option(help="cold or warm.")] = "cold",
+    json: Json = False,
+) -> None:
+    """Say what more compute, bandwidth or batch, another design or machine would buy. Needs no GPU.
+
+    For a RUN: what would help each of its points, and how far its measured pairs bear the model out.
+    """
+    if Path(kernel).exists() and not kernel.endswith(".py"):
+        from . import supposing_run
+
+        supposing_run.what_if_run(Path(kernel), json)
+    else:
+        from . import supposing
+
+        supposing.what_if_kernel(kernel, on, shape, dtype, direction, weights, chain, cache, json)
+
+
 @app.command("list")
 def list_(json: Json = False) -> None:
     """List kernels with their implementations, sizes and suites, and the machines of the catalogue."""

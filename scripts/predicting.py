@@ -45,9 +45,9 @@ def predict(
         raise Stop(str(error.args[0]), Exit.USAGE) from error
     (dtype,), (direction,) = parse_dtypes([dtype])[:1], parse_directions([direction])[:1]
     options = {
-        "weights": _choice("--weights", weights, ("reread", "kept")),
-        "chain": _choice("--chain", chain, ("launch", "graph", "barrier", "inside")),
-        "cache": _choice("--cache", cache, ("cold", "warm")),
+        "weights": choice("--weights", weights, ("reread", "kept")),
+        "chain": choice("--chain", chain, ("launch", "graph", "barrier", "inside")),
+        "cache": choice("--cache", cache, ("cold", "warm")),
     }
     rows = []
     for sizes in _shapes(kernel, axes):
@@ -74,7 +74,8 @@ def _shapes(kernel: Any, axes: dict[str, list[int]]) -> list[Any]:
         raise Stop(str(error), Exit.USAGE) from error
 
 
-def _choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:
+def choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:
+    """The value of an option that knows only these; anything else ends the command with a sentence."""
     if value not in allowed:
         raise Stop(f"{option} {value!r} is not known; it is one of {', '.join(allowed)}.", Exit.USAGE)
     return value

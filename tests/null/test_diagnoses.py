@@ -94,7 +94,17 @@ def test_a_disagreement_names_its_likely_cause(changes, cause):
     assert cause in doubts(timing(200.0), **changes)["two-clocks-disagree"].cause
 
 
-@pytest.mark.parametrize("changes", [raw(210.0, busy_share=1.0), raw(200.0, busy_share=1.5, busy_error=0.5), raw(None), device(None), device(235.0), device(170.0)])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        raw(210.0, busy_share=1.0),
+        raw(200.0, busy_share=1.5, busy_error=0.5),
+        raw(None),
+        device(None),
+        device(235.0),
+        device(170.0),
+    ],
+)
 def test_clocks_that_are_near_or_missing_agree(changes):
     assert "two-clocks-disagree" not in doubts(timing(200.0), **changes)
 

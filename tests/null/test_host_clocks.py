@@ -7,6 +7,7 @@ import pytest
 from seqroof.profiler import clock, second_clock
 from seqroof.profiler.clock import HostStopwatch, Subject, measure, seldom
 from seqroof.profiler.second_clock import Account, Waiting, reading_of
+from seqroof.roofline.steadiness import drifts
 
 
 class Clocks:
@@ -65,15 +66,26 @@ def test_waiting_for_a_processor_is_read_from_every_thread(tmp_path, monkeypatch
     assert Waiting(2, tmp_path / "missing").share() is None
 
 
-def test_those_that_are_noisy_go_on_alone(monkeypatch):
+def test_those_that_are_unsteady_go_on_alone(monkeypatch):
     clocks, source = Clocks(monkeypatch), random.Random(1)
     noisy = lambda: clocks.call(source.choice([1_000_000, 1_900_000]), 0, 0)()  # noqa: E731
     calls = {"noisy": noisy, "quiet": clocks.call(1_000_000, 0, 0), "wide": clocks.call(1_001_000, 0, 0)}
     subjects = [Subject(name, "cold", "host", [call], HostStopwatch(False)) for name, call in calls.items()]
-    found = measure(subjects, 0.03, None, 0)
+    found = measure(subjects, 0.01, None, 0)
     assert found[0].rounds > found[1].rounds == found[2].rounds >= 6
-    assert "noisy" in found[0].stop and "noisy" not in found[1].stop
-    assert found[0].rounds < 40, "overtime ends when the budget is spent once more"
+    assert "unsteady" in found[0].stop and "unsteady" not in found[1].stop
+    assert found[0].rounds < 40, "overtime ends when its budget is spent"
+
+
+def test_those_that_drift_go_on_until_it_is_over(monkeypatch):
+    clocks, made = Clocks(monkeypatch), []
+
+    def slowing():
+        made.append(None)
+        clocks.call(1_000_000 + 20_000 * min(len(made), 12), 0, 0)()
+
+    found = measure([Subject("drifts", "cold", "host", [slowing], HostStopwatch(False))], 0.005, None, 0)[0]
+    assert "unsteady" in found.stop and found.rounds > 6 and not drifts(found.rounds_s)
 
 
 def test_news_of_rounds_is_passed_on_once_in_a_while(monkeypatch):
