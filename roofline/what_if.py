@@ -20,6 +20,7 @@ from .stats import median
 from .work import Work
 
 FACTORS = (2.0, 4.0, 10.0)
+BEST = "the best possible design"
 # Half of the step of the difference quotient: small against any factor of interest, large against rounding.
 STEP = 0.01
 # Two dtypes of half the width: what an 8-bit unit would do is assumed, after what vendors state of the parts with one.
@@ -139,7 +140,7 @@ def designs(case: Case) -> dict[str, Case]:
             found["input product once for all steps"] = replace(case, hoists=True)
         words: dict[Chain, str] = {"graph": "a graph of launches", "barrier": "one launch, a barrier per step"}
         found |= {text: replace(case, chain=chain) for chain, text in words.items() if chain != case.chain}
-    return found | {"the best possible design": case.best}
+    return found | {BEST: case.best}
 
 
 @dataclass(frozen=True)

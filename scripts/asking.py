@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from .exits import Exit, Stop
+from .sweep import parse_shape
 
 
 def catalog_of_kernels() -> Any:
@@ -33,6 +34,17 @@ def kernel_named(source: str) -> Any:
             f"Kernel files need torch ({error}); install it with pip install 'seqroof[run]'.", Exit.NO_DEVICE
         ) from error
     except catalog.ContractError as error:
+        raise Stop(str(error), Exit.USAGE) from error
+
+
+def one_shape(kernel: Any, shape: list[str] | None, verb: str) -> Any:
+    """The only shape that a command is about; a range or a wrong size ends it with a sentence."""
+    axes = parse_shape(shape or [])
+    if any(len(values) > 1 for values in axes.values()):
+        raise Stop(f"{verb} takes one shape; give one value for every size, such as B=1,T=64.", Exit.USAGE)
+    try:
+        return kernel.shape(**{name: values[0] for name, values in axes.items()})
+    except catalog_of_kernels().ContractError as error:
         raise Stop(str(error), Exit.USAGE) from error
 
 

@@ -260,6 +260,22 @@ def what_if(
         supposing.what_if_kernel(kernel, on, shape, dtype, direction, weights, chain, cache, json)
 
 
+@app.command()
+def explain(
+    kernel: Annotated[str, typer.Argument(metavar="KERNEL|FILE.py")],
+    on: Annotated[str, typer.Option(help="A machine of the catalogue, or the path of a run.")] = "h200-sxm",
+    shape: Shape = None,
+    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "fp32",
+    direction: Annotated[str, typer.Option(help="forward, backward, both.")] = "forward",
+    measure: Annotated[bool, typer.Option("--measure", help="Measure the case here, and explain its time.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Explain a case: its cost term by term, its four walls, and why its time is not the best possible one."""
+    from . import explaining
+
+    explaining.explain(kernel, on, shape, dtype, direction, measure, device)
+
+
 @app.command("list")
 def list_(json: Json = False) -> None:
     """List kernels with their implementations, sizes and suites, and the machines of the catalogue."""

@@ -128,15 +128,8 @@ def _print_sweep(rows: list[dict[str, Any]], swept: list[str], found: list[Fit])
     console.print("Floors are least possible times, derived from the catalogue (modelled).")
 
 
-def _print_prediction(made: dict[str, Any]) -> None:
-    console = Console(highlight=False)
-    work = made["work"]
-    console.print(_heading(made, made["shape"]))
-    console.print(
-        f"{si(work['matmul_flops'], 'FLOP')} in products, {si(work['pointwise_flops'], 'FLOP')} pointwise, "
-        f"{si(work['special_ops'], 'op')} special; {si(work['compulsory_bytes'], 'B')} compulsory, "
-        f"{si(work['streamed_bytes'], 'B')} streamed; {work['depth']} dependent step(s)  (modelled)\n"
-    )
+def print_walls(made: dict[str, Any], console: Console) -> None:
+    """The four floors of a design, why they are what they are, and those of the best possible one."""
     table = Table(box=None, pad_edge=False)
     table.add_column("wall")
     table.add_column(f"{made['weights']}, {made['chain']}", justify="right")
@@ -148,6 +141,18 @@ def _print_prediction(made: dict[str, Any]) -> None:
         own, ideal = made["floors_s"][wall], made["best_floors_s"][wall]
         table.add_row(wall, _known(own) + mark, made["floor_notes"][wall], _known(ideal) + best)
     console.print(table)
+
+
+def _print_prediction(made: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    work = made["work"]
+    console.print(_heading(made, made["shape"]))
+    console.print(
+        f"{si(work['matmul_flops'], 'FLOP')} in products, {si(work['pointwise_flops'], 'FLOP')} pointwise, "
+        f"{si(work['special_ops'], 'op')} special; {si(work['compulsory_bytes'], 'B')} compulsory, "
+        f"{si(work['streamed_bytes'], 'B')} streamed; {work['depth']} dependent step(s)  (modelled)\n"
+    )
+    print_walls(made, console)
     if work["depth"] > 1:
         console.print(f"\nThe best design keeps its recurrent weights {RESIDENCY_WORDS[made['best_residency']]}.")
     console.print(

@@ -16,11 +16,11 @@ from seqroof.roofline.machine import Machine
 from seqroof.roofline.units import seconds
 from seqroof.roofline.what_if import FACTORS, RESOURCES, Case
 
-from .asking import catalog_of_kernels, kernel_named
+from .asking import kernel_named, one_shape
 from .exits import Exit, Stop
 from .predicting import choice
 from .reading import load_run
-from .sweep import parse_directions, parse_dtypes, parse_shape
+from .sweep import parse_directions, parse_dtypes
 
 NOTE = (
     "All of this is modelled: the latency of the chain plus the largest other floor. It is never scored, and "
@@ -50,14 +50,8 @@ def what_if_kernel(
 ) -> None:
     """Print what each change would buy for one case on a machine of the catalogue, or on that of a run."""
     kernel, machine = kernel_named(source), machine_named(on)
-    axes = parse_shape(shape or [])
-    if any(len(values) > 1 for values in axes.values()):
-        raise Stop("what-if takes one shape; give one value for every size, such as B=1,T=64.", Exit.USAGE)
+    sizes = one_shape(kernel, shape, "what-if")
     (dtype,), (direction,) = parse_dtypes([dtype])[:1], parse_directions([direction])[:1]
-    try:
-        sizes = kernel.shape(**{name: values[0] for name, values in axes.items()})
-    except catalog_of_kernels().ContractError as error:
-        raise Stop(str(error), Exit.USAGE) from error
     case = Case(
         kernel.module.work(sizes, dtype, direction),
         dtype,
