@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 from .contract import Chain, Weights
-from .floors import best_floors, own_floors
+from .floors import FloorSet, best_floors, own_floors
 from .machine import Ceiling, Machine
 from .record import CacheState, Point
 from .stats import median
@@ -54,10 +54,19 @@ class Case:
 
 def time_s(case: Case, machine: Machine) -> float | None:
     """Estimated seconds of a call; None where the rate of its unit or the latency of its chain is not known."""
+    return _floors(case, machine).estimate_s
+
+
+def least_s(case: Case, machine: Machine) -> float | None:
+    """The largest floor that is known for a machine, whatever else is not; None where none is."""
+    return _floors(case, machine).largest_s
+
+
+def _floors(case: Case, machine: Machine) -> FloorSet:
     if case.weights is None or case.chain is None:
-        return best_floors(case.work, case.dtype, machine, case.cache).estimate_s
+        return best_floors(case.work, case.dtype, machine, case.cache)
     how = {"hoists": case.hoists, "depth": case.depth}
-    return own_floors(case.work, case.dtype, case.weights, case.chain, machine, case.cache, **how).estimate_s
+    return own_floors(case.work, case.dtype, case.weights, case.chain, machine, case.cache, **how)
 
 
 RESOURCES: dict[str, tuple[str, Callable[[Ceiling], bool]]] = {

@@ -116,12 +116,13 @@ def _batches(kernel: Any, sizes: Any, case: Case, direction: str, machine: Machi
 
 
 def _machines(case: Case) -> dict[str, Any]:
-    """Estimates on every machine of the catalogue that has what they need."""
+    """Estimates on every machine of the catalogue, and the largest known floor where something is not known."""
     found = {}
     for id, machine in catalogue.machines().items():
-        times = {"design": what_if.time_s(case, machine), "best": what_if.time_s(case.best, machine)}
-        if any(times.values()):
-            found[id] = {"year": machine.year} | times
+        row: dict[str, Any] = {"year": machine.year, "class": machine.machine_class}
+        for name, one in {"design": case, "best": case.best}.items():
+            row |= {name: what_if.time_s(one, machine), f"{name}_least_s": what_if.least_s(one, machine)}
+        found[id] = row
     return found
 
 
@@ -135,8 +136,7 @@ def _print(made: dict[str, Any]) -> None:
     console.print(f"This design {seconds(design)}, the best possible {_known(best)} (modelled).\n")
     _print_resources(made, console)
     _print_changes(made, console)
-    if made["machines"]:
-        _print_machines(made, console)
+    _print_machines(made, console)
     console.print(NOTE)
     strongest = max(made["elasticities"]["design"], key=made["elasticities"]["design"].__getitem__)
     for name in dict.fromkeys((strongest, "batch") if made["batch"] else (strongest,)):
@@ -188,15 +188,19 @@ def _print_machines(made: dict[str, Any], console: Console) -> None:
     table = Table(box=None, pad_edge=False, title="Elsewhere, by datasheets", title_justify="left")
     for title in ("machine", "year", "this design", "times as fast", "best possible", "times as fast"):
         table.add_column(title, justify="left" if title == "machine" else "right")
-    for id, row in made["machines"].items():
-        cells = [
-            cell
-            for name in ("design", "best")
-            for cell in (_known(row[name]), _over(made["estimate_s"][name], row[name]))
-        ]
+    shown = {id: row for id, row in made["machines"].items() if row["best"] or row["class"] == "compute-in-memory"}
+    for id, row in shown.items():
+        cells = []
+        for name in ("design", "best"):
+            least = row[f"{name}_least_s"]
+            cells.append(_known(row[name]) if row[name] or not least else f">= {seconds(least)}")
+            cells.append(_over(made["estimate_s"][name], row[name]))
         table.add_row(id, str(row["year"] or ""), *cells)
     console.print(table)
-    console.print()
+    console.print(
+        f">=: by the known floors alone. {len(made['machines']) - len(shown)} more machines, whose latencies are not "
+        "known, are in --json.\n"
+    )
 
 
 def _known(value: float | None) -> str:

@@ -171,6 +171,14 @@ def test_the_command_names_what_helps_and_an_experiment():
     assert all(len(line) <= 80 for line in found.output.splitlines() if not line.startswith("To check it"))
 
 
+def test_machines_of_which_too_little_is_known_get_a_lower_bound():
+    found = invoke("lstm_step", "--shape", "B=1,I=1024,H=1024")
+    (row,) = [line for line in found.output.splitlines() if line.startswith("hbm-pim-x4")]
+    assert row.split()[2:5] == [">=", "3.41", "µs"]  # 16.8 MB at 4.92 TB/s
+    made = json.loads(invoke("lstm_step", "--shape", "B=1,I=1024,H=1024", "--json").output)["machines"]
+    assert made["k80"]["design"] is None and made["h200-sxm"]["design_least_s"] <= made["h200-sxm"]["design"]
+
+
 def test_json_is_one_document_that_adds_up():
     made = json.loads(invoke("lstm_step", "--shape", "B=1,I=512,H=512", "--json").output)
     assert sum(made["elasticities"]["design"][name] for name in RATES) == pytest.approx(1.0, abs=1e-6)
