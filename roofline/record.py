@@ -272,10 +272,15 @@ class Environment(Frozen):
 
 
 class Grid(Frozen):
-    """Floors over axes, for maps: `floors_s[wall]` is a flat list in row-major order of the axes."""
+    """Floors over axes, for maps: `floors_s[wall]` is a flat list in row-major order of the axes.
+
+    design : whose floors these are: "streamed" (weights read again at every step, a launch for each, as the argument
+        describes an LSTM) or "best" (the best possible one).
+    """
 
     kernel: str
     dtype: str
+    design: Literal["streamed", "best"] = "streamed"
     axes: dict[str, tuple[float, ...]]
     floors_s: dict[str, tuple[float | None, ...]]
 

@@ -276,6 +276,22 @@ def explain(
     explaining.explain(kernel, on, shape, dtype, direction, measure, device)
 
 
+@app.command("map")
+def map_(
+    kernel: Annotated[str, typer.Argument(metavar="lstm|gru|rnn")] = "lstm",
+    on: Annotated[str, typer.Option(help="A machine of the catalogue, or the path of a run.")] = "h200-sxm",
+    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "bf16",
+    steps: Annotated[int, typer.Option(help="Steps of the sequences: 1, 16, 128, 1024.")] = 128,
+    svg: Annotated[Path | None, typer.Option(help="Draw it into this file.", show_default=False)] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw it into this file.", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """Show which wall binds a recurrence at every batch and hidden size, and where one gives way to another."""
+    from . import mapping
+
+    mapping.show_map(kernel, on, dtype, steps, json, {"svg": svg, "png": png})
+
+
 @app.command("list")
 def list_(json: Json = False) -> None:
     """List kernels with their implementations, sizes and suites, and the machines of the catalogue."""
