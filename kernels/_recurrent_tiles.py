@@ -35,7 +35,7 @@ EXCHANGE_BYTES = 8 * 1024
 # 32-bit registers of a thread, for programs of four warps. Left alone, the assembler spills some to make room for a
 # second program that never comes. 255 are all there are; where one of the targets spills with all and not with fewer,
 # fewer are given, see `_registers`.
-ALL_REGISTERS, FORWARD_REGISTERS, BACKWARD_REGISTERS = 255, 240, 216
+ALL_REGISTERS, TURNS_REGISTERS, FORWARD_REGISTERS, BACKWARD_REGISTERS = 255, 248, 240, 216
 _PRECISION = {"bf16": "ieee", "fp16": "ieee", "fp32": "ieee", "fp64": "ieee", "tf32": "tf32"}
 
 
@@ -215,12 +215,15 @@ def constants(cell: DeviceCell, tile: Tile, dtype: str, variant: Variant, forwar
 
 def _registers(cell: DeviceCell, tile: Tile, variant: Variant, forward: bool) -> int:
     """As many registers as let no target spill; found by compiling every configuration for all of them."""
-    columns = tile.chunks * tile.depth
+    columns, gru = tile.chunks * tile.depth, cell.slots > cell.cell.gates
     if forward:
-        bare_gru = cell.slots > cell.cell.gates and variant.aligned and not variant.save_slots
+        bare_gru = gru and variant.aligned and not variant.save_slots
         return FORWARD_REGISTERS if bare_gru and columns == LARGE_COLUMNS else ALL_REGISTERS
-    few = variant.aligned and (cell.carries or not variant.multi) and columns != COLUMNS[-1]
-    return BACKWARD_REGISTERS if few else ALL_REGISTERS
+    if columns == COLUMNS[-1]:
+        return ALL_REGISTERS
+    if not variant.aligned:
+        return TURNS_REGISTERS if gru and variant.multi else ALL_REGISTERS
+    return BACKWARD_REGISTERS if cell.carries or not variant.multi else ALL_REGISTERS
 
 
 def options(cell: DeviceCell, tile: Tile, variant: Variant, stepwise: bool, forward: bool) -> dict[str, Any]:
