@@ -292,6 +292,28 @@ def map_(
     mapping.show_map(kernel, on, dtype, steps, json, {"svg": svg, "png": png})
 
 
+@app.command()
+def contrast(
+    equal: Annotated[str, typer.Option(help="parameters, flops or width.")] = "parameters",
+    budget: Annotated[
+        str | None, typer.Option(help="How many: 250k, 1M, 2G.", show_default="1M, 32G, width 256")
+    ] = None,
+    shape: Shape = None,
+    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "fp32",
+    direction: Annotated[list[str] | None, typer.Option(help="forward, backward, both.", show_default=False)] = None,
+    rows: Annotated[str, typer.Option(help="What is compared: reference, torch, compile or triton.")] = "torch",
+    on: Annotated[str, typer.Option(help="A machine of the catalogue, or the path of a run.")] = "h200-sxm",
+    measure: Annotated[bool, typer.Option("--measure", help="Measure all of them here.")] = False,
+    device: Device = "auto",
+    svg: Annotated[Path | None, typer.Option(help="Draw it into this file.", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """Set complete layers beside one another: LSTM, GRU, RNN, attention, hierarchy and convolutions of equal size."""
+    from . import contrasting
+
+    contrasting.contrast_layers(equal, budget, shape, dtype, direction, rows, on, measure, device, json, svg)
+
+
 @app.command("list")
 def list_(json: Json = False) -> None:
     """List kernels with their implementations, sizes and suites, and the machines of the catalogue."""
