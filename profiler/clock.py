@@ -26,9 +26,9 @@ LEAST_SAMPLE_S = 100e-6
 NARROW = 0.005
 LEAST_ROUNDS = 6
 MOST_ROUNDS = 40
-# Whoever is noisy or drifts when the budget is spent goes on alone, for up to so many times the budget: what is
-# unsteady after the few rounds of a small budget was mostly disturbed in some of them only, and few cases are.
-OVERTIME = 4.0
+# Whoever is noisy or drifts when the budget is spent goes on alone: for up to as long again, and after a small budget,
+# whose few rounds one disturbance is enough for, up to four times as long but no more than two seconds.
+OVERTIME, OVERTIME_SMALL, OVERTIME_SMALL_S = 1.0, 4.0, 2.0
 # Telling the parent takes a processor away from what is timed, so it is told that rounds go on once in a while only.
 TELL_EVERY_S = 1.0
 # Six rounds of a case that takes seconds per call may cost this many times the budget, then fewer have to do.
@@ -167,7 +167,7 @@ def measure(
     """Time all subjects in interleaved rounds; returns a timing for the index of each subject.
 
     rounds : exactly so many; None means at least six, then until every interval is within 0.5 % of its median or
-        the budget is spent; those that are unsteady then go on, for up to `OVERTIME` times as long.
+        the budget is spent; those that are unsteady then go on, for as long as `OVERTIME` says.
     on_prepare, on_round : told who is warmed up, and the number of every finished round.
     on_slice : told whose part of a round has just ended; nothing is being timed then.
     """
@@ -190,7 +190,8 @@ def measure(
         stop = _why_stop(subjects, done, rounds, deadline, deadline + PATIENCE * budget_s)
     stops = dict.fromkeys(range(len(subjects)), stop)
     if rounds is None and done >= LEAST_ROUNDS:
-        stops |= _overtime(subjects, slice_s, monotonic() + OVERTIME * budget_s, shuffle, on_slice)
+        more_s = max(OVERTIME * budget_s, min(OVERTIME_SMALL * budget_s, OVERTIME_SMALL_S))
+        stops |= _overtime(subjects, slice_s, monotonic() + more_s, shuffle, on_slice)
     together = uuid.uuid4().hex[:12]
     return {index: subject.timing(stops[index], together) for index, subject in enumerate(subjects)}
 

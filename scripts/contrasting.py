@@ -54,6 +54,8 @@ LAYERS = (
 # A million parameters is an LSTM of 360 units: its weights fit in the caches of a processor and on the chip of a GPU.
 # Fewer operations than these leave sizes so small that a step of one is more than a percent.
 BUDGETS: dict[Basis, str] = {"parameters": "1M", "flops": "32G", "width": "256"}
+# Seconds for each layer, length and direction: 42 of them are measured within a few minutes.
+GROUP_S = 2.0
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 ROWS = ("reference", "torch", "compile", "triton")
 
@@ -164,6 +166,7 @@ def _measured(cases: Sequence[tuple[Layer, Any, dict[str, int]]], asked: Asked, 
         directions=list(asked.directions),
         device=device,
         compile=asked.rows == "compile",
+        group_s=GROUP_S,
     )
     return measuring.profile(request, None, False, False)[0]
 

@@ -15,6 +15,7 @@ from seqroof.kernels import _catalog
 from seqroof.roofline import contrast, contrast_chart
 from seqroof.roofline.store import save
 from seqroof.roofline.verdict import judge
+from seqroof.scripts import contrasting
 from seqroof.scripts.contrasting import LAYERS
 from seqroof.scripts.main import app
 
@@ -107,6 +108,7 @@ def test_the_picture_tells_measured_from_modelled_and_says_it_in_words():
 
 def test_measuring_fills_the_table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(contrasting, "GROUP_S", 0.2)
     arguments = ("--equal", "width", "--budget", "16", "--shape", "B=2,T=8", "--direction", "forward")
     found = invoke(*arguments, "--rows", "reference", "--measure", "--json", columns="120")
     assert found.exit_code == 0, found.output
