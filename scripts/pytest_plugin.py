@@ -118,7 +118,8 @@ class Measured:
         run = _run([point], machine, environment)
         old = _counterpart(base, run, point)
         assert old.time_s and point.time_s
-        return unpaired(old.time_s, point.time_s, noise_between(base, run, _stored(machine.id)).value)
+        noise = noise_between(base, run, _stored(machine.id))
+        return unpaired(old.time_s, point.time_s, noise.value, noise.freedom)
 
 
 def _beside(fn: Callable[..., Any], inputs: Any, than: Callable[..., Any], options: dict) -> Ratio:

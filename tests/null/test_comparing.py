@@ -66,8 +66,8 @@ def test_one_slower_point_fails_the_gate_and_comes_first(run, capsys):
 
 
 def test_all_points_together_fail_the_gate_where_none_does_alone(run):
-    """Every point is 1.3 % slower: too little for each, whose interval is 1.6 % wide, and certain for all of them."""
-    new = scaled(run, 1.014)
+    """Every point is 2.5 % slower: one in so many may seem so by chance, all of them hardly ever do."""
+    new = scaled(run, 1.025)
     made = compare_runs(run, new, QUIET)
     assert {comparison.verdict for comparison in made.found} == {"AMBIGUOUS"}
     assert made.verdict == "SLOWER" and made.slower and gate(run, new) == Exit.GATE_FAILED
@@ -91,6 +91,44 @@ def test_what_could_not_be_compared_is_named(run, capsys):
     gate(run, new)
     shown = capsys.readouterr().out
     assert "it [cheats]" in shown and "not in NEW" in shown
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [("wrong", 3), ("invalid", 5), ("crashed", 6), ("hung", 6), ("oom", 6), ("skipped", 0)],
+)
+@pytest.mark.parametrize("headline", [True, False])
+def test_what_base_measured_and_new_did_not_get_right_fails_the_gate(run, capsys, status, code, headline):
+    lost = next(point for point in run.points if point.status == "ok" and point.headline == headline)
+    failed = lost.model_copy(update={"status": status, "reason": "for a reason", "time_s": None})
+    new = run.model_copy(update={"points": tuple(failed if point is lost else point for point in run.points)})
+    assert gate(run, new) == code == gate(run, scaled(new, 1.0), as_json=True)
+    assert gate(new, run) == Exit.OK, "what BASE had not measured is no loss"
+    assert not code or f"{status} in NEW" in capsys.readouterr().out
+    slower = gate(run, scaled(new, 2.0))
+    assert slower == (code or Exit.GATE_FAILED)
+
+
+def test_a_point_that_new_was_not_asked_for_is_named_and_fails_nothing(run, capsys):
+    new = run.model_copy(update={"points": run.points[1:]})
+    assert gate(run, new) == Exit.OK and "not in NEW" in capsys.readouterr().out
+
+
+def test_a_gate_that_compared_nothing_does_not_pass(run, capsys):
+    one = first_timed(run)
+    hidden = one.model_copy(update={"headline": False})
+    other = one.model_copy(update={"kernel": "another"})
+    failed = one.model_copy(update={"status": "crashed", "time_s": None})
+    for points, others, code, words in (
+        ((one,), (other,), Exit.USAGE, "measure the same cases"),
+        ((hidden,), (hidden,), Exit.USAGE, "--all"),
+        ((), (), Exit.USAGE, "neither run holds"),
+        ((one,), (failed,), Exit.CASE_FAILED, ""),
+    ):
+        base, new = (run.model_copy(update={"points": held}) for held in (points, others))
+        assert gate(base, new) == code
+        assert words in capsys.readouterr().err
+    assert gate(run.model_copy(update={"points": (hidden,)}), run, everything=True) == Exit.OK
 
 
 def test_skipped_on_both_sides_is_no_loss(run):
@@ -142,8 +180,12 @@ def test_json_holds_every_point_and_the_band(run, capsys):
     found = json.loads(capsys.readouterr().out)
     assert {entry["verdict"] for entry in found["points"]} == {"SLOWER"} and found["band"] == 0.01
     assert found["overall"]["ratio"] == pytest.approx(1.2) and found["overall"]["verdict"] == "SLOWER"
-    assert found["noise"]["provenance"] == "measured" and found["not_headline"] >= 0
+    assert found["noise"]["provenance"] == "measured" and found["not_headline"] == _hidden(run) > 0
     assert all(entry["low"] <= entry["ratio"] <= entry["high"] for entry in found["points"])
+
+
+def _hidden(run):
+    return sum(not point.headline for point in run.points)
 
 
 @pytest.mark.parametrize(("text", "value"), [("1%", 0.01), ("0.02", 0.02), ("2.5 %", 0.025), ("0", 0.0)])
