@@ -89,11 +89,12 @@ def noise_between(base: Run, new: Run, stored: Noise | None = None) -> KnownNois
 def belongs(noise: Noise, run: Run) -> bool:
     """Whether a noise was measured on the machine and in the set-up of a run."""
     environment = run.environment
+    known = noise.computer_hash and environment.computer_hash
     return (noise.machine, noise.device_hash, noise.threads) == (
         run.machine.id,
         environment.device_hash,
         environment.threads,
-    )
+    ) and (not known or noise.computer_hash == environment.computer_hash)
 
 
 def compare_runs(base: Run, new: Run, noise: KnownNoise, band: float = BAND, everything: bool = False) -> Comparisons:
@@ -160,6 +161,10 @@ def _why_not(old: Point | None, fresh: Point | None) -> str:
     return ", ".join(told)
 
 
+# What older runs do not hold: unknown on one side, it is no difference.
+_KNOWN_LATELY = ("computer", "units", "memory nodes", "caches")
+
+
 def set_up(machine_id: str, environment: Environment) -> dict[str, object]:
     """What two runs must have in common for their ratio to say something about the code."""
     return {
@@ -167,6 +172,10 @@ def set_up(machine_id: str, environment: Environment) -> dict[str, object]:
         "device": environment.device_hash,
         "threads": environment.threads,
         "system": environment.os,
+        "computer": environment.computer_hash,
+        "units": environment.units,
+        "memory nodes": environment.memory_nodes,
+        "caches": environment.caches,
     }
 
 
@@ -175,8 +184,15 @@ def differences(base: dict[str, object], new: dict[str, object]) -> list[str]:
     return [
         f"{name} {base[name] or 'unknown'} in BASE, {new[name] or 'unknown'} in NEW"
         for name in base
-        if base[name] != new[name]
+        if base[name] != new[name] and not (name in _KNOWN_LATELY and not (base[name] and new[name]))
     ]
+
+
+def not_told(base: dict[str, object], new: dict[str, object]) -> str:
+    """A sentence where nothing tells whether two set-ups are one and the same device; else empty."""
+    if any(base[name] and new[name] for name in ("device", "computer")):
+        return ""
+    return "The runs do not tell whether they come from one computer: equal processors may differ in what they reach."
 
 
 def describe_noise(noise: KnownNoise) -> str:

@@ -88,7 +88,7 @@ def resolvable(ratios: Sequence[Ratio], band: float) -> float | None:
 
 
 def noise_of(found: AA, workers: int, subjects: Sequence[str], when: str, **machine: object) -> Noise:
-    """The record of a self-test; machine : `machine`, `device_hash` and `threads`."""
+    """The record of a self-test; machine : `machine`, both hashes and `threads`."""
     within, between = _verdicts(found.within), _verdicts(found.between)
     return Noise.model_validate(
         {

@@ -172,17 +172,16 @@ def _without_fixed(ratio: Ratio) -> Ratio:
     return replace(ratio, low=ratio.value * math.exp(-down), high=ratio.value * math.exp(up), fixed=0.0)
 
 
-def advice(ratio: Ratio, band: float = BAND, among: int = 1) -> str:
-    """What would settle an ambiguous ratio, as one clause."""
+def advice(ratio: Ratio, band: float = BAND, among: int = 1, call: bool = False) -> str:
+    """What would settle an ambiguous ratio, as one clause. call : names arguments of a Python call, not options."""
+    name_rounds, name_band = ("rounds=", f"band={band:g}") if call else ("--rounds ", f"--band {100 * band:g}%")
     needed = rounds_to_decide(ratio, band, among)
     if ratio.low is None:
-        return f"only {ratio.rounds} rounds, which give no interval: measure with --rounds {needed}"
+        return f"only {ratio.rounds} rounds, which give no interval: measure with {name_rounds}{needed}"
     if needed is not None:
-        return f"about {needed} rounds would decide: --rounds {needed}"
+        return f"about {needed} rounds would decide: {name_rounds}{needed}"
     if ratio.fixed and rounds_to_decide(_without_fixed(ratio), band, among) is not None:
         return "more rounds would not decide, the machine differs by as much from run to run: time both in one run"
     if abs(abs(math.log(ratio.value)) - math.log1p(band)) < NEAR * math.log1p(band):
-        return f"too near the edge of the band: choose another one than --band {100 * band:g}%"
-    return (
-        f"more than {MOST_ROUNDS} rounds would be needed: quieten the machine, or take larger sizes or a wider --band"
-    )
+        return f"too near the edge of the band: choose another one than {name_band}"
+    return f"more than {MOST_ROUNDS} rounds would be needed: quieten the machine, or take larger sizes or a wider band"

@@ -15,6 +15,7 @@ from seqroof.roofline.compare import (
     compare_runs,
     differences,
     noise_between,
+    not_told,
     set_up,
 )
 from seqroof.roofline.configuration import configuration_doubts
@@ -68,7 +69,7 @@ def print_comparison(
             "machines; add --across-machines to see them all the same.",
             Exit.NO_DEVICE,
         )
-    made = compare_runs(base, new, noise_between(base, new, stored_noise(new.machine.id)), band, everything)
+    made = compare_runs(base, new, noise_between(base, new, stored_noise(new)), band, everything)
     notes = _notes(base, new, differing)
     if as_json:
         print(json.dumps(_document(made, notes, not differing), allow_nan=False))
@@ -97,6 +98,8 @@ def _notes(base: Run, new: Run, differing: list[str]) -> list[str]:
     from seqroof.roofline.diagnoses import warn
 
     notes = []
+    if untold := not_told(*(set_up(run.machine.id, run.environment) for run in (base, new))):
+        notes.append(untold)
     if differing:
         doubt = warn("compared-across-machines", base=base.machine.name, new=new.machine.name)
         notes.append(f"compared-across-machines: {doubt.cause} ({'; '.join(differing)}); {doubt.advice}.")

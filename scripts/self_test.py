@@ -75,6 +75,7 @@ def self_test(
         datetime.now(UTC).isoformat(timespec="seconds"),
         machine=opened["id"],
         device_hash=environment["device_hash"],
+        computer_hash=environment["computer_hash"],
         threads=environment["threads"],
     )
     return SelfTest(measured, found, noise)

@@ -165,14 +165,51 @@ def test_the_noise_is_that_of_the_machine_or_a_stated_default(run, tmp_path, mon
     assert noise_between(bare, bare).provenance == "assumed"
     assert "doctor --aa" in noise_between(bare, bare).source
     stored_noise.store_noise(noise(run, when="2026-11-22T00:00:00", between_runs=0.004))
-    stored = stored_noise.stored_noise(run.machine.id)
+    stored = stored_noise.stored_noise(run)
     assert noise_between(run, bare, stored).value == 0.004  # the newest
     noted = stored_noise.with_noise(bare)
     assert noted.noise == stored and noted.observations[-1].id == "resolution"
     assert [finding.state for finding in stored_noise.resolution()] == ["ok"]
     foreign = noise(run, threads=99)
     assert noise_between(bare, bare, foreign).provenance == "assumed"
-    assert stored_noise.stored_noise("../../etc/passwd") is None
+
+
+def test_a_noise_is_kept_for_every_device_and_number_of_threads(run, tmp_path, monkeypatch):
+    from seqroof.scripts import stored_noise
+
+    monkeypatch.chdir(tmp_path)
+    bare = run.model_copy(update={"noise": None})
+    for changes in ({}, {"threads": 3}, {"computer_hash": "abc"}, {"device_hash": "def"}, {"machine": "../../x"}):
+        assert stored_noise.store_noise(noise(run, **changes)).parent == stored_noise.NOISE
+    assert len(stored_noise.resolution()) == 5
+    assert stored_noise.stored_noise(bare).threads == bare.environment.threads
+    three = bare.environment.model_copy(update={"threads": 3})
+    assert stored_noise.stored_noise(bare.model_copy(update={"environment": three})).threads == 3
+    elsewhere = bare.environment.model_copy(update={"computer_hash": "another"})
+    found = stored_noise.stored_noise(bare.model_copy(update={"environment": elsewhere}))
+    assert found is not None and found.computer_hash == ""  # one that says nothing of the computer
+    (tmp_path / stored_noise.NOISE / "torn.json").write_text("{")
+    assert len(stored_noise.resolution()) == 5
+
+
+def _on(run, **changes):
+    return run.model_copy(update={"environment": run.environment.model_copy(update=changes)})
+
+
+@pytest.mark.parametrize("name", ["computer_hash", "units", "memory_nodes", "caches"])
+def test_another_processor_of_the_same_name_is_refused(run, capsys, name):
+    with pytest.raises(Stop, match="one in BASE, other in NEW") as stop:
+        gate(_on(run, **{name: "one"}), _on(run, **{name: "other"}))
+    assert stop.value.code == Exit.NO_DEVICE
+    assert gate(_on(run, **{name: "one"}), _on(run, **{name: "one"})) == Exit.OK
+    assert gate(run, _on(run, **{name: "one"})) == Exit.OK, "an older run does not hold it"
+    assert "do not tell whether they come from one computer" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_known_computer_or_gpu_needs_no_note(run, capsys):
+    for name in ("computer_hash", "device_hash"):
+        gate(_on(run, **{name: "one"}), _on(run, **{name: "one"}))
+        assert "do not tell" not in capsys.readouterr().out
 
 
 def test_json_holds_every_point_and_the_band(run, capsys):
