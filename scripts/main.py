@@ -81,7 +81,8 @@ def profile(
     ] = False,
     budget: Annotated[str | None, typer.Option(help="Time for the whole run: 60s, 5m.", show_default=False)] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Exactly so many rounds.", show_default=False)
+        int | None,
+        typer.Option(min=1, max=1000, help="Exactly so many rounds; beyond 18 they take longer.", show_default=False),
     ] = None,
     counters: Annotated[
         bool, typer.Option("--counters", help="Count bytes with ncu or perf too; some 20 s per case.")

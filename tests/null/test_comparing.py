@@ -2,13 +2,14 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 import samples
 from rich.console import Console
 
 from seqroof.roofline import compare_table
-from seqroof.roofline.compare import KnownNoise, compare_runs, noise_between
+from seqroof.roofline.compare import KnownNoise, LeftOut, compare_runs, noise_between
 from seqroof.roofline.comparison_model import Noise
 from seqroof.roofline.store import save
 from seqroof.scripts import comparing
@@ -129,6 +130,21 @@ def test_a_gate_that_compared_nothing_does_not_pass(run, capsys):
         assert gate(base, new) == code
         assert words in capsys.readouterr().err
     assert gate(run.model_copy(update={"points": (hidden,)}), run, everything=True) == Exit.OK
+
+
+def test_no_text_of_a_run_reaches_the_terminal_as_it_is(run):
+    odd = "\x1b[31mred\n"
+    points = tuple(
+        point.model_copy(update={"implementation": odd, "kernel": odd, "dtype": odd, "shape": {odd: 1}})
+        for point in run.points[:1]
+    )
+    hostile = run.model_copy(update={"points": points})
+    noise_ = KnownNoise(0.002, "measured", odd)
+    made = compare_runs(hostile, scaled(hostile, 2.0), noise_, everything=True)
+    left = LeftOut(points[0], odd, "missing")
+    console = Console(width=100, file=io.StringIO(), highlight=False)
+    compare_table.render(replace(made, left_out=(left,)), console, (odd,), everything=True)
+    assert made.found and "\x1b" not in console.file.getvalue() and "2.000" in console.file.getvalue()
 
 
 def test_skipped_on_both_sides_is_no_loss(run):
