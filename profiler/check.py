@@ -13,7 +13,7 @@ too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -50,7 +50,8 @@ class Truth:
     """The float64 outputs of one input set, with what the rule allows at each output.
 
     allowed_zeros : elements that may be zero where the truth is above `resolved`, a rounding of a typical value.
-    forms : the dtype and device of each output as plain PyTorch returns it.
+    forms : the dtype and device of each output as plain PyTorch returns it. overflowed : elements of each output at
+    which plain PyTorch in this dtype is not finite and the truth is; they say nothing of what is allowed.
     """
 
     outputs: tuple[torch.Tensor, ...]
@@ -59,6 +60,7 @@ class Truth:
     allowed_zeros: tuple[int, ...]
     resolved: tuple[float, ...]
     forms: tuple[tuple[torch.dtype, torch.device], ...]
+    overflowed: tuple[int, ...]
 
 
 def upcast(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -72,21 +74,25 @@ def upcast(inputs: dict[str, Any]) -> dict[str, Any]:
 def errors(outputs: Tensors, truth: Tensors) -> tuple[list[float], list[float]]:
     """Largest and root-mean-square error of each output, in absolute terms.
 
-    Equal infinities and NaN at the same places count as no error; a NaN or an infinity elsewhere is an infinite error.
+    Equal infinities and NaN at the same places count as no error, and so does the infinity that the truth rounds to in
+    the dtype of the output; a NaN or an infinity elsewhere is an infinite error.
     """
-    largest, rms = [], []
-    for output, true in zip(outputs, truth):
-        if true.numel() == 0:
-            largest.append(0.0)
-            rms.append(0.0)
-            continue
-        difference = (output.double() - true).abs()
-        same = (output.double() == true) | (output.isnan() & true.isnan())
-        difference = torch.where(same, torch.zeros_like(difference), difference)
-        difference = torch.where(difference.isnan(), torch.full_like(difference, float("inf")), difference)
-        largest.append(difference.max().item())
-        rms.append(difference.square().mean().sqrt().item())
-    return largest, rms
+    return _sizes_of([_differences(output, true) for output, true in zip(outputs, truth)])
+
+
+def _differences(output: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """The absolute error of every element, in float64; infinite where one side is not finite and the other differs."""
+    given = output.double()
+    most = torch.finfo(output.dtype).max if output.is_floating_point() else float("inf")
+    beyond = true.isfinite() & (true.abs() > most) & (given == true.sign() * float("inf"))
+    same = (given == true) | (given.isnan() & true.isnan()) | beyond
+    return torch.where(same, 0.0, (given - true).abs()).nan_to_num(nan=float("inf"), posinf=float("inf"))
+
+
+def _sizes_of(differences: Tensors) -> tuple[list[float], list[float]]:
+    """Largest and root-mean-square value of each tensor, 0 of an empty one."""
+    held = [difference if difference.numel() else difference.new_zeros(1) for difference in differences]
+    return [each.max().item() for each in held], [each.square().mean().sqrt().item() for each in held]
 
 
 def truth_of(
@@ -106,7 +112,9 @@ def truth_of(
     coarser = CUT_OFF if interpreted and dtype == "bf16" else 1.0
     true = tuple(tensor.detach() for tensor in compute(upcast(inputs)))
     baseline = compute(inputs)
-    baseline_max, baseline_rms = errors(baseline, true)
+    differences = [_differences(output, exact) for output, exact in zip(baseline, true)]
+    baseline_max, baseline_rms = _sizes_of([each[each.isfinite()] for each in differences])
+    overflowed = tuple(int(each.isinf().sum().item()) for each in differences)
     sizes = [_size(output) for output in true]
     allowed_max, allowed_rms = [], []
     for output, (scale, level), worst, typical in zip(true, sizes, baseline_max, baseline_rms):
@@ -119,7 +127,7 @@ def truth_of(
     forms = tuple((output.dtype, output.device) for output in baseline)
     resolved = tuple(EPSILON[dtype] * level for _, level in sizes)
     zeros = tuple(2 * count + LEAST_FOR_ZEROS for count in _zeros(baseline, true, resolved))
-    return Truth(true, tuple(allowed_max), tuple(allowed_rms), zeros, resolved, forms)
+    return Truth(true, tuple(allowed_max), tuple(allowed_rms), zeros, resolved, forms, overflowed)
 
 
 def _zeros(outputs: Tensors, truth: Tensors, resolved: Sequence[float]) -> list[int]:
@@ -176,7 +184,8 @@ class SecondLook:
             self._on_neighbour()
             before = self._truths[seed]
             neighbour = self._compute(_moved(self._exact, self._step, seed))
-            moved = errors(neighbour, before.outputs)
+            differences = [_differences(output, true) for output, true in zip(neighbour, before.outputs)]
+            moved = _sizes_of([each[each.isfinite()] for each in differences])
             limits = (before.allowed_max, before.allowed_rms)
             largest, mean = (
                 tuple(max(limit, self._factor * error) for limit, error in zip(each, found))
@@ -184,7 +193,7 @@ class SecondLook:
             )
             zeros = _zeros(neighbour, before.outputs, before.resolved)
             more = tuple(max(limit, 2 * count + LEAST_FOR_ZEROS) for limit, count in zip(before.allowed_zeros, zeros))
-            self._truths.append(Truth(before.outputs, largest, mean, more, before.resolved, before.forms))
+            self._truths.append(replace(before, allowed_max=largest, allowed_rms=mean, allowed_zeros=more))
         return self._truths[seed + 1]
 
 
@@ -227,6 +236,11 @@ def compare(outputs: Any, truth: Truth) -> Correctness:
         first = unwritten[0]
         detail = f"output {first}: {zeros[first]} elements are zero where the reference is not"
         detail += f" (allowed {truth.allowed_zeros[first]})"
+    if not passed and any(truth.overflowed):
+        detail += (
+            f"; plain PyTorch in this dtype is not finite at {sum(truth.overflowed)} elements where the float64 result "
+            "is, so nothing can be right there but that result: make the inputs smaller"
+        )
     return Correctness(
         passed=passed,
         max_error=_finite(largest[worst]),

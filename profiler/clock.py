@@ -26,6 +26,8 @@ LEAST_SAMPLE_S = 100e-6
 NARROW = 0.005
 LEAST_ROUNDS = 6
 MOST_ROUNDS = 40
+# Rounds that share a budget. More take as much longer, each as long as these, or they would not narrow an interval.
+SHARING_ROUNDS = 3 * LEAST_ROUNDS
 # Whoever is noisy or drifts when the budget is spent goes on alone: for up to as long again, and after a small budget,
 # whose few rounds one disturbance is enough for, up to four times as long but no more than two seconds.
 OVERTIME, OVERTIME_SMALL, OVERTIME_SMALL_S = 1.0, 4.0, 2.0
@@ -166,6 +168,7 @@ def measure(
 ) -> dict[int, Timing]:
     """Time all subjects in interleaved rounds; returns a timing for the index of each subject.
 
+    budget_s : for all of them; more than `SHARING_ROUNDS` rounds that were asked for take as much longer.
     rounds : exactly so many; None means at least six, then until every interval is within 0.5 % of its median or
         the budget is spent; those that are unsteady then go on, for as long as `OVERTIME` says.
     on_prepare, on_round : told who is warmed up, and the number of every finished round.
@@ -177,7 +180,7 @@ def measure(
         subject.prepare()
     on_round(0)
     order = list(range(len(subjects)))
-    slice_s = budget_s / max(1, len(subjects)) / (rounds or 3 * LEAST_ROUNDS)
+    slice_s = budget_s / max(1, len(subjects)) / min(rounds or SHARING_ROUNDS, SHARING_ROUNDS)
     deadline = monotonic() + budget_s
     done, stop = 0, ""
     while not stop:

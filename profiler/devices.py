@@ -15,7 +15,7 @@ from . import host, host_layout
 from .clock import HostStopwatch, Stopwatch
 from .energy import RaplMeter
 from .sensors import CpuSensors
-from .versions import compiler_name, software
+from .versions import compiler_name, salted_hash, software
 
 # Operations of the largest call of a suite, per core: with wide vectors they take about half a second.
 SUITE_FLOPS_PER_CORE = 5 * 10**10
@@ -32,11 +32,13 @@ class CpuDevice:
     clocks: tuple[tuple[CacheState, Clock], ...] = (("cold", "host"), ("warm", "host"))
     dtypes = ("fp32", "bf16")
 
-    def __init__(self) -> None:
+    def __init__(self, keep_threads: bool = False) -> None:
+        """keep_threads : in a process of the user's own, who has chosen how many threads torch takes."""
         self.torch_device = "cpu"
         self.name = host.processor_name()
-        # Triton's interpreter runs in several workers at once and spends its time in Python.
-        torch.set_num_threads(1 if os.environ.get("TRITON_INTERPRET") == "1" else host.usable_cores())
+        if not keep_threads:
+            # Triton's interpreter runs in several workers at once and spends its time in Python.
+            torch.set_num_threads(1 if os.environ.get("TRITON_INTERPRET") == "1" else host.usable_cores())
         self.most_suite_flops = SUITE_FLOPS_PER_CORE * host.usable_cores()
         self.sensors, self.meter = CpuSensors(), RaplMeter()
 
@@ -77,6 +79,8 @@ class CpuDevice:
             threads=torch.get_num_threads(),
             units=host_layout.units().text,
             memory_nodes=host_layout.memory_nodes(),
+            caches=host.caches_in_words(),
+            computer_hash=salted_hash(host_layout.machine_identity()),
             compiler=compiler_name(),
         )
 
@@ -87,10 +91,10 @@ def machine_id(name: str) -> str:
     return row.id if row else re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unknown"
 
 
-def open_device(wanted: str) -> Any:
-    """Open "auto", "cpu" or "cuda:N"; raises `DeviceError` with a sentence."""
+def open_device(wanted: str, keep_threads: bool = False) -> Any:
+    """Open "auto", "cpu" or "cuda:N"; raises `DeviceError` with a sentence. keep_threads : as in `CpuDevice`."""
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
-        return CpuDevice()
+        return CpuDevice(keep_threads)
     if not torch.cuda.is_available():
         raise DeviceError(
             f"{wanted} was asked for, but torch sees no NVIDIA GPU here; use --device cpu, or see `seqroof doctor`."

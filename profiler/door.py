@@ -28,10 +28,15 @@ from .watch import Watch
 DTYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64"}
 
 
-@cache
 def this_machine(device: str = "auto", effort: str = "quick") -> Machine:
-    """Measure the roofs of a device, once per process; takes seconds."""
-    opened = open_device(device)
+    """Measure the roofs of a device, once per process and number of threads; takes seconds."""
+    return _with_threads(device, effort, torch.get_num_threads())
+
+
+@cache
+def _with_threads(device: str, effort: str, threads: int) -> Machine:
+    """The roofs that so many threads reach: as many as torch has when this is called."""
+    opened = open_device(device, keep_threads=True)
     found = ceilings.measure(opened.torch_device, effort)
     return measured_machine(machine_id(opened.name), opened.name, opened.kind, found)
 
@@ -58,12 +63,13 @@ def measure(
     reference : checked against in float64 before anything is timed; a wrong result raises `ValueError`.
     cache : "warm" repeats the same inputs; "cold" rotates copies that exceed twice the last cache.
     machine : roofs to judge by; measured when left out, once per process.
+    It runs with as many threads as torch has here, and so do the roofs; `compiler` of the point holds their number.
     Returns a `Point`, which shows itself as a table in a terminal and in a notebook.
     """
     arguments = _named(inputs)
     call = fn if isinstance(inputs, Mapping) else _positional(fn)
     tensor = first_floating_point(inputs)
-    device = open_device(str(tensor.device))
+    device = open_device(str(tensor.device), keep_threads=True)
     dtype = DTYPE_NAMES[tensor.dtype]
     with torch.no_grad():
         correctness = None
@@ -95,6 +101,7 @@ def measure(
         work=work,
         weights=weights,
         chain=chain,
+        compiler={"threads": torch.get_num_threads()} if device.kind == "cpu" else {},
     )
     return judge(point, machine or this_machine(str(tensor.device)), "budget_s=10")
 
@@ -118,6 +125,17 @@ def first_floating_point(inputs: Mapping[str, Any] | Sequence[Any]) -> torch.Ten
     if found is None:
         raise ValueError("The inputs hold no floating-point tensor; at least one is needed, it sets device and dtype.")
     return found
+
+
+def sizes_of(inputs: Mapping[str, Any] | Sequence[Any]) -> dict[str, int]:
+    """The sizes of all tensors among the inputs: "x.0" is the first of x; inputs without names count from "in0"."""
+    named = inputs if isinstance(inputs, Mapping) else {f"in{index}": value for index, value in enumerate(inputs)}
+    return {
+        f"{name}.{axis}": size
+        for name, value in named.items()
+        if isinstance(value, torch.Tensor)
+        for axis, size in enumerate(value.shape)
+    }
 
 
 def calls_of_callable(

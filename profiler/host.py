@@ -8,6 +8,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from ..roofline.units import binary_bytes
+
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 # Without /sys (macOS, some containers): a last cache of common size, so that cold still means cold.
 _ASSUMED_LAST_CACHE = 64 * 2**20
@@ -55,6 +57,12 @@ def caches() -> dict[str, int]:
     last = max(size for level, _, size in found if level == last_level)
     private = [size for level, _, size in found if level < last_level]
     return {"last": last, "private": max(private, default=0)}
+
+
+def caches_in_words() -> str:
+    """Reported cache sizes in words: they tell processors apart that share a name."""
+    found = caches()
+    return f"last {binary_bytes(found['last'])}, of a core {binary_bytes(found['private'])}"
 
 
 def available_memory_bytes() -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 _STATUS = Path("/proc/self/status")
 _NODES = Path("/sys/devices/system/node")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 _FREQUENCY = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq")
 
 # Flags of /proc/cpuinfo by unit, the widest first; x86 lists them under "flags", Arm under "Features".
@@ -93,6 +95,20 @@ def boot_identity() -> str:
         return _BOOT.read_text().strip()
     except OSError:
         return ""
+
+
+def machine_identity(files: Sequence[Path] = _MACHINE_IDS) -> str:
+    """What tells this installation from all others for as long as it lives; empty where the system does not say.
+
+    Confidential: only a hash of it may leave this process, with a salt (machine-id(5)).
+    """
+    for file in files:
+        try:
+            if identity := file.read_text().strip():
+                return identity
+        except OSError:
+            continue
+    return ""
 
 
 def highest_frequency_hz() -> float | None:

@@ -30,9 +30,13 @@ LEAST_PAIR_S = 0.3
 
 @dataclass
 class Worker:
-    """What one worker measured: by subject, pairs of twins, each with the times of its rounds in seconds."""
+    """What one worker measured: by subject, pairs of twins, each with the times of its rounds in seconds.
+
+    deaths : why the worker died, by the subject that it was timing then.
+    """
 
     pairs: dict[str, list[tuple[list[float], list[float]]]] = field(default_factory=dict)
+    deaths: dict[str, str] = field(default_factory=dict)
 
 
 def choose(groups: list[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
@@ -62,15 +66,19 @@ def measure_identical(
     """Time every chosen case as a pair, `repeats` times in each of `workers` processes; also what opening said.
 
     budget_s : for everything; starting processes and warming up comes out of it. told : what is going on, in words.
-    patience : after two processes, no other is started when this many budgets are spent.
+    patience : after two processes, no other and no other case is begun when this many budgets are spent.
     """
     found, opened = [], {}
     began = time.monotonic()
+
+    def late(index: int) -> bool:
+        return index >= 2 and time.monotonic() - began > patience * budget_s
+
     for index in range(workers):
-        left_s = budget_s - (time.monotonic() - began)
-        if index >= 2 and left_s < (1 - patience) * budget_s:
+        if late(index):
             break
         started = time.monotonic()
+        left_s = budget_s - (started - began)
         worker = Worker()
         with open_worker() as supervisor:
             opened = supervisor.opened
@@ -79,6 +87,8 @@ def measure_identical(
             # A third of a pair's time goes into inputs, copies and warm-up.
             pair_s = max(LEAST_PAIR_S, left_s / max(1, len(cases) * repeats) / 1.5)
             for group, name in cases:
+                if late(index):
+                    break
                 told(f"process {index + 1} of {workers}: {group['kernel']} {name}, twice in turn")
                 _time(supervisor, group, name, repeats, pair_s, worker)
         found.append(worker)
@@ -88,10 +98,11 @@ def measure_identical(
 def _time(supervisor: Supervisor, group: dict[str, Any], name: str, repeats: int, pair_s: float, into: Worker) -> None:
     request = {part: group[part] for part in ("source", "shape", "dtype", "direction")}
     request |= {"implementation": name, "clock": list(headline(group)), "rounds": ROUNDS, "repeats": repeats}
-    pairs = into.pairs.setdefault(f"{group['kernel']} {name}", [])
+    subject = f"{group['kernel']} {name}"
     try:
         for event in supervisor.ask("twins", SILENCE_S, **request, budget_s=pair_s):
             if event["event"] == "twins":
-                pairs.append(tuple(event["rounds_s"]))
-    except WorkerDied:
+                into.pairs.setdefault(subject, []).append(tuple(event["rounds_s"]))
+    except WorkerDied as death:
+        into.deaths[subject] = str(death)
         supervisor.restart()

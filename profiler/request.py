@@ -7,6 +7,9 @@ from typing import Any
 
 # Time for a group outside the quick suite: 20 rounds of four rows or so.
 FULL_GROUP_S = 6.0
+# The most time for a group where a budget was named: a round, an eighteenth of it, stays far below the silence after
+# which a worker counts as hung.
+MOST_GROUP_S = 300.0
 
 
 @dataclass
@@ -15,8 +18,8 @@ class Request:
 
     axes : swept sizes, name -> values. cases : only these, each with `kernel` and any of `shape`, `dtype`, `direction`
         and `implementations`; empty for all of the suite. budget_s : seconds for the whole run, None for
-        `group_s` per group. deadline_s : the longest time for a case without news; None for what its kind of work may
-        need.
+        `group_s` per group, which is the most for a group in any case. deadline_s : the longest time for a case without
+        news; None for what its kind of work may need.
     """
 
     kernels: list[str] = field(default_factory=list)

@@ -120,7 +120,7 @@ class Session:
         opened = self.supervisor.opened
         environment = opened["environment"]
         machine = {"id": opened["id"], "device_hash": environment["device_hash"], "torch": environment["torch"]}
-        machine["threads"] = environment["threads"]
+        machine |= {"threads": environment["threads"], "computer_hash": environment.get("computer_hash", "")}
         return {"request": self.request.identity(), "machine": machine}
 
     def open_journal(self, journal: Journal, resume: list[tuple[str, Any]], **facts: str) -> None:

@@ -15,7 +15,7 @@ from ..roofline.record import CacheState, Environment, Point, Timing
 from .clock import Subject
 from .clock import measure as time_subjects
 from .devices import machine_id, open_device
-from .door import DTYPE_NAMES, calls_of_callable, first_floating_point
+from .door import DTYPE_NAMES, calls_of_callable, first_floating_point, sizes_of
 from .points import HEADLINE_CLOCK
 
 # With several samples in each round and 1 % noise, so many rounds see a change of 2 % in more than nine cases of ten.
@@ -38,6 +38,8 @@ def compare(
 ) -> Comparison:
     """Time `fn` and `other` on the same inputs in turn, and say which is faster; `other` is the base of the ratio.
 
+    They run with as many threads as torch has here.
+
     inputs : as for `measure`. cache : "warm" or "cold". rounds, budget_s : as many rounds within about this time.
     band : a ratio this near to 1 is SAME. Gradients are off. Results are not compared.
     """
@@ -45,7 +47,10 @@ def compare(
     ratio = paired(times[1].rounds_s, times[0].rounds_s)
     ruling = verdict(ratio, band)
     return Comparison(
-        _point(fn, inputs, name, cache, times[0]), ratio, ruling, advice(ratio, band) if ruling == "AMBIGUOUS" else ""
+        _point(fn, inputs, name, cache, times[0]),
+        ratio,
+        ruling,
+        advice(ratio, band, call=True) if ruling == "AMBIGUOUS" else "",
     )
 
 
@@ -65,14 +70,14 @@ def time_alone(
 
 def here(inputs: Inputs) -> tuple[Machine, Environment]:
     """The machine that holds these inputs, without its roofs, and the set-up."""
-    device = open_device(str(first_floating_point(inputs).device))
+    device = open_device(str(first_floating_point(inputs).device), keep_threads=True)
     return measured_machine(machine_id(device.name), device.name, device.kind, []), device.describe()
 
 
 def _time(
     fns: list[Callable[..., Any]], inputs: Inputs, cache: CacheState, rounds: int, budget_s: float, seed: int
 ) -> list[Timing]:
-    device = open_device(str(first_floating_point(inputs).device))
+    device = open_device(str(first_floating_point(inputs).device), keep_threads=True)
     clock = HEADLINE_CLOCK[device.kind]
     with torch.no_grad():
         calls = calls_of_callable(fns, inputs, cache, device)
@@ -85,7 +90,7 @@ def _point(fn: Callable[..., Any], inputs: Inputs, name: str, cache: CacheState,
     return Point(
         kernel=name or getattr(fn, "__name__", type(fn).__name__),
         implementation="python",
-        shape={},
+        shape=sizes_of(inputs),
         dtype=DTYPE_NAMES[tensor.dtype],
         direction="forward",
         cache=cache,

@@ -9,10 +9,11 @@ from typing import Literal
 from .comparison_model import Noise
 from .ratio import BAND, Ratio, Verdict, advice, overall, unpaired, verdict
 from .record import Environment, Point, Run
-from .units import percent
+from .units import ratio_within
 
-# Half width (95 %) of the ratio of two runs of identical code, in logarithms, where nobody has measured it: what
-# `seqroof doctor --aa` finds on a shared virtual machine, and on a GPU whose clocks are left alone.
+# Half width (95 %) of the ratio of two runs of identical code, in logarithms, where nobody has measured it. Chosen, not
+# measured: what machines that do nothing else may be hoped to keep to. A busy one can differ by many times as much
+# (docs/noise.md), so whatever rests on these says "assumed" and how to measure.
 ASSUMED_NOISE = {"cpu": 0.05, "cuda": 0.02}
 
 
@@ -28,19 +29,27 @@ class Comparison:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A point that was measured in one of the runs at least and could not be compared, with the reason."""
+    """A point that was measured in one of the runs at least and could not be compared, with the reason.
+
+    lost : the status that it has in NEW where BASE had measured it, "missing" where NEW does not hold it; else empty.
+    """
 
     point: Point
     why: str
+    lost: str = ""
 
 
 @dataclass(frozen=True)
 class KnownNoise:
-    """The noise between runs that a comparison counts with. value : log half width (95 %) of a ratio."""
+    """The noise between runs that a comparison counts with. value : log half width (95 %) of a ratio.
+
+    freedom : degrees of freedom with which it is known; None where it is assumed.
+    """
 
     value: float
     provenance: Literal["measured", "assumed"]
     source: str
+    freedom: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,11 @@ class Comparisons:
     hidden: int = 0
 
     @property
+    def lost(self) -> list[str]:
+        """What became of points that BASE had measured and NEW has not."""
+        return [left.lost for left in self.left_out if left.lost]
+
+    @property
     def slower(self) -> bool:
         """Whether a point, or all of them together, became slower."""
         return "SLOWER" in (self.verdict, *(comparison.verdict for comparison in self.found))
@@ -66,7 +80,8 @@ def noise_between(base: Run, new: Run, stored: Noise | None = None) -> KnownNois
     known = [noise for noise in (new.noise, base.noise, stored) if noise is not None and belongs(noise, new)]
     if known:
         newest = max(known, key=lambda noise: noise.when)
-        return KnownNoise(newest.between_runs, "measured", f"seqroof doctor --aa, {newest.when[:10]}")
+        source = f"seqroof doctor --aa, {newest.when[:10]}"
+        return KnownNoise(newest.between_runs, "measured", source, newest.workers - 1)
     device = new.machine.device or "cpu"
     return KnownNoise(ASSUMED_NOISE[device], "assumed", "not measured here: run `seqroof doctor --aa`")
 
@@ -74,25 +89,31 @@ def noise_between(base: Run, new: Run, stored: Noise | None = None) -> KnownNois
 def belongs(noise: Noise, run: Run) -> bool:
     """Whether a noise was measured on the machine and in the set-up of a run."""
     environment = run.environment
+    known = noise.computer_hash and environment.computer_hash
     return (noise.machine, noise.device_hash, noise.threads) == (
         run.machine.id,
         environment.device_hash,
         environment.threads,
-    )
+    ) and (not known or noise.computer_hash == environment.computer_hash)
 
 
 def compare_runs(base: Run, new: Run, noise: KnownNoise, band: float = BAND, everything: bool = False) -> Comparisons:
-    """Compare what both runs measured, headlines only unless `everything`; says of the rest why it was not."""
+    """Compare what both runs measured, headlines only unless `everything`; says of the rest why it was not.
+
+    What failed in the new run is said of every point.
+    """
     pairs = list(_paired_up(base, new))
-    shown = [pair for pair in pairs if everything or any(point is not None and point.headline for point in pair)]
+    shown = [pair for pair in pairs if everything or _headline(pair) or _lost(*pair) not in ("", "missing", "skipped")]
     ratios: list[tuple[Point, Ratio]] = []
     left_out = []
     for old, fresh in shown:
         if old and fresh and _timed(old) and _timed(fresh):
             assert old.time_s and fresh.time_s
-            ratios.append((fresh, unpaired(old.time_s, fresh.time_s, noise.value)))
+            ratios.append((fresh, unpaired(old.time_s, fresh.time_s, noise.value, noise.freedom)))
         elif why := _why_not(old, fresh):
-            left_out.append(LeftOut(fresh or old, why))  # type: ignore[arg-type]  (one of them is there)
+            point = fresh or old
+            assert point is not None, "a pair has at least one side"
+            left_out.append(LeftOut(point, why, _lost(old, fresh)))
     found = tuple(_judged(point, ratio, band, len(ratios)) for point, ratio in ratios)
     whole = overall([ratio for _, ratio in ratios])
     ruling = verdict(whole, band) if whole else None
@@ -109,6 +130,17 @@ def _paired_up(base: Run, new: Run) -> Iterator[tuple[Point | None, Point | None
     old, fresh = ({point.key: point for point in run.points} for run in (base, new))
     yield from ((old.get(key), point) for key, point in fresh.items())
     yield from ((point, None) for key, point in old.items() if key not in fresh)
+
+
+def _headline(pair: tuple[Point | None, Point | None]) -> bool:
+    return any(point is not None and point.headline for point in pair)
+
+
+def _lost(old: Point | None, fresh: Point | None) -> str:
+    """What became of a point that BASE measured: its status in NEW, or "missing"; empty where nothing was lost."""
+    if old is None or not _timed(old) or (fresh is not None and _timed(fresh)):
+        return ""
+    return fresh.status if fresh is not None else "missing"
 
 
 def _timed(point: Point) -> bool:
@@ -129,6 +161,10 @@ def _why_not(old: Point | None, fresh: Point | None) -> str:
     return ", ".join(told)
 
 
+# What older runs do not hold: unknown on one side, it is no difference.
+_KNOWN_LATELY = ("computer", "units", "memory nodes", "caches")
+
+
 def set_up(machine_id: str, environment: Environment) -> dict[str, object]:
     """What two runs must have in common for their ratio to say something about the code."""
     return {
@@ -136,6 +172,10 @@ def set_up(machine_id: str, environment: Environment) -> dict[str, object]:
         "device": environment.device_hash,
         "threads": environment.threads,
         "system": environment.os,
+        "computer": environment.computer_hash,
+        "units": environment.units,
+        "memory nodes": environment.memory_nodes,
+        "caches": environment.caches,
     }
 
 
@@ -144,13 +184,20 @@ def differences(base: dict[str, object], new: dict[str, object]) -> list[str]:
     return [
         f"{name} {base[name] or 'unknown'} in BASE, {new[name] or 'unknown'} in NEW"
         for name in base
-        if base[name] != new[name]
+        if base[name] != new[name] and not (name in _KNOWN_LATELY and not (base[name] and new[name]))
     ]
+
+
+def not_told(base: dict[str, object], new: dict[str, object]) -> str:
+    """A sentence where nothing tells whether two set-ups are one and the same device; else empty."""
+    if any(base[name] and new[name] for name in ("device", "computer")):
+        return ""
+    return "The runs do not tell whether they come from one computer: equal processors may differ in what they reach."
 
 
 def describe_noise(noise: KnownNoise) -> str:
     """The noise of a comparison as a sentence."""
     return (
-        f"Between two runs of the same code this machine differs by up to ±{percent(noise.value)} "
-        f"({noise.provenance}; {noise.source})."
+        f"95 % of the time, two runs of the same code differ on this machine by no more than "
+        f"{ratio_within(noise.value)} ({noise.provenance}; {noise.source})."
     )

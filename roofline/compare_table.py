@@ -26,11 +26,11 @@ def render(made: Comparisons, console: Console, notes: Sequence[str] = (), every
     table._say(
         console,
         f"Ratio: new over base time (measured), below 1 is faster. SAME is within ±{percent(made.band)}. "
-        f"{describe_noise(made.noise)}",
+        f"{_view.clean(describe_noise(made.noise))}",
         "dim",
     )
     for note in notes:
-        table._say(console, note, "yellow")
+        table._say(console, _view.clean(note), "yellow")
     for ruling in VERDICTS:
         members = [comparison for comparison in made.found if comparison.verdict == ruling]
         news = [comparison for comparison in members if everything or _is_news(comparison, made.band)]
@@ -61,7 +61,7 @@ def _rows(members: Sequence[Comparison], console: Console) -> None:
     lines = [[_cells(by_point[id(row.point)], sizes) for row, sizes in rows] for _, rows in sections]
     widths = [max(map(len, column)) for column in zip(*(cells for group in lines for cells in group))]
     for (heading, _), group in zip(sections, lines):
-        table._say(console, heading, "bold cyan")
+        table._say(console, _view.clean(heading), "bold cyan")
         for cells in group:
             table._line(console, [_view.encodable(cell, console.encoding) for cell in cells], widths, _RIGHT, 2)
 
@@ -69,7 +69,8 @@ def _rows(members: Sequence[Comparison], console: Console) -> None:
 def _cells(comparison: Comparison, sizes: str) -> list[str]:
     point, ratio = comparison.point, comparison.ratio
     time = seconds(point.time_s.median) if point.time_s else "-"
-    return ["  " + sizes, _view.clean(point.implementation), point.dtype, time, f"{ratio.value:.3f}", interval(ratio)]
+    names = (_view.clean(text) for text in (point.implementation, point.dtype))
+    return ["  " + _view.clean(sizes), *names, time, f"{ratio.value:.3f}", interval(ratio)]
 
 
 def interval(ratio: Ratio) -> str:
@@ -90,7 +91,7 @@ def _advices(members: Iterable[Comparison], console: Console) -> None:
                 indent=2,
             )
         else:
-            table._say(console, f"{_points(count)}: {kind}.", indent=2)
+            table._say(console, f"{_points(count)}: {_view.clean(kind)}.", indent=2)
 
 
 def _kind(advice: str) -> str:

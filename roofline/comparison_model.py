@@ -12,8 +12,9 @@ from ._model import Frozen
 class Noise(Frozen):
     """How much identical code differs from itself on one machine; kept by device, and copied into its runs.
 
-    machine, device_hash, threads : the machine and set-up that it belongs to. when : ISO 8601. subjects : what was
-        timed, as `kernel implementation`. workers : processes, started one after another. rounds : of each pair.
+    machine, device_hash, computer_hash, threads : the machine and set-up that it belongs to. when : ISO 8601.
+    subjects : what was timed, as `kernel implementation`. workers : processes, started one after another. rounds : of
+        each pair.
     paired_change, between_change : the smallest change that nine comparisons in ten tell from none, relative; within
         one run by pairs, and between two runs. paired_verdict, between_verdict : that nine in ten call FASTER or
         SLOWER, beyond the default band. None where no change is resolved.
@@ -24,6 +25,7 @@ class Noise(Frozen):
 
     machine: str
     device_hash: str = ""
+    computer_hash: str = ""
     threads: int | None = None
     when: str
     subjects: tuple[str, ...] = ()

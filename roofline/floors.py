@@ -72,6 +72,11 @@ def _compute(work: Work, dtype: str, machine: Machine) -> tuple[float | None, st
     return time_s, f"{name} at {si(roof.value, unit)} ({roof.provenance}){missing}", roof.spread
 
 
+def compute_spread(work: Work, dtype: str, machine: Machine) -> float:
+    """The relative interval of the roof that sets the compute floor."""
+    return _compute(work, dtype, machine)[2]
+
+
 def _moved(total: float, write_bytes: float, holds: float, cache: CacheState) -> float:
     """Bytes that must cross a level's boundary when the level above it holds `holds` bytes."""
     if cache == "warm":

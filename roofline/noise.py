@@ -13,7 +13,7 @@ from .comparison_model import Noise
 from .ratio import BAND, Ratio, Verdict, least_change, paired, unpaired, verdict
 from .record import Timing
 from .stats import CONFIDENCE, median, percentile, student, timing_interval
-from .units import percent
+from .units import percent, ratio_within
 
 # A change counts as resolvable when it would be seen in this share of the comparisons.
 SEEN_IN = 0.9
@@ -41,7 +41,8 @@ def compare_identical(workers: Sequence[Mapping[str, Sequence[Pair]]], known: fl
     runs = {name: [_timing(worker[name]) for worker in workers if worker.get(name)] for name in sorted(subjects)}
     noise = between_runs([[timing.median for timing in timings] for timings in runs.values()])
     counted = noise if known is None else known
-    between = [unpaired(a, b, counted) for timings in runs.values() for a, b in combinations(timings, 2)]
+    freedom = max(map(len, runs.values())) - 1
+    between = [unpaired(a, b, counted, freedom) for timings in runs.values() for a, b in combinations(timings, 2)]
     return AA(within, between, noise)
 
 
@@ -49,13 +50,15 @@ def between_runs(levels: Sequence[Sequence[float]]) -> float:
     """Log half width (95 %) of the ratio of two runs: levels[k] holds the times of subject k in separate runs.
 
     Student's interval from the variance that all subjects share, or the 95th percentile of the ratios seen where that
-    is wider, as it is when a few subjects jump.
+    is wider, as it is when a few subjects jump. Subjects that one run timed share the level of that run, so they tell
+    no more of it than one of them: the degrees of freedom are those of the runs.
     """
     logs = [[math.log(value) for value in values] for values in levels if len(values) > 1]
-    freedom = sum(len(values) - 1 for values in logs)
-    if freedom == 0:
+    if not logs:
         raise ValueError("Noise between runs needs a subject that two processes at least have timed.")
-    shared = math.fsum((len(values) - 1) * variance(values) for values in logs) / freedom
+    differences = sum(len(values) - 1 for values in logs)
+    shared = math.fsum((len(values) - 1) * variance(values) for values in logs) / differences
+    freedom = max(len(values) for values in logs) - 1
     seen = [abs(a - b) for values in logs for a, b in combinations(values, 2)]
     half = student(freedom, (1 + CONFIDENCE) / 2) * math.sqrt(2 * shared)
     return max(half, percentile(seen, CONFIDENCE))
@@ -85,7 +88,7 @@ def resolvable(ratios: Sequence[Ratio], band: float) -> float | None:
 
 
 def noise_of(found: AA, workers: int, subjects: Sequence[str], when: str, **machine: object) -> Noise:
-    """The record of a self-test; machine : `machine`, `device_hash` and `threads`."""
+    """The record of a self-test; machine : `machine`, both hashes and `threads`."""
     within, between = _verdicts(found.within), _verdicts(found.between)
     return Noise.model_validate(
         {
@@ -132,7 +135,7 @@ def in_words(noise: Noise) -> list[tuple[str, str]]:
         (
             "between runs",
             f"{seen(noise.between_change, noise.between_verdict)} ({noise.between_pairs} pairs of {noise.workers} "
-            f"processes: {noise.between_false} false verdicts, {noise.between_ambiguous} AMBIGUOUS); two runs of the "
-            f"same code differ by up to ±{percent(noise.between_runs)}",
+            f"processes: {noise.between_false} false verdicts, {noise.between_ambiguous} AMBIGUOUS); 95 % of the time, "
+            f"two runs of the same code differ by no more than {ratio_within(noise.between_runs)}",
         ),
     ]

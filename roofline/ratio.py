@@ -8,9 +8,9 @@ changed in between, so the noise between runs of the same code counts too.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import NormalDist
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .record import Timing
@@ -37,7 +37,7 @@ class Ratio:
     """New over base time: below 1 is faster. low, high : its interval (95 %), None below six rounds.
 
     rounds : of the shorter side. fixed : the part of the interval, in logarithms to either side, that more rounds do
-    not narrow; 0 for pairs.
+    not narrow; 0 for pairs. freedom : degrees of freedom with which that part is known; None where it is no estimate.
     """
 
     value: float
@@ -45,6 +45,7 @@ class Ratio:
     high: float | None
     rounds: int
     fixed: float = 0.0
+    freedom: int | None = None
 
 
 def paired(base_s: Sequence[float], new_s: Sequence[float]) -> Ratio:
@@ -59,8 +60,10 @@ def paired(base_s: Sequence[float], new_s: Sequence[float]) -> Ratio:
     return Ratio(middle, low, high, len(differences))
 
 
-def unpaired(base: Timing, new: Timing, noise: float) -> Ratio:
+def unpaired(base: Timing, new: Timing, noise: float, freedom: int | None = None) -> Ratio:
     """Ratio of two separate runs. noise : log half width (95 %) of the ratio of two runs of the same code.
+
+    freedom : degrees of freedom of that noise where it was measured.
 
     What differs within a run understates what differs between runs, so three parts are added in squares: the interval
     of either side, or the spread between blocks of its rounds where that is wider, and the noise of the machine.
@@ -70,7 +73,7 @@ def unpaired(base: Timing, new: Timing, noise: float) -> Ratio:
         return Ratio(value, None, None, rounds)
     (base_down, base_up), (new_down, new_up) = _reach(base), _reach(new)
     down, up = math.hypot(base_up, new_down, noise), math.hypot(base_down, new_up, noise)
-    return Ratio(value, value * math.exp(-down), value * math.exp(up), rounds, noise)
+    return Ratio(value, value * math.exp(-down), value * math.exp(up), rounds, noise, freedom)
 
 
 def _reach(time: Timing) -> tuple[float, float]:
@@ -82,19 +85,18 @@ def _reach(time: Timing) -> tuple[float, float]:
 def overall(ratios: Sequence[Ratio]) -> Ratio | None:
     """Geometric mean of ratios; None where none has an interval.
 
-    What the rounds of one point leave open is its own and averages out; the noise between two runs may move all points
-    together, so it does not.
+    Nothing of an interval averages out. The noise between two runs moves all points together, and so may a drift or a
+    step within a run, whose points are timed in turn: their own parts count as if they were one and the same, too.
     """
     known = [ratio for ratio in ratios if ratio.low is not None]
     if not known:
         return None
     mean = math.fsum(math.log(ratio.value) for ratio in known) / len(known)
     fixed = max(ratio.fixed for ratio in known)
-    down, up = (
-        math.sqrt(math.fsum(_own(ratio, side) ** 2 for ratio in known)) / len(known) for side in ("low", "high")
-    )
+    down, up = (math.fsum(_own(ratio, side) for ratio in known) / len(known) for side in ("low", "high"))
     low, high = math.exp(mean - math.hypot(down, fixed)), math.exp(mean + math.hypot(up, fixed))
-    return Ratio(math.exp(mean), low, high, min(ratio.rounds for ratio in known), fixed)
+    freedom = min((ratio.freedom for ratio in known if ratio.freedom), default=None)
+    return Ratio(math.exp(mean), low, high, min(ratio.rounds for ratio in known), fixed, freedom)
 
 
 def _own(ratio: Ratio, side: str) -> float:
@@ -112,18 +114,26 @@ def verdict(ratio: Ratio, band: float = BAND, among: int = 1) -> Verdict:
     """
     if ratio.low is None or ratio.high is None:
         return "AMBIGUOUS"
-    stretch = _stretch(ratio.rounds, among)
-    if ratio.high < 1 / (1 + band) and math.log(ratio.value) + stretch * math.log(ratio.high / ratio.value) < 0:
+    if ratio.high < 1 / (1 + band) and math.log(ratio.value) + _stretched(ratio, "high", among) < 0:
         return "FASTER"
-    if ratio.low > 1 + band and math.log(ratio.value) - stretch * math.log(ratio.value / ratio.low) > 0:
+    if ratio.low > 1 + band and math.log(ratio.value) - _stretched(ratio, "low", among) > 0:
         return "SLOWER"
     return "SAME" if ratio.low >= 1 / (1 + band) and ratio.high <= 1 + band else "AMBIGUOUS"
 
 
-def _stretch(rounds: int, among: int) -> float:
-    """How much wider an interval of 95 % becomes at the confidence that keeps verdicts by chance rare."""
-    least = 1 - FALSE_VERDICTS / among / 2
-    return student(rounds - 1, least) / student(rounds - 1, (1 + CONFIDENCE) / 2)
+def _stretched(ratio: Ratio, side: str, among: int) -> float:
+    """An interval of 95 % to one side, in logarithms, at the confidence that keeps verdicts by chance rare.
+
+    The noise between runs is known from a few runs only, so its tails are longer than those of many rounds.
+    """
+    by = _stretch(ratio.rounds - 1, among)
+    of_fixed = max(by, _stretch(ratio.freedom, 1)) if ratio.freedom else by
+    return math.hypot(by * _own(ratio, side), of_fixed * ratio.fixed)
+
+
+def _stretch(freedom: int, among: int) -> float:
+    """How much wider an interval of 95 % becomes at that confidence, with so many degrees of freedom."""
+    return student(freedom, 1 - FALSE_VERDICTS / among / 2) / student(freedom, (1 + CONFIDENCE) / 2)
 
 
 def least_change(ratio: Ratio, band: float = BAND, among: int = 1) -> float:
@@ -134,46 +144,44 @@ def least_change(ratio: Ratio, band: float = BAND, among: int = 1) -> float:
     if ratio.low is None:
         return math.inf
     down = math.log(ratio.value / ratio.low)
-    needed = max(math.log1p(band) + down, _stretch(ratio.rounds, among) * down) - math.log(ratio.value)
+    needed = max(math.log1p(band) + down, _stretched(ratio, "low", among)) - math.log(ratio.value)
     return max(0.0, math.expm1(needed))
 
 
 def rounds_to_decide(ratio: Ratio, band: float = BAND, among: int = 1) -> int | None:
-    """About how many rounds would settle an ambiguous ratio, from its spread; None where no affordable number would.
-
-    Intervals narrow with the square root of the rounds, but for the fixed part.
-    """
+    """About how many rounds would settle an ambiguous ratio, from its spread; None where no affordable number would."""
     if ratio.low is None or ratio.high is None:
         return 4 * FEWEST_SAMPLES
-    middle, edge = abs(math.log(ratio.value)), math.log1p(band)
-    changed = middle > edge
-    own = max(_own(ratio, "low"), _own(ratio, "high"))
-    allowed = min(middle - edge, middle / _many(among)) if changed else edge - middle
-    if allowed <= ratio.fixed:
-        return None
-    needed = math.ceil(ratio.rounds * own**2 / (allowed**2 - ratio.fixed**2))
-    # A tenth more, for the next interval is not this one scaled; and never fewer than would be an improvement.
-    needed = max(ratio.rounds + 1, math.ceil(1.1 * needed))
+    more = range(ratio.rounds + 1, MOST_ROUNDS + 1)
+    first = bisect_left(more, True, key=lambda rounds: verdict(_with_rounds(ratio, rounds), band, among) != "AMBIGUOUS")
+    # A tenth more, for the next interval is not this one scaled.
+    needed = math.ceil(1.1 * more[first]) if first < len(more) else MOST_ROUNDS + 1
     return needed if needed <= MOST_ROUNDS else None
 
 
-def _many(among: int) -> float:
-    """The stretch that remains when rounds are many."""
-    normal = NormalDist()
-    return normal.inv_cdf(1 - FALSE_VERDICTS / among / 2) / normal.inv_cdf((1 + CONFIDENCE) / 2)
+def _with_rounds(ratio: Ratio, rounds: int) -> Ratio:
+    """The ratio as so many rounds would leave it: intervals narrow with their square root, but for the fixed part."""
+    shrunk = math.sqrt(ratio.rounds / rounds)
+    down, up = (math.hypot(shrunk * _own(ratio, side), ratio.fixed) for side in ("low", "high"))
+    return replace(ratio, low=ratio.value * math.exp(-down), high=ratio.value * math.exp(up), rounds=rounds)
 
 
-def advice(ratio: Ratio, band: float = BAND, among: int = 1) -> str:
-    """What would settle an ambiguous ratio, as one clause."""
+def _without_fixed(ratio: Ratio) -> Ratio:
+    """The ratio as it would be if both sides had been timed in turn, in one run."""
+    down, up = _own(ratio, "low"), _own(ratio, "high")
+    return replace(ratio, low=ratio.value * math.exp(-down), high=ratio.value * math.exp(up), fixed=0.0)
+
+
+def advice(ratio: Ratio, band: float = BAND, among: int = 1, call: bool = False) -> str:
+    """What would settle an ambiguous ratio, as one clause. call : names arguments of a Python call, not options."""
+    name_rounds, name_band = ("rounds=", f"band={band:g}") if call else ("--rounds ", f"--band {100 * band:g}%")
     needed = rounds_to_decide(ratio, band, among)
     if ratio.low is None:
-        return f"only {ratio.rounds} rounds, which give no interval: measure with --rounds {needed}"
+        return f"only {ratio.rounds} rounds, which give no interval: measure with {name_rounds}{needed}"
     if needed is not None:
-        return f"about {needed} rounds would decide: --rounds {needed}"
-    if ratio.fixed > abs(abs(math.log(ratio.value)) - math.log1p(band)):
+        return f"about {needed} rounds would decide: {name_rounds}{needed}"
+    if ratio.fixed and rounds_to_decide(_without_fixed(ratio), band, among) is not None:
         return "more rounds would not decide, the machine differs by as much from run to run: time both in one run"
     if abs(abs(math.log(ratio.value)) - math.log1p(band)) < NEAR * math.log1p(band):
-        return f"too near the edge of the band: choose another one than --band {100 * band:g}%"
-    return (
-        f"more than {MOST_ROUNDS} rounds would be needed: quieten the machine, or take larger sizes or a wider --band"
-    )
+        return f"too near the edge of the band: choose another one than {name_band}"
+    return f"more than {MOST_ROUNDS} rounds would be needed: quieten the machine, or take larger sizes or a wider band"

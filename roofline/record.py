@@ -247,7 +247,8 @@ class Point(Frozen):
 class Environment(Frozen):
     """What the numbers depend on besides the machine. Holds no host name, user name or path.
 
-    units, memory_nodes : of a processor, in words: vector and matrix units, NUMA nodes and what may be used of them.
+    units, memory_nodes, caches : of a processor, in words: vector and matrix units, NUMA nodes and what may be used of
+    them, reported sizes. computer_hash : tells installations apart, empty where that is not known.
     """
 
     python: str
@@ -260,6 +261,8 @@ class Environment(Frozen):
     threads: int | None = None
     units: str = ""
     memory_nodes: str = ""
+    caches: str = ""
+    computer_hash: str = ""
     device_hash: str = ""
     fp_fusion: str = ""
     tf32: str = "off except in tf32 rows"

@@ -11,6 +11,9 @@ from .record import Observation, Point
 
 # What stands for itself in no contest: the reference is written to be read.
 UNCONTESTED = ("reference",)
+# Rows that are somebody else's beside the vendor's: PyTorch's compiler, and packages that kernel files offer as rows
+# where they are installed. They have a ratio, and enter no finding about own rows.
+OTHERS = ("compile", "flashrnn", "torchrl", "haste", "flash_attn", "causal_conv1d", "fla")
 
 
 def is_vendor(point: Point) -> bool:
@@ -18,15 +21,25 @@ def is_vendor(point: Point) -> bool:
     return point.implementation.split(".")[0] == "torch"
 
 
+def is_own(point: Point) -> bool:
+    """Whether a row is the author's: one of `triton*`, or any that a file of the user's own offers."""
+    return not is_vendor(point) and point.implementation not in (*UNCONTESTED, *OTHERS)
+
+
 def with_vendor(points: Iterable[Point]) -> tuple[Point, ...]:
-    """Give every other row its ratio to the fastest vendor row that was timed in the same rounds."""
+    """Give every other row its ratio to the fastest vendor row that was timed in the same rounds.
+
+    Verdicts keep to the confidence that so many comparisons need.
+    """
     points = tuple(points)
     best: dict[tuple[str, ...], Point] = {}
     for point in points:
         if is_vendor(point) and _paired(point):
             key = _rounds(point)
             best[key] = min(best.get(key, point), point, key=lambda p: p.time_s.median if p.time_s else 0.0)
-    return tuple(_beside(point, best.get(_rounds(point))) for point in points)
+    vendors = [best.get(_rounds(point)) for point in points]
+    among = sum(_comparable(point, vendor) for point, vendor in zip(points, vendors))
+    return tuple(_beside(point, vendor, among) for point, vendor in zip(points, vendors))
 
 
 def _paired(point: Point) -> bool:
@@ -38,10 +51,15 @@ def _rounds(point: Point) -> tuple[str, ...]:
     return (point.time_s.interleaved if point.time_s else "", point.cache, point.clock)
 
 
-def _beside(point: Point, vendor: Point | None) -> Point:
-    if vendor is None or is_vendor(point) or point.implementation in UNCONTESTED or not _paired(point):
+def _comparable(point: Point, vendor: Point | None) -> bool:
+    plain = is_vendor(point) or point.implementation in UNCONTESTED
+    return vendor is not None and not plain and _paired(point)
+
+
+def _beside(point: Point, vendor: Point | None, among: int) -> Point:
+    if not _comparable(point, vendor):
         return point
-    assert point.time_s and vendor.time_s
+    assert point.time_s and vendor and vendor.time_s
     ratio = paired(vendor.time_s.rounds_s, point.time_s.rounds_s)
     beside = BesideVendor(
         vendor=vendor.implementation,
@@ -49,7 +67,7 @@ def _beside(point: Point, vendor: Point | None) -> Point:
         low=1 / ratio.high if ratio.high else None,
         high=1 / ratio.low if ratio.low else None,
         rounds=ratio.rounds,
-        verdict=verdict(ratio),
+        verdict=verdict(ratio, among=among),
     )
     return point.model_copy(update={"beside_vendor": beside})
 
@@ -58,7 +76,7 @@ def contests(points: Iterable[Point]) -> list[Observation]:
     """One finding for every kernel and direction: the fastest own row of each case beside the best vendor row."""
     cases: dict[tuple[str, str], dict[tuple[str, str], Point]] = defaultdict(dict)
     for point in points:
-        if point.beside_vendor is not None and point.headline:
+        if point.beside_vendor is not None and point.headline and is_own(point):
             case = cases[point.kernel, point.direction]
             key = (point.shape_text, point.dtype)
             case[key] = max(
@@ -76,6 +94,7 @@ def _contest(kernel: str, direction: str, found: list[Point]) -> Observation:
         told = ", ".join(f"{count} {name}" for name, count in counts.most_common())
         text += f". The fastest own row beside the best vendor row in {len(found)} cases: {told}"
         text += f"; at worst {_words(bottom)}" if _of(bottom).speedup < 1 else ""
+        text += ". Intervals are those of one pair alone (95 %); the largest of many ratios is large by chance, too"
     best = _of(top)
     return Observation(
         id=f"vendor {kernel} {direction}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 _PREFIXES = (
     (1e15, "P"),
     (1e12, "T"),
@@ -45,6 +47,17 @@ def percent(value: float | None) -> str:
         return "-"
     scaled = 100 * value
     return f"{scaled:.1f} %" if abs(scaled) < 10 else f"{scaled:.0f} %"
+
+
+def ratio_within(half: float) -> str:
+    """Write how far a ratio may be from 1, from a half width in logarithms: "±0.5 %", "-31 % / +46 %", "a factor of 3".
+
+    The ends lie as far from 1 in logarithms, so as percentages they differ once they are wide.
+    """
+    down, up = percent(-math.expm1(-half)), percent(math.expm1(half))
+    if half > math.log(2):  # beyond twice the time a factor is easier to read than +200 %
+        return f"a factor of {significant(math.exp(half), 2)}"
+    return f"±{up}" if up == down else f"-{down} / +{up}"
 
 
 def binary_bytes(value: float | None) -> str:

@@ -9,7 +9,7 @@ from .clock_doubts import beside_graph, clock_doubts, dispatch_remark
 from .contract import Chain
 from .diagnoses import warn
 from .faster_unit import explained_by_unit
-from .floors import FloorSet, best_floors, own_floors
+from .floors import FloorSet, best_floors, compute_spread, own_floors
 from .machine import Machine
 from .record import Achieved, Direction, Fraction, Intensity, Part, Point, Timing, Wall, Warning_
 from .steadiness import unsteady
@@ -121,7 +121,7 @@ def _score(point: Point, own: FloorSet, best: FloorSet, machine: Machine, more_t
     warnings = tuple(detect(point, best, machine, more_time))
     invalid = [warning for warning in warnings if warning.severity == "invalid"]
     scored = not invalid
-    classic = _classic_roof_s(point, machine)
+    classic, classic_spread = _classic_roof(point, own, machine)
     return point.model_copy(
         update={
             "status": "invalid" if invalid else "ok",
@@ -133,7 +133,7 @@ def _score(point: Point, own: FloorSet, best: FloorSet, machine: Machine, more_t
             ),
             "attainable_fraction": fraction(own.largest_s, time, own.spread) if scored else None,
             "best_fraction": fraction(best.largest_s, time, best.spread) if scored else None,
-            "roof_fraction": fraction(classic, time, own.spread) if scored else None,
+            "roof_fraction": fraction(classic, time, classic_spread) if scored else None,
             "normalised_time_s": circumstances.normalised_time_s(point),
             "warnings": warnings,
             "gap": gap_in_words(point, own, best) + dispatch_remark(point, machine),
@@ -142,27 +142,29 @@ def _score(point: Point, own: FloorSet, best: FloorSet, machine: Machine, more_t
 
 
 def fraction(floor_s: float | None, time: Timing, spread: float) -> Fraction | None:
-    """Floor over time with the interval of both; None without a floor, or when it is above 1 beyond its interval.
+    """Floor over time with the interval of both; None without a floor, or when all of it is above what a roof may err.
 
     A roof is the best of its rounds, so the truth may lie below it by its spread: the fraction may be larger by that.
-    A value just above 1 inside the interval is printed as 1: the point is at its roof.
+    A value above 1 is told as 1: the point is at its roof, by its own interval or by what the roof is uncertain, and
+    `roof-uncertain` says the latter. It is None where `above-a-physical-roof` stands for the best floor.
     """
     if not floor_s:
         return None
     value, low, high = floor_s / time.median, floor_s / time.high, floor_s / time.low * (1 + spread)
-    if value > 1 + max(ROOF_SLACK, spread):
+    if low > 1 + ROOF_SLACK + spread:
         return None
     return Fraction(value=min(value, 1.0), low=min(low, 1.0), high=high)
 
 
-def _classic_roof_s(point: Point, machine: Machine) -> float | None:
-    """Time on the classic roofline: compute, or compulsory bytes over the DRAM roof, whichever is longer."""
+def _classic_roof(point: Point, own: FloorSet, machine: Machine) -> tuple[float | None, float]:
+    """Time on the classic roofline, with the spread of that roof: compute, or compulsory bytes over DRAM bandwidth."""
     work = point.work
     assert work is not None
     roof = machine.bandwidth("dram", work.read_bytes, work.write_bytes)
-    compute = point.floors_s.compute if point.floors_s else None
-    parts = [value for value in (compute, work.compulsory_bytes / roof.value if roof else None) if value is not None]
-    return max(parts) if parts else None
+    known = [(work.compulsory_bytes / roof.value, roof.spread)] if roof else []
+    if own.floors.compute is not None:
+        known.append((own.floors.compute, compute_spread(work, point.dtype, machine)))
+    return max(known, default=(None, 0.0))
 
 
 def detect(point: Point, best: FloorSet, machine: Machine, more_time: str) -> list[Warning_]:

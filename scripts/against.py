@@ -36,8 +36,8 @@ def take_over(base: Run, request: Request, given: set[str]) -> tuple[Request, st
         compile=True,
     )
     if "shape" not in given and base.suite != "quick":  # as long for every case as the baseline had
-        taken = replace(taken, group_s=FULL_GROUP_S, effort="full")
-        taken = taken if "budget" in given else replace(taken, budget_s=None)
+        taken = replace(taken, effort="full")
+        taken = taken if "budget" in given else replace(taken, budget_s=None, group_s=FULL_GROUP_S)
     words = [f"{field}s" for field in fields] + ([] if "seed" in given else [f"seed {base.seed}"])
     kernels = ", ".join(_unique(measured, "kernel"))
     return taken, f"taken over from the baseline, of {kernels}: {', '.join(words) or 'nothing but the kernels'}"

@@ -15,13 +15,15 @@ from seqroof.roofline.compare import (
     compare_runs,
     differences,
     noise_between,
+    not_told,
     set_up,
 )
 from seqroof.roofline.configuration import configuration_doubts
 from seqroof.roofline.ratio import Ratio
 from seqroof.roofline.record import Run
 
-from .exits import Exit, Stop
+from .exits import Exit, Stop, exit_code
+from .progress import say
 from .reading import load_run
 from .stored_noise import stored_noise
 
@@ -53,7 +55,12 @@ def print_comparison(
     as_json: bool = False,
     to_stderr: bool = False,
 ) -> Exit:
-    """Print a comparison; the exit code is 1 when a point, or all of them together, became slower."""
+    """Print a comparison; returns the exit code.
+
+    1 when a point, or all of them together, became slower; that of a failed case when one that BASE measured is wrong,
+    invalid or failed in NEW; 2 when nothing was compared and no failed case says why. Points that NEW skipped or does
+    not hold may be left out on purpose: they are named and fail nothing.
+    """
     there, here = (set_up(run.machine.id, run.environment) for run in (base, new))
     differing = differences(there, here)
     if differing and not across_machines:
@@ -62,7 +69,7 @@ def print_comparison(
             "machines; add --across-machines to see them all the same.",
             Exit.NO_DEVICE,
         )
-    made = compare_runs(base, new, noise_between(base, new, stored_noise(new.machine.id)), band, everything)
+    made = compare_runs(base, new, noise_between(base, new, stored_noise(new)), band, everything)
     notes = _notes(base, new, differing)
     if as_json:
         print(json.dumps(_document(made, notes, not differing), allow_nan=False))
@@ -70,7 +77,20 @@ def print_comparison(
         from seqroof.roofline import compare_table
 
         compare_table.render(made, Console(stderr=to_stderr, highlight=False), notes, everything)
-    return Exit.GATE_FAILED if made.slower else Exit.OK
+    failed = exit_code(made.lost)
+    if not made.found and failed is Exit.OK:
+        say(f"seqroof: Nothing could be compared, so nothing is known: {_nothing(made)}.")
+        return Exit.USAGE
+    return exit_code([], failed, Exit.GATE_FAILED if made.slower else Exit.OK)
+
+
+def _nothing(made: Comparisons) -> str:
+    """Why no point was compared, and what to do."""
+    if made.hidden:
+        return "no headline is in either run; --all compares the other cache states and clocks too"
+    if made.left_out:
+        return "no point was measured in both runs; measure the same cases with `seqroof profile --against BASE`"
+    return "neither run holds a measured point; measure both again"
 
 
 def _notes(base: Run, new: Run, differing: list[str]) -> list[str]:
@@ -78,6 +98,8 @@ def _notes(base: Run, new: Run, differing: list[str]) -> list[str]:
     from seqroof.roofline.diagnoses import warn
 
     notes = []
+    if untold := not_told(*(set_up(run.machine.id, run.environment) for run in (base, new))):
+        notes.append(untold)
     if differing:
         doubt = warn("compared-across-machines", base=base.machine.name, new=new.machine.name)
         notes.append(f"compared-across-machines: {doubt.cause} ({'; '.join(differing)}); {doubt.advice}.")
@@ -93,7 +115,7 @@ def _document(made: Comparisons, notes: list[str], same: bool) -> dict[str, Any]
     """The comparison as one JSON document."""
     return {
         "points": [_entry(comparison) for comparison in made.found],
-        "not_compared": [{"key": left.point.key, "why": left.why} for left in made.left_out],
+        "not_compared": [{"key": left.point.key, "why": left.why, "lost": left.lost} for left in made.left_out],
         "not_headline": made.hidden,
         "overall": _ratio(made.overall) | {"verdict": made.verdict} if made.overall else None,
         "band": made.band,

@@ -1,8 +1,15 @@
-"""Exit codes, and the exception that ends a command with a sentence."""
+"""Exit codes, the exception that ends a command with a sentence, and how a command is run and ended."""
 
 from __future__ import annotations
 
+import io
+import os
+import sys
+from collections.abc import Callable
 from enum import IntEnum
+from typing import Any
+
+from seqroof.profiler import interruption
 
 
 class Exit(IntEnum):
@@ -16,6 +23,7 @@ class Exit(IntEnum):
     INVALID_POINT = 5
     CASE_FAILED = 6
     INTERRUPTED = 130
+    READER_GONE = 141  # what a shell says of a program that SIGPIPE ended
 
 
 # When several apply, the first of these is the exit code.
@@ -51,3 +59,46 @@ def exit_code(statuses: list[str], *more: Exit) -> Exit:
     """The exit code of a run from the statuses of its points, and other codes that apply."""
     found = {_OF_STATUS.get(status, Exit.OK) for status in statuses} | set(more) | {Exit.OK}
     return next(code for code in PRECEDENCE if code in found)
+
+
+def run(app: Callable[[], Any]) -> None:
+    """Run a command; every expected failure ends in one sentence and its exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows ASCII only gets question marks, no traceback
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    # Whoever ends this process politely gets the same as with Ctrl-C: workers are ended, results are kept.
+    interruption.install()
+    try:
+        code = _called(app)
+    except Stop as stop:
+        print(f"seqroof: {stop}", file=sys.stderr)
+        code = int(stop.code)
+    except KeyboardInterrupt:
+        print("seqroof: interrupted", file=sys.stderr)
+        code = int(Exit.INTERRUPTED)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = code or int(Exit.READER_GONE)
+    if code == Exit.READER_GONE:  # what is left to print goes nowhere, without a complaint when this process ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    sys.exit(code)
+
+
+def _called(app: Callable[[], Any]) -> int:
+    """Run a command; returns its exit code, and that of a reader such as head that went before all was printed.
+
+    Typer and rich end with 1 then, which would be a gate that failed.
+    """
+    try:
+        app()
+    except SystemExit as end:
+        context = end.__context__
+        while context is not None:
+            if isinstance(context, BrokenPipeError):
+                return int(Exit.READER_GONE)
+            context = context.__context__
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BrokenPipeError:
+        return int(Exit.READER_GONE)
+    return int(Exit.OK)

@@ -5,16 +5,12 @@ Nothing that is slow to import is imported at the top: `--help` and the verbs th
 
 from __future__ import annotations
 
-import io
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from seqroof.profiler import interruption
-
-from .exits import Exit, Stop
+from .exits import Exit, Stop, run
 
 app = typer.Typer(
     name="seqroof",
@@ -85,7 +81,8 @@ def profile(
     ] = False,
     budget: Annotated[str | None, typer.Option(help="Time for the whole run: 60s, 5m.", show_default=False)] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Exactly so many rounds.", show_default=False)
+        int | None,
+        typer.Option(min=1, max=1000, help="Exactly so many rounds; beyond 18 they take longer.", show_default=False),
     ] = None,
     counters: Annotated[
         bool, typer.Option("--counters", help="Count bytes with ncu or perf too; some 20 s per case.")
@@ -171,14 +168,15 @@ def ceilings(
 ) -> None:
     """Measure the roofs of this machine, or show them."""
     from . import reading
+    from .sweep import check_device
 
+    device = check_device(device)
     if not show:
         from .measuring import measure_ceilings
-        from .sweep import check_device
 
-        reading.show_ceilings(measure_ceilings(check_device(device), "full" if full else "quick"), json)
+        reading.show_ceilings(measure_ceilings(device, "full" if full else "quick"), json)
     else:
-        reading.show_ceilings(None, json)
+        reading.show_ceilings(None, json, device)
 
 
 @app.command()
@@ -345,26 +343,6 @@ def doctor(
 def main() -> None:
     """Run the `seqroof` command."""
     run(app)
-
-
-def run(app: typer.Typer) -> None:
-    """Run a command; every expected failure ends in one sentence and its exit code."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal that knows ASCII only gets question marks, no traceback
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    # Whoever ends this process politely gets the same as with Ctrl-C: workers are ended, results are kept.
-    interruption.install()
-    try:
-        app()
-    except Stop as stop:
-        print(f"seqroof: {stop}", file=sys.stderr)
-        sys.exit(int(stop.code))
-    except KeyboardInterrupt:
-        print("seqroof: interrupted", file=sys.stderr)
-        sys.exit(int(Exit.INTERRUPTED))
-    except BrokenPipeError:  # the reader of a pipe, such as head, has gone
-        sys.stderr.close()
-        sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from seqroof.profiler import interruption, journal
 from seqroof.profiler.calibration import Calibration
 from seqroof.profiler.ceiling_store import RoofStore
+from seqroof.profiler.clock import MOST_ROUNDS
 from seqroof.profiler.host import commit_of, usable_cores
 from seqroof.profiler.request import Request
 from seqroof.profiler.roofs import Roofs
@@ -216,7 +217,7 @@ def advice(request: Request) -> str:
         return f"--rounds {2 * request.rounds}"
     if request.budget_s and request.suite != "quick":
         return f"--budget {2 * request.budget_s:.0f}s"
-    return "--rounds 20"
+    return f"--rounds {2 * MOST_ROUNDS}"  # an unsteady case has had up to half of that
 
 
 def command_line() -> str:

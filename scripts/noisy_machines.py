@@ -113,9 +113,11 @@ def pair(weather: Weather, true_ratio: float, rounds: int, samples: int, source:
     return round_medians(base), round_medians(new)
 
 
-def two_runs(weather: Weather, true_ratio: float, rounds: int, samples: int, source: random.Random):
-    """One subject in two separate runs: (base, new) as timings."""
-    base, new = (
-        SyntheticMachine(weather, source).rounds((true_s,), rounds, samples)[0] for true_s in (1.0, true_ratio)
-    )
-    return timing(base), timing(new)
+def two_runs(
+    weather: Weather, true_ratio: float, rounds: int, samples: int, source: random.Random, subjects: int = 1
+) -> list[list[Timing]]:
+    """Subjects, timed in turn, in two separate runs: [base, new], each with the timing of every subject."""
+    return [
+        [timing(taken) for taken in SyntheticMachine(weather, source).rounds((true_s,) * subjects, rounds, samples)]
+        for true_s in (1.0, true_ratio)
+    ]

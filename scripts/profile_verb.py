@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from seqroof.profiler import interruption
-from seqroof.profiler.request import FULL_GROUP_S, Request
+from seqroof.profiler.request import FULL_GROUP_S, MOST_GROUP_S, Request
 from seqroof.roofline.observe import next_command
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.units import binary_bytes, si
@@ -26,6 +26,8 @@ from .progress import say
 from .sweep import check_device, parse_directions, parse_dtypes, parse_duration, parse_shape
 
 SUITES = ("quick", "standard", "full")
+# Time for a group of the quick suite where the suite as a whole has no limit: half of what a longer suite gives.
+QUICK_GROUP_S = 3.0
 
 
 def request_of(
@@ -50,6 +52,7 @@ def request_of(
     axes = parse_shape(shape or [])
     wanted = ",".join(implementation or [])
     quick = suite == "quick" and not axes
+    named_s = parse_duration(budget)
     whole_quick_suite = quick and not kernels and rounds is None
     return Request(
         kernels=list(kernels or []),
@@ -61,8 +64,8 @@ def request_of(
         implementations=[name.strip() for name in wanted.split(",") if name.strip()],
         compile=not quick or "compile" in wanted,
         attribution=(suite != "quick" and not axes) if attribution is None else attribution,
-        budget_s=parse_duration(budget) or (measuring.QUICK_BUDGET_S if whole_quick_suite else None),
-        group_s=3.0 if quick else FULL_GROUP_S,
+        budget_s=named_s or (measuring.QUICK_BUDGET_S if whole_quick_suite else None),
+        group_s=MOST_GROUP_S if named_s else QUICK_GROUP_S if quick else FULL_GROUP_S,
         rounds=rounds,
         counters=counters,
         seed=seed or 0,

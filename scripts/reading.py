@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from seqroof.profiler.ceiling_store import machine_of
+from seqroof.roofline._view import clean
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Run
 from seqroof.roofline.store import RunFileError, load, write_atomically
@@ -134,23 +136,39 @@ def _print_run(run: Run, format: str, all_points: bool) -> None:
         print(maker(run).rstrip("\n"))
 
 
-def show_ceilings(file: Path | None, as_json: bool) -> None:
-    """Print stored roofs: the given file, or the newest of those measured before."""
+def show_ceilings(file: Path | None, as_json: bool, device: str = "auto") -> None:
+    """Print stored roofs: the given file, or the newest of those measured before on this kind of device."""
     from seqroof.roofline import table
 
-    machine = read_machine(file or _newest_ceilings())
+    machine = read_machine(file) if file else _newest_machine(device)
     if as_json:
         print(machine.model_dump_json())
-    else:
-        table.ceilings(machine.ceilings, Console(highlight=False))
+        return
+    console = Console(highlight=False)
+    measured = [ceiling.when for ceiling in machine.ceilings if ceiling.provenance in ("measured", "replayed")]
+    when = f", measured {clean(max(measured))[:10]}" if any(measured) else ""
+    console.print(f"[bold]{escape(clean(machine.name))}[/bold]{escape(when)}")
+    table.ceilings(machine.ceilings, console)
 
 
-def _newest_ceilings() -> Path:
-    runs = Path("seqroof-runs")
+def _newest_machine(device: str) -> Machine:
+    """The machine with the newest roofs that are kept here: of any device for "auto", else of a CPU or a GPU."""
+    runs, kind = Path("seqroof-runs"), device.partition(":")[0]
     files = [*runs.glob("ceilings/*.json"), *runs.glob("*/run.json")]
-    if not files:
-        raise Stop("No roofs were measured here yet; run `seqroof ceilings`.", Exit.USAGE)
-    return max(files, key=lambda path: path.stat().st_mtime)
+    for file in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            machine = read_machine(file)
+        except Stop as stop:
+            say(f"seqroof: passed over: {stop}")
+            continue
+        if kind in ("auto", machine.device):
+            return machine
+    of = "" if kind == "auto" else f" of {device}"
+    raise Stop(f"No roofs{of} were measured here yet; run `seqroof ceilings{_option(device)}`.", Exit.USAGE)
+
+
+def _option(device: str) -> str:
+    return "" if device == "auto" else f" --device {device}"
 
 
 def read_machine(path: Path) -> Machine:

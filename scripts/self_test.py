@@ -62,6 +62,8 @@ def self_test(
                 lambda text: reporter.stage("timing identical code against itself", text),
                 patience,
             )
+            for subject, why in {name: why for worker in measured for name, why in worker.deaths.items()}.items():
+                say(f"seqroof: {subject} could not always be timed: {why}")
             found = compare_identical([worker.pairs for worker in measured])
         except (WorkerDied, ValueError) as error:
             raise Stop(f"Identical code could not be timed against itself: {error}", Exit.NO_DEVICE) from error
@@ -73,6 +75,7 @@ def self_test(
         datetime.now(UTC).isoformat(timespec="seconds"),
         machine=opened["id"],
         device_hash=environment["device_hash"],
+        computer_hash=environment["computer_hash"],
         threads=environment["threads"],
     )
     return SelfTest(measured, found, noise)

@@ -8,7 +8,7 @@ from commands import seqroof
 from user_kernels import kernel_file
 
 from seqroof.profiler.plan import PlanError, kernels_of, only, shapes_of
-from seqroof.profiler.request import Request
+from seqroof.profiler.request import MOST_GROUP_S, Request
 from seqroof.scripts.against import refuse_other_machine, take_over
 from seqroof.scripts.exits import Exit, Stop
 
@@ -31,6 +31,8 @@ def test_a_longer_suite_is_not_held_to_the_time_of_the_quick_one():
     longer = take_over(BASE, quick, set())[0]
     assert (longer.budget_s, longer.effort) == (None, "full") and longer.group_s > 3
     assert take_over(BASE, quick, {"budget"})[0].budget_s == 42.0
+    typed = take_over(BASE, Request(budget_s=600.0, group_s=MOST_GROUP_S), {"budget"})[0]
+    assert (typed.budget_s, typed.group_s) == (600.0, MOST_GROUP_S)
     same = take_over(BASE.model_copy(update={"suite": "quick"}), quick, set())[0]
     assert (same.budget_s, same.group_s, same.effort) == (42.0, 3.0, "quick")
 

@@ -1,6 +1,7 @@
 """Kept roofs: used again only on the same machine in the same state, and never half written."""
 
 import json
+import os
 import threading
 
 import pytest
@@ -12,6 +13,7 @@ from seqroof.profiler.roofs import Roofs
 from seqroof.roofline.catalogue import machines, measured_machine
 from seqroof.roofline.machine import Machine
 from seqroof.scripts import reading
+from seqroof.scripts.exits import Stop
 
 HERE = {"device": "abc", "driver": "580", "clock_hz": 1.98e9, "torch": "2.13", "threads": 2}
 
@@ -169,6 +171,26 @@ def test_kept_roofs_can_be_shown_and_given_to_a_run(store):
     assert reading.read_machine(file) == ROUND
     assert machine_of(ROUND.model_dump()) == ROUND.model_dump()
     assert Machine.model_validate(machine_of(json.loads(file.read_bytes()))) == ROUND
+
+
+def test_the_newest_roofs_of_a_device_are_shown_with_their_machine(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "seqroof-runs" / "ceilings"
+    folder.mkdir(parents=True)
+    dated = tuple(roof.model_copy(update={"when": "2026-11-20T10:00:00"}) for roof in ROUND.ceilings)
+    gpu = ROUND.model_copy(update={"name": "a [GPU]", "device": "cuda", "ceilings": dated})
+    for age, (name, text) in enumerate(
+        (("torn", "{"), ("gpu", gpu.model_dump_json()), ("cpu", ROUND.model_dump_json()))
+    ):
+        (folder / f"{name}.json").write_text(text)
+        os.utime(folder / f"{name}.json", (1e9 - age, 1e9 - age))
+    for device, first in (("auto", "a [GPU], measured 2026-11-20"), ("cuda:1", "a [GPU]"), ("cpu", "round numbers")):
+        reading.show_ceilings(None, False, device)
+        told = capsys.readouterr()
+        assert told.out.startswith(first) and "torn.json holds neither" in " ".join(told.err.split())
+    (folder / "gpu.json").unlink()
+    with pytest.raises(Stop, match="of cuda were measured here yet; run `seqroof ceilings --device cuda`"):
+        reading.show_ceilings(None, False, "cuda")
 
 
 def test_the_doctor_names_the_roofs_that_are_kept(store, tmp_path, monkeypatch):

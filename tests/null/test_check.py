@@ -1,5 +1,7 @@
 """The checker itself: every mutant of a right result is rejected, and right results of every dtype pass."""
 
+import math
+
 import pytest
 import torch
 
@@ -104,6 +106,35 @@ def test_infinities_at_the_same_place_are_no_error():
     truth = torch.tensor([1.0, float("inf"), float("nan")], dtype=torch.float64)
     assert check.errors([truth.float()], [truth]) == ([0.0], [0.0])
     assert check.errors([torch.zeros(3)], [truth])[0] == [float("inf")]
+
+
+def _overflows(given):
+    """A product that is beyond float16 on the way, and fits again afterwards."""
+    return (given["x"] * given["x"] * given["x"].new_tensor(1e-3),)
+
+
+def test_where_plain_pytorch_overflows_nothing_but_the_right_result_passes():
+    x = torch.linspace(1, 400, 64, dtype=torch.float16)
+    truth = check.truth_of(_overflows, {"x": x}, "fp16")
+    (plain,) = _overflows({"x": x})
+    (count,) = truth.overflowed
+    assert 0 < count == plain.isinf().sum() < 40 and all(map(math.isfinite, truth.allowed_max + truth.allowed_rms))
+    (right,) = _overflows({"x": x.double()})
+    assert check.compare((right.half(),), truth).passed
+    for wrong in (plain, torch.full_like(x, 7.0), right.half().where(plain.isfinite(), 1.0), right.half() * 2):
+        found = check.compare((wrong,), truth)
+        assert not found.passed and f"not finite at {count} elements" in found.detail
+    unwritten = right.half().where(plain.isfinite(), float("nan"))
+    assert not check.compare((unwritten,), truth).passed
+
+
+def test_a_result_beyond_the_range_of_its_dtype_is_infinite():
+    x = torch.tensor([300.0, -300.0, 2.0], dtype=torch.float16)
+    truth = check.truth_of(lambda given: (given["x"] * given["x"].abs(),), {"x": x}, "fp16")
+    infinity = float("inf")
+    assert truth.overflowed == (0,)
+    for values, passes in (([infinity, -infinity, 4], True), ([-infinity, infinity, 4], False), ([9, 9, 4], False)):
+        assert check.compare((torch.tensor(values, dtype=torch.float16),), truth).passed == passes
 
 
 def test_overwritten_inputs_are_named():

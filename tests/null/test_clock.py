@@ -69,6 +69,18 @@ def test_exactly_as_many_rounds_as_asked(fake):
     assert timing.rounds == 9 and heard == list(range(10)) and "asked" in timing.stop
 
 
+def test_more_rounds_take_longer_and_hold_as_many_samples(fake):
+    """Else they would not narrow an interval, and the advice to take more would be no use."""
+    samples, times = {}, {}
+    for rounds in (6, 18, 60):
+        before = fake.now_ns
+        found = measure([subject(fake, name, 1e-3) for name in "ab"], 0.72, rounds, 0)[0]
+        samples[rounds], times[rounds] = found.n / found.rounds, 1e-9 * (fake.now_ns - before)
+    assert samples == pytest.approx({6: 60, 18: 20, 60: 20}, abs=1)
+    assert times[6] == pytest.approx(0.72, rel=0.1) and times[18] == pytest.approx(0.72, rel=0.1)
+    assert times[60] == pytest.approx(60 / 18 * 0.72, rel=0.1)
+
+
 def test_quiet_subjects_stop_early_and_say_so(fake):
     timing = measure([subject(fake, "a", 1e-3)], 60.0, None, 0, lambda done: None)[0]
     assert timing.rounds == 6 and "0.5 %" in timing.stop

@@ -104,6 +104,21 @@ def test_accumulation_in_half_precision_is_rejected(name, dtype):
     assert accepted({"right": right, "half accumulate": wrong}, found) == []
 
 
+def test_wrong_outputs_are_rejected_where_plain_pytorch_overflows():
+    """Gates far beyond float16 make the plain result NaN; what float64 says is finite, and only that is right."""
+    kernel = KERNELS["gated_conv"]
+    group, inputs, found, plain = case("gated_conv", "fp16", "forward")
+    loud = {name: value * 600 if value.is_floating_point() else value for name, value in inputs.items()}
+    with grad_mode("forward"):
+        found = cases.problems(group, loud, 0.0)
+        plain = tuple(call_of(kernel.reference, group.shape, loud, "forward")())
+    (truth,) = found[0].truth.outputs
+    assert truth.isfinite().all() and not plain[0].isfinite().all(), "these inputs do not overflow"
+    right = (truth.to(plain[0].dtype),)
+    assert cases.verdict_on(right, found).passed
+    assert accepted(of_outputs(right, loud) | {"plain": plain}, found) == []
+
+
 def test_how_many():
     print(f"{TALLY['tried']} mutants, accepted {TALLY['accepted']}")
     assert TALLY["accepted"] == 0

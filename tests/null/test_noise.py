@@ -11,6 +11,7 @@ from seqroof.profiler.supervisor import WorkerDied
 from seqroof.roofline.noise import between_runs, compare_identical, in_words, noise_of, resolvable
 from seqroof.roofline.ratio import Ratio, least_change, verdict
 from seqroof.roofline.stats import median
+from seqroof.roofline.units import ratio_within
 
 
 def workers(within, between, count=6, rounds=20, seed=5):
@@ -39,8 +40,8 @@ def test_noise_within_a_run_is_what_pairs_resolve():
 def test_noise_between_runs_is_not_seen_by_pairs():
     quiet, jumping = noise(0.001, 0.0005), noise(0.001, 0.03)
     assert jumping.paired_change < 0.002
-    # 1.96 x sqrt(2) x 3 % = 8.3 %, Student's quantile and chance on top.
-    assert 0.05 < jumping.between_runs < 0.14 and jumping.between_change > 0.05
+    # 2.57 x sqrt(2) x 3 % = 10.9 % with the five degrees of freedom of six processes, and chance on top.
+    assert 0.07 < jumping.between_runs < 0.17 and jumping.between_change > 0.05
     assert quiet.between_runs < 0.004 and jumping.between_false == 0 and jumping.between_pairs == 45
 
 
@@ -52,6 +53,14 @@ def test_one_subject_that_jumps_is_not_averaged_away():
 def test_two_runs_leave_much_open():
     """One degree of freedom: the interval reaches to 12.7 times what the two values differ by."""
     assert between_runs([[1.0, math.exp(0.01)]]) == pytest.approx(12.7062 * 0.01, rel=1e-4)
+
+
+def test_subjects_of_one_process_tell_no_more_of_its_level_than_one():
+    """Five processes at five levels, whatever the number of subjects: four degrees of freedom."""
+    levels = [math.exp(value) for value in (0.01, -0.02, 0.0, 0.03, -0.01)]
+    spread = math.sqrt(sum((value - 0.002) ** 2 for value in (0.01, -0.02, 0.0, 0.03, -0.01)) / 4)
+    for subjects in (1, 4):
+        assert between_runs([levels] * subjects) == pytest.approx(2.77645 * math.sqrt(2) * spread, rel=1e-4)
 
 
 def test_one_process_says_nothing_about_others():
@@ -73,9 +82,17 @@ def test_the_least_change_is_called_and_a_smaller_one_is_not():
 def test_words_hold_the_figures():
     told = dict(in_words(noise(0.01, 0.03)))
     assert "18 pairs" in told["within a run"] and "0 false verdicts" in told["within a run"]
-    assert "differ by up to ±" in told["between runs"] and "6 processes" in told["between runs"]
+    assert "differ by no more than" in told["between runs"] and "6 processes" in told["between runs"]
     few = noise(0.01, 0.0, rounds=4)
     assert few.paired_change is None and "too few" in dict(in_words(few))["within a run"]
+
+
+@pytest.mark.parametrize(
+    ("half", "text"),
+    [(0.005, "±0.5 %"), (0.05, "-4.9 % / +5.1 %"), (0.3, "-26 % / +35 %"), (0.99, "a factor of 2.7")],
+)
+def test_half_widths_in_logarithms_are_told_as_what_they_do_to_a_ratio(half, text):
+    assert ratio_within(half) == text
 
 
 class FakeSupervisor:
@@ -128,6 +145,22 @@ def test_a_process_that_dies_costs_its_own_pairs():
     assert opened == {"id": "m"} and len(found) == 2 and [fake.started for fake in fakes] == [1, 1]
     assert [len(worker.pairs["sound torch"]) for worker in found] == [3, 3]
     assert [len(worker.pairs["mortal torch"]) for worker in found] == [1, 1]
+    assert [worker.deaths for worker in found] == [{"mortal torch": "as planned"}] * 2
+
+
+def test_a_subject_that_was_never_timed_is_none_and_its_death_is_told():
+    class Stillborn(FakeSupervisor):
+        def ask(self, op, deadline_s, **request):
+            if request["source"] == "mortal":
+                raise WorkerDied("crashed", "at once")
+            yield from super().ask(op, deadline_s, **request)
+
+    groups = [group("sound", 1e8, ["torch"]), group("mortal", 1e8, ["torch"])]
+    found, _ = identical.measure_identical(
+        lambda: contextlib.nullcontext(Stillborn()), lambda _: groups, 2, 1, 0.0, lambda text: None
+    )
+    assert [set(worker.pairs) for worker in found] == [{"sound torch"}] * 2
+    assert found[0].deaths == {"mortal torch": "at once"}
 
 
 def test_a_busy_machine_ends_the_test_early_but_with_two_processes():

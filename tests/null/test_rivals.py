@@ -5,7 +5,7 @@ import samples
 from round_machine import point, timing
 
 from seqroof.roofline import export
-from seqroof.roofline.rivals import contests, with_vendor
+from seqroof.roofline.rivals import OTHERS, contests, with_vendor
 
 DRIFT = [1 + 0.02 * index for index in range(20)]
 
@@ -42,6 +42,35 @@ def test_one_finding_for_a_kernel_whatever_the_number_of_cases():
     assert "in 3 cases" in found.text and "at worst triton is 0.50 times" in found.text
     assert (found.numbers["faster"], found.numbers["same"], found.numbers["slower"]) == (1, 1, 1)
     assert found.numbers["speedup"] == pytest.approx(2.0)
+
+
+def test_other_peoples_rows_have_a_ratio_and_are_no_own_rows():
+    rows = with_vendor([row("torch", 2.0), row("compile", 0.5), row("flashrnn", 0.6), row("mine", 1.5)])
+    assert [found.beside_vendor is not None for found in rows] == [False, True, True, True]
+    (found,) = contests(rows)
+    assert found.text.startswith("k forward: mine is 1.33 times") and found.numbers["cases"] == 1
+    assert contests(with_vendor([row("torch", 2.0), row("compile", 0.5)])) == []
+
+
+def test_packages_that_kernels_offer_as_rows_are_known():
+    from seqroof.kernels import _recurrent_peers, _separable_peers
+
+    assert {*_recurrent_peers.MODULES, *_separable_peers.MODULES, "flash_attn", "compile"} == set(OTHERS)
+
+
+def test_many_comparisons_need_more_certainty():
+    """Eight rounds of 3 % noise and a difference of 7 %, alone and beside 200 others."""
+
+    def close(name, index=0, factor=1.0):
+        noise = [1 + 0.015 * ((7 * number + 3 * len(name)) % 5 - 2) for number in range(8)]
+        rounds = [factor * value for value in noise]
+        time = timing(factor, rounds=rounds).model_copy(update={"interleaved": f"case {index}"})
+        return point(time, implementation=name)
+
+    alone = [close("torch"), close("triton", factor=0.93)]
+    crowd = [found for index in range(1, 201) for found in (close("torch", index), close("triton", index))]
+    assert with_vendor(alone)[1].beside_vendor.verdict == "FASTER"
+    assert with_vendor(alone + crowd)[1].beside_vendor.verdict == "AMBIGUOUS"
 
 
 def test_too_few_rounds_are_said():

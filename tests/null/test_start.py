@@ -1,5 +1,6 @@
 """What must start without torch does: torch and triton are blocked, and the verbs that read results still work."""
 
+import os
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import samples
 
 from seqroof.roofline.store import save
 
+TIMES = ("median", "low", "high", "min", "p95")
 BLOCK = """
 import sys
 class Block:
@@ -50,6 +52,26 @@ def folder(tmp_path):
 def test_reading_needs_no_torch(folder, arguments):
     done = without_torch(*arguments, cwd=folder)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("factor", "code"), [(1.0, 141), (2.0, 141)])
+@pytest.mark.parametrize("arguments", [["--all"], ["--json"], []])
+def test_a_reader_that_has_gone_is_neither_success_nor_a_failed_gate(folder, arguments, factor, code):
+    slower = tuple(
+        point.model_copy(
+            update={"time_s": point.time_s.model_copy(update={n: factor * getattr(point.time_s, n) for n in TIMES})}
+        )
+        if point.time_s
+        else point
+        for point in samples.run().points
+    )
+    save(samples.run(points=slower), folder / "new")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "seqroof.scripts.main", "compare", "base", "new", *arguments]
+    done = subprocess.run(command, cwd=folder, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writer)
+    assert done.returncode == code and done.stderr == ""
 
 
 def test_what_needs_torch_says_so(folder):

@@ -113,6 +113,12 @@ def test_student_as_in_the_tables(freedom, probability, value):
     assert stats.student(freedom, probability) == pytest.approx(value, rel=1e-5)
 
 
+@pytest.mark.parametrize("probability", [0.975, 0.9975, 0.99999])
+def test_student_of_many_degrees_goes_on_where_the_exact_one_ends(probability):
+    below, above = stats.student(stats.NORMAL_BEYOND, probability), stats.student(stats.NORMAL_BEYOND + 1, probability)
+    assert 0.999 * below < above < below
+
+
 def test_levels_that_differ_between_blocks_count():
     noise = [0.001 * (index * 7 % 5 - 2) for index in range(20)]
     step = [value + (0.05 if index >= 10 else 0.0) for index, value in enumerate(noise)]

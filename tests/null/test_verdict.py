@@ -41,6 +41,36 @@ def test_within_the_slack_of_the_roof_is_a_point_at_its_wall():
     assert "roof-uncertain" not in ids(judge(point(timing(98.0, 0.06)), ROUND)), "its own interval reaches the floor"
 
 
+def test_a_noisy_point_at_its_roof_has_a_share_and_its_whole_interval():
+    """10 % below the floor by its median, while its interval reaches the floor: no doubt, and at its roof."""
+    found = judge(point(timing(90.0, 0.4)), ROUND)
+    assert found.status == "ok" and not ids(found) & {"roof-uncertain", "above-a-physical-roof"}
+    assert found.best_fraction.value == 1.0 and found.best_fraction.low == pytest.approx(100 / 108)
+    assert found.best_fraction.high > 1.0
+
+
+@pytest.mark.parametrize("median", range(60, 130, 3))
+@pytest.mark.parametrize("width", [0.0, 0.05, 0.2, 0.6])
+def test_a_share_is_missing_only_where_a_diagnosis_says_why(median, width):
+    shaky = ROUND.model_copy(
+        update={"ceilings": (ceiling("bandwidth", "dram", 100.0, low=90.0, high=100.0), *ROUND.ceilings[1:])}
+    )
+    found = judge(point(timing(float(median), width)), shaky)
+    assert (found.best_fraction is None) == ("above-a-physical-roof" in ids(found)) == (found.status == "invalid")
+    below = found.time_s.high < 100.0
+    assert below == bool(ids(found) & {"roof-uncertain", "above-a-physical-roof"})
+
+
+def test_the_classic_roof_has_the_uncertainty_of_its_own_ceiling():
+    """Bound by steps that are known exactly; its bytes by a bandwidth that is not."""
+    shaky = ROUND.model_copy(
+        update={"ceilings": (ceiling("bandwidth", "dram", 100.0, low=50.0, high=100.0), *ROUND.ceilings[1:])}
+    )
+    found = judge(point(timing(400.0), work=work(depth=150)), shaky)
+    assert found.bound == "serial" and found.attainable_fraction.high == pytest.approx(300 / 400)
+    assert found.roof_fraction.high == pytest.approx(1.5 * 100 / 400)
+
+
 def test_an_invalid_point_stays_invalid_when_judged_again():
     found = judge(judge(point(timing(80.0, 0.01)), ROUND), ROUND)
     assert found.status == "invalid" and len(found.warnings) == len(ids(found))
