@@ -10,6 +10,7 @@ import torch
 
 from ..roofline.calibration import Look
 from .clock import Subject, measure
+from .host import most_array_bytes
 from .points import HEADLINE_CLOCK
 
 # Both arrays together are at least four times the last cache, so at most a quarter of the copy can come from it.
@@ -45,7 +46,8 @@ def timed_copy(device: Any, count: Count = uncounted) -> Look:
 
 
 def _timed(device: Any, count: Count) -> Look:
-    size = array_bytes(device.kind, device.last_cache_bytes(), device.free_memory_bytes())
+    threads = torch.get_num_threads() if device.kind == "cpu" else 1
+    size = array_bytes(device.kind, device.last_cache_bytes(), device.free_memory_bytes(), threads)
     source = _random(size // 4, device.torch_device)
     target = torch.full_like(source, torch.nan)
     clock = HEADLINE_CLOCK[device.kind]
@@ -71,9 +73,9 @@ def _timed(device: Any, count: Count) -> Look:
     )
 
 
-def array_bytes(kind: str, cache_bytes: int, free_bytes: int) -> int:
-    """Bytes of each of the two arrays, a multiple of 4096."""
-    wanted = min(max(CACHES * cache_bytes, LEAST_BYTES[kind]), MOST_BYTES[kind])
+def array_bytes(kind: str, cache_bytes: int, free_bytes: int, threads: int = 1) -> int:
+    """Bytes of each of the two arrays, a multiple of 4096. threads : of a CPU that copies."""
+    wanted = min(max(CACHES * cache_bytes, LEAST_BYTES[kind]), most_array_bytes(MOST_BYTES[kind], threads))
     return max(4096, int(min(wanted, MEMORY_SHARE * free_bytes)) // 4096 * 4096)
 
 

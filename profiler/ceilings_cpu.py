@@ -79,7 +79,7 @@ def remeasure(device: str, ceilings: list[Ceiling]) -> list[Ceiling]:
 
 
 def _reported(sizes: Sizes) -> list[Ceiling]:
-    how = "as the operating system reports it; on a virtual machine it can be the host's"
+    how = "all last caches as the operating system reports them; on a virtual machine they can be the host's"
     found = [("cache", sizes.last, how)]
     if sizes.private:
         found.append(("private", sizes.private, f"largest private cache of a core as reported, times {sizes.on}"))
@@ -93,7 +93,8 @@ def _reported(sizes: Sizes) -> list[Ceiling]:
 
 def _sweep(sizes: Sizes, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
     """Read bandwidth over rising working sets: the cache's bandwidth, and its capacity where the curve has a knee."""
-    last = min(8 * sizes.last, effort.most_bytes, int(MEMORY_SHARE * host.available_memory_bytes()))
+    most = host.most_array_bytes(effort.most_bytes, sizes.threads)
+    last = min(8 * sizes.last, most, int(MEMORY_SHARE * host.available_memory_bytes()))
     # Three steps are the least that can show a knee, whatever the caches are said to be.
     first = min(2 * sizes.private or 2**20, last // 8)
     working_sets = geometric(first, last, 2**0.5, 4096)

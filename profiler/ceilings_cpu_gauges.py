@@ -41,7 +41,7 @@ CHAIN_HIDDEN = 8
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the sizes of all arrays follow from: threads, bytes of private and last cache, bytes per DRAM stream."""
+    """What the sizes of all arrays follow from: threads, bytes of private and last caches, bytes per DRAM stream."""
 
     threads: int
     private: int
@@ -53,7 +53,8 @@ class Sizes:
         """Read from the host: reported caches, free memory."""
         caches = host.caches()
         threads = torch.get_num_threads()
-        most = min(effort.most_bytes, int(host.available_memory_bytes() * MEMORY_SHARE))
+        most = host.most_array_bytes(effort.most_bytes, threads)
+        most = min(most, int(host.available_memory_bytes() * MEMORY_SHARE))
         return Sizes(threads, caches["private"] * threads, caches["last"], min(DRAM_CACHES * caches["last"], most))
 
     @property

@@ -153,6 +153,7 @@ def test_arrays_exceed_the_cache_as_far_as_memory_allows():
     copies = pytest.importorskip("seqroof.profiler.calibration_copy", exc_type=ImportError)
     assert copies.array_bytes("cpu", 32 * 2**20, 2**40) == 64 * 2**20
     assert copies.array_bytes("cpu", 480 * 2**20, 2**40) == 256 * 2**20
+    assert copies.array_bytes("cpu", 384 * 2**20, 2**40, threads=96) == 768 * 2**20
     assert copies.array_bytes("cuda", 60 * 2**20, 2**40) == 512 * 2**20
     assert copies.array_bytes("cpu", 32 * 2**20, 2**23) == 2**20
 
