@@ -42,8 +42,8 @@ EFFORTS = {
     "quick": Effort(rounds=6, round_s=0.008, most_bytes=512 * 2**20, load_s=0.25),
     "full": Effort(rounds=15, round_s=0.04, most_bytes=2048 * 2**20, load_s=5.0),
 }
-# Between kernels: enough to see whether the roof has moved up, short enough to be repeated often.
-RECHECK = Effort(rounds=2, round_s=0.025, most_bytes=512 * 2**20)
+# Between kernels: short enough to be repeated often. Three rounds are the fewest whose better half is an interval.
+RECHECK = Effort(rounds=3, round_s=0.016, most_bytes=512 * 2**20)
 
 
 def effort_named(effort: str | Effort) -> Effort:

@@ -120,17 +120,23 @@ def test_competing_gauges_leave_the_best():
     assert gauge.best_of([ceiling(2, "latency", "launch"), ceiling(1, "latency", "launch")])[0].value == 1
 
 
-def test_merge_keeps_the_larger_bandwidth_and_widens_the_interval():
-    (merged,) = ceilings.merge([ceiling(10, low=9, high=10, how="old")], [ceiling(12, low=8, high=12, how="new")])
-    assert (merged.value, merged.low, merged.high, merged.how) == (12, 8, 12, "new")
-    (merged,) = ceilings.merge([ceiling(10, low=9, high=10, how="old")], [ceiling(7, low=6, high=7, how="new")])
-    assert (merged.value, merged.low, merged.high, merged.how) == (10, 6, 10, "old")
+def test_merge_keeps_the_larger_bandwidth_with_the_interval_of_its_own_rounds():
+    """A disturbed re-timing says nothing about the limit: it must not widen what the undisturbed one knows."""
+    (merged,) = ceilings.merge([ceiling(10, low=9, high=10, how="old")], [ceiling(12, low=11, high=12, how="new")])
+    assert (merged.value, merged.low, merged.high, merged.how) == (12, 11, 12, "new")
+    (merged,) = ceilings.merge([ceiling(10, low=9, high=10, how="old")], [ceiling(6, low=3, high=6, how="new")])
+    assert (merged.value, merged.low, merged.high, merged.how) == (10, 9, 10, "old")
 
 
 def test_merge_keeps_the_smaller_latency():
     old, new = (ceiling(value, "latency", "launch", low=value, high=2 * value) for value in (2.0, 1.0))
     (merged,) = ceilings.merge([old], [new])
-    assert (merged.value, merged.low, merged.high) == (1, 1, 4)
+    assert (merged.value, merged.low, merged.high) == (1, 1, 2)
+
+
+def test_a_recheck_has_rounds_enough_for_an_interval():
+    found = gauge.take([scripted([9, 1, 2, 3])], gauge.Effort(gauge.RECHECK.rounds, 0.0, 0), lambda text: None)[0]
+    assert found is not None and found.spread > 0
 
 
 def test_merge_keeps_what_is_in_one_list_only_and_does_not_mix_provenances():
