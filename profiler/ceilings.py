@@ -40,7 +40,10 @@ def measure_part(
 
 
 def remeasure(device: str, ceilings: Sequence[Ceiling]) -> list[Ceiling]:
-    """Take DRAM read and copy and the product of matrices once more; only what `ceilings` already holds."""
+    """Take bandwidths of DRAM, the read of the last cache, products and latencies once more; only what is known.
+
+    ceilings : what is known. Each is timed by the operation that it was measured with.
+    """
     known = {place(ceiling) for ceiling in ceilings}
     return [again for again in best_of(_backend(device).remeasure(device, list(ceilings))) if place(again) in known]
 

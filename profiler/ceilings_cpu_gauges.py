@@ -37,6 +37,8 @@ TINY_REPEATS = 300
 # Lengths of the two recurrences whose difference is the cost of a step, and the size of their state.
 CHAIN_LENGTHS = (64, 576)
 CHAIN_HIDDEN = 8
+# Lengths of the two running sums whose difference is the cost of an addition: both stay in the first-level cache.
+SUM_LENGTHS = (512, 4608)
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,18 @@ def streams(level: str, size: int, footprint: int, sizes: Sizes) -> list[Gauge]:
             ("copy", 2 * a.nbytes, "memmove", libc_moves.copying(b, a, sizes.threads)),
             ("write", c.nbytes, "memset", libc_moves.filling(c, sizes.threads)),
         ]
-    where = f"{binary_bytes(size)} per array, {sizes.on}{sizes.shortfall if level == 'dram' else ''}"
+    where = f"{sizes.on}{sizes.shortfall if level == 'dram' else ''}"
+    arrays = {"copy": 2, "triad": 3}
     return [
-        Gauge("bandwidth", level, "B/s", timed(call), f"{name}, {where}", moved, pattern=pattern)
+        Gauge(
+            quantity="bandwidth",
+            level=level,
+            unit="B/s",
+            sample=timed(call),
+            how=f"{name}, {binary_bytes(moved // arrays.get(pattern, 1))} per array, {where}",
+            amount=moved,
+            pattern=pattern,
+        )
         for pattern, moved, name, call in operations
     ]
 
@@ -178,7 +189,10 @@ def special(sizes: Sizes) -> list[Gauge]:
 
 
 def latencies(sizes: Sizes) -> list[Gauge]:
-    """One dispatched operation, one round trip to the thread pool, one dependent step inside compiled code."""
+    """One dispatched operation, one round trip to the thread pool, one dependent step inside compiled code.
+
+    Such a step is a small product with its functions, or the least that there is: an addition.
+    """
     one = torch.randn(1)
     alone, together = random_values(GRAIN - 1), random_values(GRAIN * sizes.threads)
     gauges = [
@@ -187,6 +201,8 @@ def latencies(sizes: Sizes) -> list[Gauge]:
             "latency", "inside", "s", _recurrence(), f"a step of nn.LSTM, H = {CHAIN_HIDDEN}, B = 1", difference=True
         ),
     ]
+    how = "an addition of torch.cumsum, which waits for the one before"
+    gauges.append(Gauge("latency", "pointwise", "s", _running_sum(), how, difference=True))
     if sizes.threads > 1:
         # Each thread of the larger operation does what the smaller one does alone; the rest is the round trip. Where
         # noise makes the difference negative, the round counts for nothing.
@@ -208,6 +224,19 @@ def _recurrence() -> Callable[[], float]:
         with torch.inference_mode(False), torch.enable_grad():
             more = seconds_per_call(lambda: layer(long)) - seconds_per_call(lambda: layer(short))
         return more / (CHAIN_LENGTHS[1] - CHAIN_LENGTHS[0])
+
+    return sample
+
+
+def _running_sum() -> Callable[[], float]:
+    """Seconds per addition of a running sum, which has no faster order. Additions are the fastest of what can wait."""
+    short, long = (random_values(length) for length in SUM_LENGTHS)
+    out = [torch.empty_like(values) for values in (short, long)]
+    sums = [partial(torch.cumsum, values, 0, out=target) for values, target in zip((short, long), out)]
+
+    def sample() -> float:
+        few, many = (seconds_per_call(call, TINY_REPEATS) for call in sums)
+        return (many - few) / (SUM_LENGTHS[1] - SUM_LENGTHS[0])
 
     return sample
 

@@ -167,10 +167,10 @@ def test_cpu_gives_every_ceiling_that_the_floors_ask_for(measured):
         *(("bandwidth", level, dtype, "gemv") for level in ("dram", "cache") for dtype in ("fp32", "bf16")),
         ("rate", "simt", "fp32", ""), ("rate", "tensor", "bf16", ""), ("rate", "tensor", "fp16", ""),
         ("rate", "special", "", ""), ("latency", "launch", "", ""), ("latency", "inside", "", ""),
-        ("capacity", "cache", "", "reported"),
+        ("latency", "pointwise", "", ""), ("capacity", "cache", "", "reported"),
     }  # fmt: skip
     # Differences of two times, and the capacity of a curve, may be lost to noise on a busy machine.
-    lost_to_noise = {("latency", "inside", "", "")}
+    lost_to_noise = {("latency", "inside", "", ""), ("latency", "pointwise", "", "")}
     assert expected - names <= lost_to_noise
     optional = {
         ("capacity", "cache", "", "knee"),
@@ -224,6 +224,35 @@ def test_remeasure_repeats_known_ceilings_only(measured):
     known = [c for c in measured if c.pattern == "copy" and c.level == "dram" and not c.scope]
     again = ceilings.remeasure("cpu", known)
     assert [gauge.place(c) for c in again] == [gauge.place(c) for c in known]
+
+
+def test_every_roof_that_floors_hang_on_is_timed_again(measured):
+    pytest.importorskip("torch")
+    floors = {(c.quantity, c.level, c.dtype, c.pattern) for c in measured if c.provenance == "measured" and not c.scope}
+    again = {(c.quantity, c.level, c.dtype, c.pattern) for c in ceilings.remeasure("cpu", measured) if not c.scope}
+    dram = {kept for kept in floors if kept[:2] == ("bandwidth", "dram")}
+    assert len(dram) >= 6 and dram <= again
+    assert {("bandwidth", "cache", "", "read"), ("rate", "simt", "fp32", ""), ("latency", "launch", "", "")} <= again
+
+
+def test_a_roof_is_timed_again_by_the_operation_that_holds_it():
+    rivals = [scripted([], how=f"{name}, 1 MiB", pattern="copy") for name in ("copy_", "memmove")]
+    others = [scripted([], how="sum, 1 MiB", pattern="read")]
+    held = ceiling(pattern="copy", how="memmove, 1 MiB; used again on 2026-12-24")
+    assert [found.how for found in gauge.holding([*rivals, *others], [held])] == ["memmove, 1 MiB"]
+    of_other_size = ceiling(pattern="copy", how="memmove, 2 MiB")
+    assert gauge.holding([*rivals, *others], [of_other_size]) == rivals
+    calibration = ceiling(pattern="copy", how="copy_, 1 MiB", scope="calibration")
+    assert gauge.holding(rivals, [held, calibration]) == rivals
+    fewer_threads = ceiling(pattern="copy", how="copy_, 1 MiB", scope="threads=1")
+    assert gauge.holding(rivals, [fewer_threads]) == []
+
+
+def test_a_dependent_addition_is_far_faster_than_a_dispatched_one(measured):
+    found = {c.level: c.value for c in measured if c.quantity == "latency"}
+    if "pointwise" not in found:
+        pytest.skip("the difference of two times was lost to noise on a busy machine")
+    assert found["pointwise"] < found["launch"] / 10
 
 
 def test_streams_smaller_than_four_caches_say_so():
@@ -308,7 +337,7 @@ def test_micro_kernels_do_what_they_say_when_interpreted():
         pytest.skip(findings["refused"]["reason"])
     assert findings["barrier atomic"] == {"what": "barrier atomic", "counter": 50, "last": 50, "errors": 0}
     assert findings["barrier volatile"] == {"what": "barrier volatile", "counter": 50, "last": 50, "errors": 0}
-    for what in ("read", "copy", "write", "triad", "special", "chain"):
+    for what in ("read", "copy", "write", "triad", "special", "chain", "pointwise"):
         assert findings[what]["error"] < findings[what]["allowed"], what
     # The gauges launch the same kernels with arguments that fit.
     assert findings["gauges"]["left_out"] == []
@@ -358,6 +387,12 @@ def _interpret():
         expected = torch.sigmoid(expected.float() @ weights.float()).half()
     microbench.dependent_chain[(1,)](weights, state, 3, ROWS=rows, SIZE=size)
     tell("chain", error=float((state.float() - expected.float()).abs().max()), allowed=2e-3)
+    start = torch.randn(microbench.POINTWISE_LANES)
+    values, expected = start.clone(), start
+    for _ in range(2 * 3):
+        expected = 0.5 * expected + 1.0
+    microbench.pointwise_chain[(1,)](values, 2, 0.5, 1.0, LANES=microbench.POINTWISE_LANES, UNROLLED=3)
+    tell("pointwise", error=float((values - expected).abs().max()), allowed=1e-6)
     _interpret_gauges(tell)
 
 
@@ -373,6 +408,7 @@ def _interpret_gauges(tell):
 
     cuda_events.event_seconds = pretended
     ceilings_cuda_chain.BARRIER_STEPS = ceilings_cuda_chain.CHAIN_STEPS = (2, 4)
+    ceilings_cuda_chain.POINTWISE_ROUNDS = (1, 2)
     ceilings_cuda.SPECIAL_STEPS = 2
     ceilings_cuda_memory.CACHE_SAMPLE_BYTES = 2**17
     facts = cuda_events.Facts("cpu", sms=1, cache=2**14, shared_per_sm=2**16, free=2**20, tensor_dtypes=("bf16",))
@@ -385,7 +421,8 @@ def _interpret_gauges(tell):
         ceilings_cuda._eight_bit_product(facts, 64),
         ceilings_cuda.special(facts),
         *(ceilings_cuda_chain._barrier(facts, 1, poll) for poll in ("atomic", "volatile")),
-        ceilings_cuda_chain._chain(facts),
+        *ceilings_cuda_memory.cache_reads(facts, 2**17),
+        *ceilings_cuda_chain.inside_latencies(facts),
     ]
     taken = gauge.take(gauges, gauge.Effort(1, 0.0, 0), said.append)
     tell("gauges", left_out=[text for text in said if "left out" in text], taken=sum(c is not None for c in taken))
