@@ -39,6 +39,9 @@ CHAIN_LENGTHS = (64, 576)
 CHAIN_HIDDEN = 8
 # Lengths of the two running sums whose difference is the cost of an addition: both stay in the first-level cache.
 SUM_LENGTHS = (512, 4608)
+# Either side of a difference is the shortest of five blocks of so many calls: disturbances only add to a time, and one
+# that met the smaller side alone would make the difference too small. Five pairs of blocks take about a millisecond.
+DIFFERENCE_TRIES, DIFFERENCE_REPEATS = 5, 30
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,12 @@ def seconds_per_call(call: Callable[[], object], repeats: int = 1) -> float:
 def timed(call: Callable[[], object], repeats: int = 1) -> Callable[[], float]:
     """A sample that times a block of calls."""
     return lambda: seconds_per_call(call, repeats)
+
+
+def difference(more: Callable[[], object], less: Callable[[], object], repeats: int = DIFFERENCE_REPEATS) -> float:
+    """Seconds by which one call takes longer than another, the two being timed in turn."""
+    pairs = [[seconds_per_call(call, repeats) for call in (more, less)] for _ in range(DIFFERENCE_TRIES)]
+    return min(pair[0] for pair in pairs) - min(pair[1] for pair in pairs)
 
 
 def random_values(count: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -207,7 +216,7 @@ def latencies(sizes: Sizes) -> list[Gauge]:
         # Each thread of the larger operation does what the smaller one does alone; the rest is the round trip. Where
         # noise makes the difference negative, the round counts for nothing.
         def round_trip() -> float:
-            return seconds_per_call(together.neg_, TINY_REPEATS) - seconds_per_call(alone.neg_, TINY_REPEATS)
+            return difference(together.neg_, alone.neg_)
 
         how = f"neg_ of {GRAIN} values in each of {sizes.on}, less the same in one thread"
         gauges.append(Gauge("latency", "barrier", "s", round_trip, how, difference=True))
@@ -222,7 +231,7 @@ def _recurrence() -> Callable[[], float]:
 
     def sample() -> float:
         with torch.inference_mode(False), torch.enable_grad():
-            more = seconds_per_call(lambda: layer(long)) - seconds_per_call(lambda: layer(short))
+            more = difference(lambda: layer(long), lambda: layer(short), repeats=1)
         return more / (CHAIN_LENGTHS[1] - CHAIN_LENGTHS[0])
 
     return sample
@@ -235,8 +244,7 @@ def _running_sum() -> Callable[[], float]:
     sums = [partial(torch.cumsum, values, 0, out=target) for values, target in zip((short, long), out)]
 
     def sample() -> float:
-        few, many = (seconds_per_call(call, TINY_REPEATS) for call in sums)
-        return (many - few) / (SUM_LENGTHS[1] - SUM_LENGTHS[0])
+        return difference(sums[1], sums[0]) / (SUM_LENGTHS[1] - SUM_LENGTHS[0])
 
     return sample
 
@@ -249,7 +257,7 @@ def private_reads(sizes: Sizes) -> list[Gauge]:
     small, large = data[: data.numel() // 4], data[: data.numel() * 3 // 4]
 
     def sample() -> float:
-        return seconds_per_call(large.sum) - seconds_per_call(small.sum)
+        return difference(large.sum, small.sum, repeats=1)
 
     how = f"sum of {binary_bytes(large.nbytes)} less sum of {binary_bytes(small.nbytes)}, {sizes.on}"
     return [

@@ -17,8 +17,8 @@ from .ceilings_cpu_gauges import (
     GRAIN,
     MATMUL_FLOPS_PER_THREAD,
     MATMUL_SIZES,
-    TINY_REPEATS,
     Sizes,
+    difference,
     random_values,
     seconds_per_call,
 )
@@ -87,7 +87,7 @@ def _round_trip(count: int, scope: str, on: str) -> list[Gauge]:
     alone, together = random_values(GRAIN - 1), random_values(GRAIN * count)
 
     def round_trip() -> float:
-        return seconds_per_call(together.neg_, TINY_REPEATS) - seconds_per_call(alone.neg_, TINY_REPEATS)
+        return difference(together.neg_, alone.neg_)
 
     how = f"neg_ of {GRAIN} values in each of {on}, less the same in one thread"
     return [Gauge("latency", "barrier", "s", limited(count, round_trip), how, difference=True, scope=scope)]

@@ -261,6 +261,15 @@ def test_streams_smaller_than_four_caches_say_so():
     assert "2.0 times" in cpu.Sizes(2, 2**21, last=2**25, dram=2**26).shortfall
 
 
+def test_a_disturbance_of_one_side_makes_no_difference_too_small(monkeypatch):
+    """The smaller side is disturbed in most tries: the difference of two single times would be far too small."""
+    cpu = pytest.importorskip("seqroof.profiler.ceilings_cpu_gauges", exc_type=ImportError)
+    times = {"more": [9.0, 8.0, 7.0, 7.5, 9.0], "less": [6.5, 6.0, 2.0, 6.5, 6.9]}
+    queues = {name: iter(values) for name, values in times.items()}
+    monkeypatch.setattr(cpu, "seconds_per_call", lambda call, repeats: next(queues[call()]))
+    assert cpu.difference(lambda: "more", lambda: "less") == 5.0
+
+
 def test_random_values_repeat_no_constant():
     cpu = pytest.importorskip("seqroof.profiler.ceilings_cpu_gauges", exc_type=ImportError)
     values = cpu.random_values(3 * 2**20 + 5)
