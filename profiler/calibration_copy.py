@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from ..roofline.calibration import Look
 from .clock import Subject, measure
+from .host import most_array_bytes
 from .points import HEADLINE_CLOCK
 
 # Both arrays together are at least four times the last cache, so at most a quarter of the copy can come from it.
@@ -23,29 +23,21 @@ MEMORY_SHARE = 1 / 8
 ROUNDS = 6
 BUDGET_S = 0.06
 
-Count = Callable[[Callable[[], object]], tuple[int | None, str]]
 
-
-def uncounted(call: Callable[[], object]) -> tuple[int | None, str]:
-    """The counter where there is none: no bytes, and why."""
-    return None, "no hardware counter was asked"
-
-
-def timed_copy(device: Any, count: Count = uncounted) -> Look:
+def timed_copy(device: Any) -> Look:
     """Copy one array to another and time it by the clock of headlines.
 
-    device : an opened device of the worker. count : runs a call under hardware counters and returns the bytes that it
-    moved through memory, or None and the reason.
-    Raises `RuntimeError` when the copy did not happen.
+    device : an opened device of the worker. Raises `RuntimeError` when the copy did not happen.
     """
     try:
-        return _timed(device, count)
+        return _timed(device)
     finally:
         device.release_memory()
 
 
-def _timed(device: Any, count: Count) -> Look:
-    size = array_bytes(device.kind, device.last_cache_bytes(), device.free_memory_bytes())
+def _timed(device: Any) -> Look:
+    threads = torch.get_num_threads() if device.kind == "cpu" else 1
+    size = array_bytes(device.kind, device.last_cache_bytes(), device.free_memory_bytes(), threads)
     source = _random(size // 4, device.torch_device)
     target = torch.full_like(source, torch.nan)
     clock = HEADLINE_CLOCK[device.kind]
@@ -59,11 +51,8 @@ def _timed(device: Any, count: Count) -> Look:
         device.finish()
         if not torch.equal(source, target):
             raise RuntimeError("the calibration copy was timed, but its target does not hold the source")
-        counted, why = count(copy)
     return Look(
         moved_bytes=source.nbytes + target.nbytes,
-        counted_bytes=counted,
-        uncounted=why,
         cache_bytes=device.last_cache_bytes(),
         clock=clock,
         time_s=timing,
@@ -71,9 +60,9 @@ def _timed(device: Any, count: Count) -> Look:
     )
 
 
-def array_bytes(kind: str, cache_bytes: int, free_bytes: int) -> int:
-    """Bytes of each of the two arrays, a multiple of 4096."""
-    wanted = min(max(CACHES * cache_bytes, LEAST_BYTES[kind]), MOST_BYTES[kind])
+def array_bytes(kind: str, cache_bytes: int, free_bytes: int, threads: int = 1) -> int:
+    """Bytes of each of the two arrays, a multiple of 4096. threads : of a CPU that copies."""
+    wanted = min(max(CACHES * cache_bytes, LEAST_BYTES[kind]), most_array_bytes(MOST_BYTES[kind], threads))
     return max(4096, int(min(wanted, MEMORY_SHARE * free_bytes)) // 4096 * 4096)
 
 

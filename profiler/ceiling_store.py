@@ -1,6 +1,7 @@
-"""Measured roofs kept for the next run: by device, driver, clocks and software, below one folder.
+"""Measured roofs kept for the next run: by device, driver, largest clocks and software, below one folder.
 
-A run may use them when its calibration copy, timed anew, agrees with the one that was timed with them. Files are
+A run may use them when its calibration copy, timed anew, agrees with the one that was timed with them; the run then
+times a product too, as a copy of memory does not show the clock of what computes. Files are
 replaced whole, so runs side by side see the old content or the new. Imports no torch.
 """
 

@@ -40,25 +40,26 @@ def measure_part(
 
 
 def remeasure(device: str, ceilings: Sequence[Ceiling]) -> list[Ceiling]:
-    """Take DRAM read and copy and the product of matrices once more; only what `ceilings` already holds."""
+    """Take bandwidths of DRAM, the read of the last cache, products and latencies once more; only what is known.
+
+    ceilings : what is known. Each is timed by the operation that it was measured with.
+    """
     known = {place(ceiling) for ceiling in ceilings}
     return [again for again in best_of(_backend(device).remeasure(device, list(ceilings))) if place(again) in known]
 
 
 def merge(old: Sequence[Ceiling], new: Sequence[Ceiling]) -> list[Ceiling]:
-    """Join two measurements of one machine: the more favourable value, and an interval that holds both.
+    """Join two measurements of one machine: the more favourable value, with the interval of its own rounds.
 
-    A ceiling that is only in one of the two is kept as it is. A measured value is never replaced by one of another
-    provenance, nor the other way round.
+    The other one was disturbed, or taken at a lower clock: what it missed by is no doubt about the limit. A ceiling
+    that is only in one of the two is kept as it is. A measured value is never replaced by one of another provenance,
+    nor the other way round.
     """
     merged = {(*place(ceiling), ceiling.provenance): ceiling for ceiling in old}
     for ceiling in new:
         held = merged.setdefault((*place(ceiling), ceiling.provenance), ceiling)
-        winner = ceiling if better(ceiling, held) else held
-        lows = [low for low in (held.low, ceiling.low) if low is not None]
-        highs = [high for high in (held.high, ceiling.high) if high is not None]
-        interval = {"low": min(lows, default=None), "high": max(highs, default=None)}
-        merged[(*place(ceiling), ceiling.provenance)] = winner.model_copy(update=interval)
+        if better(ceiling, held):
+            merged[(*place(ceiling), ceiling.provenance)] = ceiling
     return list(merged.values())
 
 

@@ -7,7 +7,7 @@ float32 one. Bytes are those that the operation names: what a cache reads before
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -28,7 +28,7 @@ from .ceilings_cpu_gauges import (
 )
 from .ceilings_cpu_threads import by_threads
 from .ceilings_load import burst_and_sustained
-from .gauge import RECHECK, Effort, Gauge, best_of, cache_ceilings, geometric, take, with_calibration
+from .gauge import RECHECK, Effort, Gauge, best_of, cache_ceilings, geometric, holding, take, with_calibration
 
 
 def everything(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
@@ -36,8 +36,7 @@ def everything(device: str, effort: Effort, progress: Callable[[str], None]) -> 
     sizes = Sizes.here(effort)
     with torch.inference_mode():
         swept = _sweep(sizes, effort, progress)
-        capacity = next((c.value for c in swept if c.quantity == "capacity"), sizes.last)
-        inside = max(int(min(capacity, sizes.last)) // 2, 2**20)
+        inside = _inside(sizes, swept)
         gauges = [
             *streams("dram", sizes.dram, sizes.dram, sizes),
             *gemvs("dram", sizes.dram, sizes),
@@ -68,18 +67,36 @@ PARTS = (everything, by_threads, under_load)
 
 
 def remeasure(device: str, ceilings: list[Ceiling]) -> list[Ceiling]:
-    """DRAM read and copy and the products of matrices, once more."""
+    """The bandwidths of DRAM, the read of the last cache, products and latencies once more, where they are known."""
     sizes = Sizes.here(RECHECK)
-    with torch.inference_mode():
-        moved = streams("dram", sizes.dram, sizes.dram, sizes)
-        moved = [gauge for gauge in moved if gauge.pattern in ("read", "copy")]
+    inside = _inside(sizes, ceilings)
+    families: dict[tuple[str, str], Callable[[], list[Gauge]]] = {
+        ("bandwidth", "dram"): lambda: [
+            *streams("dram", sizes.dram, sizes.dram, sizes),
+            *gemvs("dram", sizes.dram, sizes),
+        ],
+        ("bandwidth", "cache"): lambda: [
+            g for g in streams("cache", inside // 3, inside, sizes) if g.pattern == "read"
+        ],
         # The slow fp16 product cannot raise its roof above the float32 one.
-        products = [gauge for gauge in matmuls(sizes) if gauge.dtype != "fp16"]
-        return _half_at_least_single(best_of(with_calibration(take([*moved, *products], RECHECK, lambda text: None))))
+        ("rate", "simt"): lambda: [gauge for gauge in matmuls(sizes) if gauge.dtype != "fp16"],
+        ("latency", "launch"): lambda: latencies(sizes),
+    }
+    known = {(ceiling.quantity, ceiling.level) for ceiling in ceilings}
+    with torch.inference_mode():
+        gauges = [gauge for family, made in families.items() if family in known for gauge in made()]
+        taken = take(holding(gauges, ceilings), RECHECK, lambda text: None)
+        return _half_at_least_single(best_of(with_calibration(taken)))
+
+
+def _inside(sizes: Sizes, known: Iterable[Ceiling]) -> int:
+    """Bytes that are well inside the last cache: half of its knee, or of its size where it has shown none."""
+    capacity = next((c.value for c in known if (c.quantity, c.level, c.pattern) == ("capacity", "cache", "knee")), None)
+    return max(int(min(capacity or sizes.last, sizes.last)) // 2, 2**20)
 
 
 def _reported(sizes: Sizes) -> list[Ceiling]:
-    how = "as the operating system reports it; on a virtual machine it can be the host's"
+    how = "all last caches as the operating system reports them; on a virtual machine they can be the host's"
     found = [("cache", sizes.last, how)]
     if sizes.private:
         found.append(("private", sizes.private, f"largest private cache of a core as reported, times {sizes.on}"))
@@ -93,7 +110,8 @@ def _reported(sizes: Sizes) -> list[Ceiling]:
 
 def _sweep(sizes: Sizes, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
     """Read bandwidth over rising working sets: the cache's bandwidth, and its capacity where the curve has a knee."""
-    last = min(8 * sizes.last, effort.most_bytes, int(MEMORY_SHARE * host.available_memory_bytes()))
+    most = host.most_array_bytes(effort.most_bytes, sizes.threads)
+    last = min(8 * sizes.last, most, int(MEMORY_SHARE * host.available_memory_bytes()))
     # Three steps are the least that can show a knee, whatever the caches are said to be.
     first = min(2 * sizes.private or 2**20, last // 8)
     working_sets = geometric(first, last, 2**0.5, 4096)

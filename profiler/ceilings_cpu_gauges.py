@@ -37,11 +37,16 @@ TINY_REPEATS = 300
 # Lengths of the two recurrences whose difference is the cost of a step, and the size of their state.
 CHAIN_LENGTHS = (64, 576)
 CHAIN_HIDDEN = 8
+# Lengths of the two running sums whose difference is the cost of an addition: both stay in the first-level cache.
+SUM_LENGTHS = (512, 4608)
+# Either side of a difference is the shortest of five blocks of so many calls: disturbances only add to a time, and one
+# that met the smaller side alone would make the difference too small. Five pairs of blocks take about a millisecond.
+DIFFERENCE_TRIES, DIFFERENCE_REPEATS = 5, 30
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the sizes of all arrays follow from: threads, bytes of private and last cache, bytes per DRAM stream."""
+    """What the sizes of all arrays follow from: threads, bytes of private and last caches, bytes per DRAM stream."""
 
     threads: int
     private: int
@@ -53,7 +58,8 @@ class Sizes:
         """Read from the host: reported caches, free memory."""
         caches = host.caches()
         threads = torch.get_num_threads()
-        most = min(effort.most_bytes, int(host.available_memory_bytes() * MEMORY_SHARE))
+        most = host.most_array_bytes(effort.most_bytes, threads)
+        most = min(most, int(host.available_memory_bytes() * MEMORY_SHARE))
         return Sizes(threads, caches["private"] * threads, caches["last"], min(DRAM_CACHES * caches["last"], most))
 
     @property
@@ -81,6 +87,12 @@ def timed(call: Callable[[], object], repeats: int = 1) -> Callable[[], float]:
     return lambda: seconds_per_call(call, repeats)
 
 
+def difference(more: Callable[[], object], less: Callable[[], object], repeats: int = DIFFERENCE_REPEATS) -> float:
+    """Seconds by which one call takes longer than another, the two being timed in turn."""
+    pairs = [[seconds_per_call(call, repeats) for call in (more, less)] for _ in range(DIFFERENCE_TRIES)]
+    return min(pair[0] for pair in pairs) - min(pair[1] for pair in pairs)
+
+
 def random_values(count: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """`count` normal numbers: one random block of a million, repeated, as drawing them is slow."""
     block = torch.randn(min(count, 2**20)).to(dtype)
@@ -104,9 +116,18 @@ def streams(level: str, size: int, footprint: int, sizes: Sizes) -> list[Gauge]:
             ("copy", 2 * a.nbytes, "memmove", libc_moves.copying(b, a, sizes.threads)),
             ("write", c.nbytes, "memset", libc_moves.filling(c, sizes.threads)),
         ]
-    where = f"{binary_bytes(size)} per array, {sizes.on}{sizes.shortfall if level == 'dram' else ''}"
+    where = f"{sizes.on}{sizes.shortfall if level == 'dram' else ''}"
+    arrays = {"copy": 2, "triad": 3}
     return [
-        Gauge("bandwidth", level, "B/s", timed(call), f"{name}, {where}", moved, pattern=pattern)
+        Gauge(
+            quantity="bandwidth",
+            level=level,
+            unit="B/s",
+            sample=timed(call),
+            how=f"{name}, {binary_bytes(moved // arrays.get(pattern, 1))} per array, {where}",
+            amount=moved,
+            pattern=pattern,
+        )
         for pattern, moved, name, call in operations
     ]
 
@@ -177,7 +198,10 @@ def special(sizes: Sizes) -> list[Gauge]:
 
 
 def latencies(sizes: Sizes) -> list[Gauge]:
-    """One dispatched operation, one round trip to the thread pool, one dependent step inside compiled code."""
+    """One dispatched operation, one round trip to the thread pool, one dependent step inside compiled code.
+
+    Such a step is a small product with its functions, or the least that there is: an addition.
+    """
     one = torch.randn(1)
     alone, together = random_values(GRAIN - 1), random_values(GRAIN * sizes.threads)
     gauges = [
@@ -186,11 +210,13 @@ def latencies(sizes: Sizes) -> list[Gauge]:
             "latency", "inside", "s", _recurrence(), f"a step of nn.LSTM, H = {CHAIN_HIDDEN}, B = 1", difference=True
         ),
     ]
+    how = "an addition of torch.cumsum, which waits for the one before"
+    gauges.append(Gauge("latency", "pointwise", "s", _running_sum(), how, difference=True))
     if sizes.threads > 1:
         # Each thread of the larger operation does what the smaller one does alone; the rest is the round trip. Where
         # noise makes the difference negative, the round counts for nothing.
         def round_trip() -> float:
-            return seconds_per_call(together.neg_, TINY_REPEATS) - seconds_per_call(alone.neg_, TINY_REPEATS)
+            return difference(together.neg_, alone.neg_)
 
         how = f"neg_ of {GRAIN} values in each of {sizes.on}, less the same in one thread"
         gauges.append(Gauge("latency", "barrier", "s", round_trip, how, difference=True))
@@ -205,8 +231,20 @@ def _recurrence() -> Callable[[], float]:
 
     def sample() -> float:
         with torch.inference_mode(False), torch.enable_grad():
-            more = seconds_per_call(lambda: layer(long)) - seconds_per_call(lambda: layer(short))
+            more = difference(lambda: layer(long), lambda: layer(short), repeats=1)
         return more / (CHAIN_LENGTHS[1] - CHAIN_LENGTHS[0])
+
+    return sample
+
+
+def _running_sum() -> Callable[[], float]:
+    """Seconds per addition of a running sum, which has no faster order. Additions are the fastest of what can wait."""
+    short, long = (random_values(length) for length in SUM_LENGTHS)
+    out = [torch.empty_like(values) for values in (short, long)]
+    sums = [partial(torch.cumsum, values, 0, out=target) for values, target in zip((short, long), out)]
+
+    def sample() -> float:
+        return difference(sums[1], sums[0]) / (SUM_LENGTHS[1] - SUM_LENGTHS[0])
 
     return sample
 
@@ -219,7 +257,7 @@ def private_reads(sizes: Sizes) -> list[Gauge]:
     small, large = data[: data.numel() // 4], data[: data.numel() * 3 // 4]
 
     def sample() -> float:
-        return seconds_per_call(large.sum) - seconds_per_call(small.sum)
+        return difference(large.sum, small.sum, repeats=1)
 
     how = f"sum of {binary_bytes(large.nbytes)} less sum of {binary_bytes(small.nbytes)}, {sizes.on}"
     return [

@@ -17,8 +17,8 @@ from .ceilings_cpu_gauges import (
     GRAIN,
     MATMUL_FLOPS_PER_THREAD,
     MATMUL_SIZES,
-    TINY_REPEATS,
     Sizes,
+    difference,
     random_values,
     seconds_per_call,
 )
@@ -33,7 +33,10 @@ def by_threads(device: str, effort: Effort, progress: Callable[[str], None]) -> 
     sizes = Sizes.here(effort)
     brief = Effort(min(effort.rounds, ROUNDS["full" if effort.load_s > 1 else "quick"]), 0.0, effort.most_bytes)
     with torch.inference_mode():
-        gauges = [gauge for count in thread_counts(sizes.threads) for gauge in _of(count, sizes)]
+        # One pair of arrays for all numbers of threads: each may be as large as memory allows.
+        source = random_values(sizes.dram // 4)
+        target = torch.empty_like(source)
+        gauges = [gauge for count in thread_counts(sizes.threads) for gauge in _of(count, sizes, source, target)]
         return best_of(take(gauges, brief, progress))
 
 
@@ -57,15 +60,13 @@ def limited(count: int, measured: Callable[[], float]) -> Callable[[], float]:
     return sample
 
 
-def _of(count: int, sizes: Sizes) -> list[Gauge]:
+def _of(count: int, sizes: Sizes, source: torch.Tensor, target: torch.Tensor) -> list[Gauge]:
     scope = f"threads={count}"
     on = f"{count} of {sizes.on}"
-    return [_copy(count, scope, on, sizes), _product(count, scope, on), *_round_trip(count, scope, on)]
+    return [_copy(count, scope, on, source, target), _product(count, scope, on), *_round_trip(count, scope, on)]
 
 
-def _copy(count: int, scope: str, on: str, sizes: Sizes) -> Gauge:
-    source = random_values(sizes.dram // 4)
-    target = torch.empty_like(source)
+def _copy(count: int, scope: str, on: str, source: torch.Tensor, target: torch.Tensor) -> Gauge:
     sample = limited(count, lambda: seconds_per_call(lambda: target.copy_(source)))
     how = f"copy_, {binary_bytes(source.nbytes)} per array, {on}"
     moved = source.nbytes + target.nbytes
@@ -86,7 +87,7 @@ def _round_trip(count: int, scope: str, on: str) -> list[Gauge]:
     alone, together = random_values(GRAIN - 1), random_values(GRAIN * count)
 
     def round_trip() -> float:
-        return seconds_per_call(together.neg_, TINY_REPEATS) - seconds_per_call(alone.neg_, TINY_REPEATS)
+        return difference(together.neg_, alone.neg_)
 
     how = f"neg_ of {GRAIN} values in each of {on}, less the same in one thread"
     return [Gauge("latency", "barrier", "s", limited(count, round_trip), how, difference=True, scope=scope)]

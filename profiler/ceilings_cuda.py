@@ -7,19 +7,19 @@ after every sample, and no setting of the device is changed.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 
 from ..roofline.machine import Ceiling
 from . import microbench
 from ._triton import AVAILABLE
-from .ceilings_cuda_chain import chain_latencies, launch_latencies
-from .ceilings_cuda_memory import cache_gemvs, cache_streams, dram_streams, sweep
+from .ceilings_cuda_chain import chain_latencies, inside_latencies, launch_latencies
+from .ceilings_cuda_memory import cache_gemvs, cache_reads, cache_streams, dram_streams, sweep
 from .ceilings_load import burst_and_sustained
 from .cuda_events import REGISTER_BYTES_PER_SM, Facts, event_seconds, launch, random_values, timed
 from .driver_figures import driver_ceilings
-from .gauge import RECHECK, Effort, Gauge, best_of, take, with_calibration
+from .gauge import RECHECK, Effort, Gauge, best_of, holding, take, with_calibration
 
 # Sizes of square products. Vector units are busy at 4096; the tensor cores of a large part need 8192.
 SIMT_SIZES = (2048, 4096)
@@ -40,8 +40,7 @@ def streams_and_rates(device: str, effort: Effort, progress: Callable[[str], Non
             swept = sweep(facts, effort, progress)
         else:
             progress("without triton there is no cache bandwidth, no special functions, no barrier and no chip latency")
-        held = next((ceiling.value for ceiling in swept if ceiling.quantity == "capacity"), facts.cache)
-        inside = int(held) // 2
+        inside = _inside(facts, swept)
         gauges = [*dram_streams(facts), *cache_gemvs(facts, inside), *matmuls(facts), *launch_latencies(facts)]
         if AVAILABLE:
             gauges += [*cache_streams(facts, inside), special(facts)]
@@ -84,14 +83,31 @@ def fresh_facts(device: str) -> Facts:
 
 
 def remeasure(device: str, ceilings: list[Ceiling]) -> list[Ceiling]:
-    """DRAM read and copy, and the products of matrices at their largest size, once more."""
+    """The bandwidths of DRAM, the read of the L2 cache, products and latencies once more, where they are known.
+
+    All but the barrier, which could hang a device that has gone well so far.
+    """
     facts = fresh_facts(device)
+    inside = _inside(facts, ceilings)
+    families: dict[tuple[str, str], Callable[[], list[Gauge]]] = {
+        ("bandwidth", "dram"): lambda: dram_streams(facts),
+        ("bandwidth", "cache"): lambda: cache_reads(facts, inside) if AVAILABLE else [],
+        ("rate", "simt"): lambda: matmuls(facts),
+        ("latency", "launch"): lambda: [*launch_latencies(facts), *(inside_latencies(facts) if AVAILABLE else [])],
+    }
+    known = {(ceiling.quantity, ceiling.level) for ceiling in ceilings}
     with torch.inference_mode(), torch.cuda.device(device):
-        gauges = [*dram_streams(facts, ("read", "copy")), *matmuls(facts, largest_only=True)]
-        again = best_of(with_calibration(take(gauges, RECHECK, lambda text: None)))
+        gauges = [gauge for family, made in families.items() if family in known for gauge in made()]
+        again = best_of(with_calibration(take(holding(gauges, ceilings), RECHECK, lambda text: None)))
         del gauges
     torch.cuda.empty_cache()
     return again
+
+
+def _inside(facts: Facts, known: Iterable[Ceiling]) -> int:
+    """Bytes that are well inside the L2 cache: half of its knee, or of its size where it has shown none."""
+    found = (c.value for c in known if (c.quantity, c.level, c.pattern) == ("capacity", "cache", "knee"))
+    return int(next(found, facts.cache)) // 2
 
 
 def capacities(facts: Facts) -> list[Ceiling]:

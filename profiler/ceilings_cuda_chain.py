@@ -19,6 +19,8 @@ LAUNCHES = 500
 GRAPH_NODES = (100, 900)
 BARRIER_STEPS = (200, 1200)
 CHAIN_STEPS = (1000, 9000)
+# Rounds of 32 multiply-adds: each takes some 70 ns, and the difference a hundred times what events resolve.
+POINTWISE_ROUNDS = (100, 1100)
 # The barrier is tried from so many programs up to one per SM.
 FEWEST_PROGRAMS = 8
 # A barrier is checked over so many steps before it is timed.
@@ -51,7 +53,12 @@ def launch_latencies(facts: Facts) -> list[Gauge]:
 
 def chain_latencies(facts: Facts) -> list[Gauge]:
     """Steps inside one launch: the on-chip chain of one program, and the grid barrier of several. Needs Triton."""
-    return [_chain(facts), *_barriers(facts)]
+    return [*inside_latencies(facts), *_barriers(facts)]
+
+
+def inside_latencies(facts: Facts) -> list[Gauge]:
+    """Steps of one program that waits for nobody else: with a small product, and a multiply-add alone."""
+    return [_chain(facts), _pointwise(facts)]
 
 
 def program_counts(sms: int) -> list[int]:
@@ -146,5 +153,27 @@ def _chain(facts: Facts) -> Gauge:
         sample=slope(run, CHAIN_STEPS),
         how=f"one program: ({rows}, {size}) x ({size}, {size}) on tensor cores and a sigmoid",
         pattern=f"{rows}x{size}x{size}",
+        difference=True,
+    )
+
+
+def _pointwise(facts: Facts) -> Gauge:
+    """One warp: a multiply-add in registers, each waiting for the last; nothing that waits is faster."""
+    values = random_values(microbench.POINTWISE_LANES, facts.device)
+    constants = {"LANES": microbench.POINTWISE_LANES, "UNROLLED": microbench.POINTWISE_UNROLLED}
+
+    def run(rounds: int) -> None:
+        # The values stay finite: what they tend to is shift / (1 - scale).
+        launch(
+            microbench.pointwise_chain, 1, values, rounds, 0.5, 1.0, num_warps=microbench.POINTWISE_WARPS, **constants
+        )
+
+    per_round = slope(run, POINTWISE_ROUNDS)
+    return Gauge(
+        quantity="latency",
+        level="pointwise",
+        unit="s",
+        sample=lambda: per_round() / microbench.POINTWISE_UNROLLED,
+        how="one program: a multiply-add of float32 in registers, which waits for the one before",
         difference=True,
     )

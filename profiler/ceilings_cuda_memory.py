@@ -86,6 +86,13 @@ def cache_streams(facts: Facts, footprint: int) -> list[Gauge]:
     return gauges
 
 
+def cache_reads(facts: Facts, footprint: int) -> list[Gauge]:
+    """Reads of one array inside the L2 cache, as the sweep takes them."""
+    arrays = [random_values(footprint // 4, facts.device)] * 3
+    passes = max(1, CACHE_SAMPLE_BYTES // footprint)
+    return [_stream("cache", "read", min(STREAM_BLOCKS), arrays, footprint, passes, facts)]
+
+
 def sweep(facts: Facts, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
     """Read bandwidth over rising working sets: the L2's bandwidth, and its capacity where the curve has a knee."""
     step = 4 * max(STREAM_BLOCKS)

@@ -19,6 +19,7 @@ import torch
 
 from .calls import Group, call_of, grad_mode
 from .copies import rotating_copies
+from .counters import PROBE
 from .devices import open_device
 from .supervisor import CATALOG
 
@@ -44,6 +45,8 @@ def main() -> None:
             with grad_mode(request.get("direction", "forward")):
                 call = prepare()
                 call()
+                if device.kind == "cuda" and request.get("cache", "cold") == "cold":
+                    device.flush()
                 device.finish()
                 told["begun"].append(name)
                 with _counting(device, arguments.control):
@@ -56,10 +59,10 @@ def main() -> None:
 
 
 def _cases(device: Any, request: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Callable[[], Any]]]]:
-    """Names and what makes their calls: a copy, or the implementations of one group."""
-    if "copy_bytes" in request:
-        count = request["copy_bytes"] // 4
-        yield "copy", lambda: _copy(torch.randn(count, device=device.torch_device))
+    """Names and what makes their calls: a negation of known size, or the implementations of one group."""
+    if "probe_bytes" in request:
+        count = request["probe_bytes"] // 4
+        yield PROBE, lambda: _negation(torch.randn(count, device=device.torch_device))
         return
     device.allow_tf32(request["dtype"] == "tf32")
     kernel = importlib.import_module(CATALOG).load(request["source"])
@@ -71,7 +74,7 @@ def _cases(device: Any, request: dict[str, Any]) -> Iterator[tuple[str, Callable
 
 
 def _call(group: Group, run: Callable[..., Any], cold: bool) -> Callable[[], Any]:
-    """One case. ncu flushes a GPU's caches itself; on a CPU cold calls rotate through copies as they do when timed."""
+    """One case. A GPU's caches are flushed before it; on a CPU cold calls rotate through copies, both as when timed."""
     inputs = group.inputs(0)
     if not cold or group.device.kind == "cuda" or group.direction != "forward":
         return call_of(run, group.shape, inputs, group.direction)
@@ -80,9 +83,10 @@ def _call(group: Group, run: Callable[..., Any], cold: bool) -> Callable[[], Any
     return lambda: next(turns)()
 
 
-def _copy(source: torch.Tensor) -> Callable[[], Any]:
+def _negation(source: torch.Tensor) -> Callable[[], Any]:
+    """A kernel that reads one array and writes another. `copy_` would be none: on a GPU the driver copies."""
     target = torch.empty_like(source)
-    return lambda: target.copy_(source)
+    return lambda: torch.neg(source, out=target)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
 """Hardware counters from child processes: `ncu` on an NVIDIA GPU, `perf stat` on a CPU.
 
 The child runs one case a few times (`counted_case`). Only counts are taken, never durations, and clocks are left alone.
-Whether counters are there and permitted is found out by trying, with a copy of known size. Nothing here imports torch.
+Whether counters are there and permitted is found out by trying, with a kernel of known traffic: it negates an array. A
+copy would not do, since the driver's own copies and fills are no kernels, and `ncu` does not see them. Nothing here
+imports torch.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,8 +28,11 @@ from . import perf
 RUNNER = "seqroof.profiler.counted_case"
 # Starting Python, torch and the device takes ten seconds, and ncu runs every kernel once per pass of counters.
 DEADLINE_S = 180.0
-# A copy that no cache holds, small enough for every device: what a probe counts.
+# An array that no cache holds, small enough for every device: what the probe reads, and writes as much.
 PROBE_BYTES = 2**28
+PROBE = "negation"
+# ncu says of every kernel how many times it ran for all metrics.
+_PASSES = re.compile(r"^==PROF== Profiling.* (\d+) pass", re.MULTILINE)
 # Name of the kernel of torch.cuda._sleep, which the runner starts before every case.
 MARKER = "spin_kernel"
 # Places where the CUDA toolkit and Nsight Compute put ncu without telling PATH.
@@ -43,6 +49,10 @@ class CountersDenied(Exception):
     def __init__(self, cause: str, fix: str) -> None:
         super().__init__(cause)
         self.fix = fix
+
+
+class NotOffered(CountersDenied):
+    """Counters that this machine does not offer: no tool, no permission, no way to the driver."""
 
 
 class Tool(Protocol):
@@ -62,19 +72,19 @@ def tool_for(kind: str) -> Tool:
             (str(path) for place in _NCU_PLACES for path in sorted(Path("/").glob(place[1:]))), None
         )
         if found is None:
-            raise CountersDenied(
+            raise NotOffered(
                 "ncu is not installed", "install Nsight Compute, or report --ncu with a file of another machine"
             )
         return Ncu(found)
     found = shutil.which("perf")
     if found is None:
-        raise CountersDenied("perf is not installed", "install the package linux-perf or linux-tools of this kernel")
+        raise NotOffered("perf is not installed", "install the package linux-perf or linux-tools of this kernel")
     return Perf(found)
 
 
 def probe(tool: Tool, device: str) -> Counted:
-    """Count a copy of known size; raises `CountersDenied` with cause and fix where that is not possible."""
-    found = counted_bytes(tool, {"device": device, "copy_bytes": PROBE_BYTES})
+    """Count a kernel of known traffic; raises `CountersDenied` with cause and fix where that is not possible."""
+    found = counted_bytes(tool, {"device": device, "probe_bytes": PROBE_BYTES})
     if found.dram_read_bytes is None:
         raise CountersDenied(
             found.reason or "no bytes were counted",
@@ -84,7 +94,7 @@ def probe(tool: Tool, device: str) -> Counted:
 
 
 def counted_bytes(tool: Tool, request: Mapping[str, Any], deadline_s: float = DEADLINE_S) -> Counted:
-    """Counts of one call of one case, or of a copy of `copy_bytes`; raises `CountersDenied`."""
+    """Counts of one call of one case, or of a negation of `probe_bytes`; raises `CountersDenied`."""
     found = tool.count(request, deadline_s)
     return next(iter(found.values()), Counted(reason="nothing was counted"))
 
@@ -98,36 +108,53 @@ class Ncu:
         self.path = path
 
     def count(self, request: Mapping[str, Any], deadline_s: float) -> dict[str, Counted]:
-        """Count all cases of a request in one process; a metric that this device lacks is left out."""
-        names = request.get("implementations", ["copy"])
+        """Count all cases of a request; the bytes in a process of their own, so that every kernel runs only once.
+
+        Another process looks at the tensor pipe. What it finds out is extra, and so is what this device cannot count.
+        """
+        names = request.get("implementations", [PROBE])
+        for metrics in (ncu.MEMORY, ncu.BYTES):
+            text, told = self._counted(metrics, request, deadline_s)
+            if not _lacks_metric(text) and _passes(text) <= 1:
+                break
+        if _cold(request) and _passes(text) > 1:
+            reason = f"ncu ran every kernel {_passes(text)} times, and only the first run met flushed caches"
+            return {name: Counted(reason=reason) for name in names}
+        found = _by_case(_launches(text, ncu.BYTES), names, told, self._how(request))
+        if PROBE in names:
+            return found
+        try:
+            text, told = self._counted(ncu.PIPE, request, deadline_s)
+            busy = _by_case(_launches(text, ncu.PIPE), names, told, "")
+        except CountersDenied:
+            return found
+        return {
+            name: counted.model_copy(update={"tensor_share": busy[name].tensor_share})
+            for name, counted in found.items()
+        }
+
+    def _counted(
+        self, metrics: Sequence[str], request: Mapping[str, Any], deadline_s: float
+    ) -> tuple[str, Mapping[str, Any]]:
+        """All that ncu wrote about these metrics, and what the runner told."""
         with tempfile.TemporaryDirectory() as folder:
             log, status = Path(folder, "ncu.csv"), Path(folder, "status.json")
-            for metrics in (ncu.METRICS, ncu.METRICS[:3]):
-                said = run_child(self._command(metrics, log, request, status), deadline_s)
-                text = log.read_text(errors="replace") if log.exists() else ""
-                if not _lacks_metric(said + text):
-                    break
-            _refuse_if_denied(said + text)
-            told = json.loads(status.read_text()) if status.exists() else {}
-        try:
-            launches = ncu.parse(text)
-        except ncu.NcuError as error:
-            last = next((line for line in reversed((text + said).splitlines()) if "==ERROR==" in line), "")
-            raise CountersDenied(f"ncu gave {error} {last}".strip()[:300], "run ncu by hand and see") from error
-        return _by_case(launches, names, told, self._how(request))
+            said = run_child(self._command(metrics, log, request, status), deadline_s)
+            text = said + "\n" + (log.read_text(errors="replace") if log.exists() else "")
+            _refuse_if_denied(text)
+            return text, json.loads(status.read_text()) if status.exists() else {}
 
     def _command(self, metrics: Sequence[str], log: Path, request: Mapping[str, Any], status: Path) -> list[str]:
-        cold = request.get("cache", "cold") == "cold"
         options = ["--csv", "--page", "raw", "--print-units", "base", "--log-file", str(log), "--force-overwrite"]
         options += ["--metrics", ",".join(metrics), "--clock-control", "none", "--profile-from-start", "off"]
-        options += ["--cache-control", "all" if cold else "none", "--target-processes", "all"]
+        # The runner flushes the caches before a cold call, as the clock does. ncu would flush them before every kernel.
+        options += ["--cache-control", "none", "--target-processes", "all"]
         return [self.path, *options, *runner(request, status)]
 
     def _how(self, request: Mapping[str, Any]) -> str:
-        cold = request.get("cache", "cold") == "cold"
-        return "ncu in a process of its own, every kernel replayed, caches " + (
-            "flushed before each kernel" if cold else "as the kernel before left them"
-        )
+        caches = "flushed before the call" if _cold(request) else "as the call before left them"
+        how = f"ncu in a process of its own, caches {caches}"
+        return f"{how}; copies and fills by the driver are no kernels and not counted"
 
 
 class Perf:
@@ -142,7 +169,7 @@ class Perf:
         """Count each case between two signals of the runner."""
         events, how, provenance = perf.events()
         found = {}
-        for name in request.get("implementations", ["copy"]):
+        for name in request.get("implementations", [PROBE]):
             with tempfile.TemporaryDirectory() as folder:
                 out, status = Path(folder, "perf.csv"), Path(folder, "status.json")
                 control, ack = (Path(folder, end) for end in ("control", "ack"))
@@ -155,7 +182,7 @@ class Perf:
                 told = json.loads(status.read_text()) if status.exists() else {}
             denied = perf.denied(said + text)
             if denied:
-                raise CountersDenied(*denied)
+                raise NotOffered(*denied)
             failed = told.get("failed", {}).get(name)
             calls = told.get("calls", 1)
             found[name] = Counted(reason=failed, how=how) if failed else perf.counted(text, calls, how, provenance)
@@ -196,16 +223,34 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def _cold(request: Mapping[str, Any]) -> bool:
+    return request.get("cache", "cold") == "cold"
+
+
 def _lacks_metric(text: str) -> bool:
     return "Failed to find metric" in text or "is not available on" in text
+
+
+def _passes(text: str) -> int:
+    """How many times a kernel ran at most; 1 where ncu does not say."""
+    return max((int(count) for count in _PASSES.findall(text)), default=1)
+
+
+def _launches(text: str, wanted: Sequence[str]) -> list[ncu.Launch]:
+    """The launches in what ncu wrote, with one of these metrics; raises `CountersDenied` with its last error where there are none."""
+    try:
+        return ncu.parse(text, wanted)
+    except ncu.NcuError as error:
+        last = next((line for line in reversed(text.splitlines()) if "==ERROR==" in line), "")
+        raise CountersDenied(f"ncu gave {error} {last}".strip()[:300], "run ncu by hand and see") from error
 
 
 def _refuse_if_denied(text: str) -> None:
     """Raise what ncu's known refusals mean."""
     if "ERR_NVGPUCTRPERM" in text:
-        raise CountersDenied("the driver gives GPU counters to administrators only (ERR_NVGPUCTRPERM)", _PERMISSION_FIX)
+        raise NotOffered("the driver gives GPU counters to administrators only (ERR_NVGPUCTRPERM)", _PERMISSION_FIX)
     if "LibraryNotLoaded" in text or "Failed to initialize the profiler" in text:
-        raise CountersDenied(
+        raise NotOffered(
             "ncu cannot reach the driver's profiler, as in some sandboxes", "run on the host or in a plain container"
         )
     if "No kernels were profiled" in text:

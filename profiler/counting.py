@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..roofline.calibration import Probe
 from ..roofline.counted import with_counts
 from ..roofline.record import Evidence, Point
 from ..roofline.telemetry import Counted
@@ -51,23 +52,30 @@ class Counting:
     def _device(self) -> str:
         return self._supervisor.opened["torch_device"]
 
+    def probed(self) -> Probe | None:
+        """What the counters of the memory itself saw of the kernel of known traffic; None where they did not."""
+        known = self._known
+        if known is None or known.dram_read_bytes is None or known.provenance != "measured":
+            return None
+        return Probe(read_bytes=PROBE_BYTES, counted_bytes=known.dram_read_bytes)
+
     def evidence(self) -> tuple[Evidence, ...]:
-        """Whether counters could be read, and what they saw of a copy of known size; nothing where none were asked."""
+        """Whether counters could be read, and what they saw of a kernel of known traffic; nothing where none were asked."""
         if self._denied is not None:
             values: dict[str, float | int | str | None] = {
                 "state": "denied",
                 "cause": str(self._denied),
                 "fix": self._denied.fix,
             }
-            return (Evidence(id="counters", values=values, how="tried with a copy of known size"),)
+            return (Evidence(id="counters", values=values, how="tried with a kernel of known traffic"),)
         if self._tool is None or self._known is None:
             return ()
         values = {
             "state": "ok",
             "tool": self._tool.name,
             "provenance": self._known.provenance,
-            "copy_bytes": PROBE_BYTES,
-            "copy_read_bytes": self._known.dram_read_bytes,
-            "copy_write_bytes": self._known.dram_write_bytes,
+            "probe_bytes": PROBE_BYTES,
+            "probe_read_bytes": self._known.dram_read_bytes,
+            "probe_write_bytes": self._known.dram_write_bytes,
         }
         return (Evidence(id="counters", values=values, how=self._known.how),)

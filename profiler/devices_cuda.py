@@ -7,7 +7,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -27,7 +27,11 @@ MOST_SLEEP_CYCLES = 40_000_000
 
 
 class EventStopwatch:
-    """CUDA events around queued launches. `flush`, where given, empties the L2 cache before every call."""
+    """CUDA events around queued launches.
+
+    flush : where given, empties the L2 cache before every call. Lines that an earlier call set aside as persisting are
+    released before the calls are queued: doing so takes effect at once and not in the order of the queue.
+    """
 
     def __init__(self, flush: Callable[[], object] | None) -> None:
         self.flush = flush
@@ -42,6 +46,8 @@ class EventStopwatch:
         spans = repeats if self.flush else 1
         starts = [torch.cuda.Event(enable_timing=True) for _ in range(spans)]
         ends = [torch.cuda.Event(enable_timing=True) for _ in range(spans)]
+        if self.flush:
+            _reset_persisting_cache()
         torch.cuda._sleep(self.sleep_cycles)
         queued = time.perf_counter()
         if self.flush:
@@ -111,7 +117,7 @@ class GraphStopwatch:
 
 
 class CudaDevice:
-    """One GPU. Its L2 cache is flushed by writing twice its size; persisting lines are reset first."""
+    """One GPU. Its L2 cache is flushed by writing twice its size, and reading as much."""
 
     kind = "cuda"
     most_suite_flops = None
@@ -150,13 +156,19 @@ class CudaDevice:
         torch.cuda.empty_cache()
 
     @cached_property
-    def _flush_buffer(self) -> torch.Tensor:
-        _reset_persisting_cache()
-        return torch.empty(2 * self.last_cache_bytes(), dtype=torch.int8, device=self.torch_device)
+    def _flush_buffers(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What is written, what is read, and a number for what is found there. Each of the first two is twice the L2."""
+        written, read = (torch.zeros(2 * self.last_cache_bytes() // 4, device=self.torch_device) for _ in range(2))
+        return written, read, torch.empty((), device=self.torch_device)
 
     def flush(self) -> None:
-        """Write twice the L2 cache's size."""
-        self._flush_buffer.zero_()
+        """Write twice the L2 cache's size, so that nothing of a call is left there; then read as much.
+
+        Lines that were written only would have to go to memory while the call runs that is timed next.
+        """
+        written, read, found = self._flush_buffers
+        written.zero_()
+        torch.sum(read, 0, out=found)
 
     def stopwatch(self, cache: CacheState, clock: Clock) -> Stopwatch:
         """The stopwatch of a cache state and clock."""
@@ -208,10 +220,18 @@ class CudaDevice:
 
 
 def _reset_persisting_cache() -> None:
-    """Release L2 lines that were set aside as persisting; a flush by writing would leave them in place."""
-    for name in ("libcudart.so.13", "libcudart.so.12", "libcudart.so"):
+    """Release L2 lines that were set aside as persisting; a flush would leave them in place."""
+    reset = _runtime_function("cudaCtxResetPersistingL2Cache")
+    if reset is not None:
+        reset()
+
+
+@cache
+def _runtime_function(name: str) -> Callable[[], int] | None:
+    """A function of the CUDA runtime that torch has loaded; None where it is not found."""
+    for library in ("libcudart.so.13", "libcudart.so.12", "libcudart.so"):
         try:
-            ctypes.CDLL(name).cudaCtxResetPersistingL2Cache()
-            return
+            return getattr(ctypes.CDLL(library), name)
         except (OSError, AttributeError):
             continue
+    return None

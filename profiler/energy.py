@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..roofline.record import CacheState
 from ..roofline.telemetry import Energy
 from .nvml import Gpu
 from .sensors import SYS
@@ -27,7 +28,8 @@ ASSUMED_STEP_S = 0.25
 LONGEST_WINDOW_S = 3.0
 # Power without load, measured once before anything has run; with ten steps of a tenth of a second each.
 IDLE_WINDOW_S = 1.0
-# A share of what the timing of a group was given. Roofs, checks and parts need the rest.
+# All windows of a group together may take this share of what its timing was given; roofs, checks and parts need the
+# rest. Every row has a like share of it, and what one leaves the others have.
 BUDGET_SHARE = 1 / 2
 # Calls between two looks at the clock last about so long, so that queues stay short and the window keeps its length.
 CHUNK_S = 0.02
@@ -56,7 +58,9 @@ class GpuMeter:
         self.how = "NVML's energy counter" if self.counts else "NVML's power readings, integrated"
         # Power is a mean over up to a second on recent devices, and tells not when it was renewed: a step is assumed.
         self.step_s: float | None = None if self.counts else ASSUMED_STEP_S
-        if not self.counts and gpu.power_w() is None:
+        if gpu.sliced:
+            self.reason = "NVML tells the energy of the whole GPU, and this is a slice of it"
+        elif not self.counts and gpu.power_w() is None:
             self.reason = gpu.reasons.get("energy_j", "") or gpu.reasons.get("power_w", "")
 
     def read_j(self) -> float | None:
@@ -171,14 +175,19 @@ class Accountant:
         idle_w: float | None,
         affordable_s: float,
         finish: Callable[[], object],
+        manner: str = "calls back to back",
     ) -> Energy:
-        """Energy per call of `calls` in turn, `estimate_s` each, in a window that the time left can pay for."""
+        """Energy per call of `calls` in turn, `estimate_s` each, in a window that `affordable_s` can pay for.
+
+        manner : how the calls follow one another and what they find in the caches, in words.
+        """
         least = self.least_window_s()
         if least is None:
             return Energy(reason=self.meter.reason)
         needed_s = max(least, 3 * estimate_s)  # two calls to warm up, and one to measure
         if affordable_s < needed_s or least > LONGEST_WINDOW_S:
-            return Energy(reason=f"a window of {needed_s:.2g} s is needed, and {max(0.0, affordable_s):.2g} s are left")
+            share_s = max(0.0, affordable_s)
+            return Energy(reason=f"a window of {needed_s:.2g} s is needed, and this row's share is {share_s:.2g} s")
         chunk = max(1, min(1000, round(CHUNK_S / max(estimate_s, 1e-9))))
         window_s = max(least, estimate_s)
         for call in calls[:2]:  # neither the first call nor a device at rest belongs to it
@@ -195,13 +204,19 @@ class Accountant:
         last, took_s = self.meter.read_j(), self._clock() - began
         if first is None or last is None:
             return Energy(reason="the meter could no longer be read")
-        return self._settled(last - first, took_s, done, idle_w)
+        return self._settled(last - first, took_s, done, idle_w, manner)
 
-    def _settled(self, energy_j: float, took_s: float, calls: int, idle_w: float | None) -> Energy:
+    def _settled(self, energy_j: float, took_s: float, calls: int, idle_w: float | None, manner: str) -> Energy:
+        """What a window says. Energy above idle that is within its doubt is not told: it could be nothing."""
         step_s = self.meter.step_s or 0.0
-        net_j = None if idle_w is None else max(0.0, energy_j - idle_w * took_s)
         # One step at the end of the window and one of the idle window: the beginnings are aligned with a movement.
         doubt_j = step_s * energy_j / took_s + (idle_w or 0.0) * took_s * step_s / IDLE_WINDOW_S
+        net_j, reason = None, "no idle power is known, so there is only the gross figure"
+        if idle_w is not None:
+            net_j, reason = energy_j - idle_w * took_s, ""
+            if net_j <= doubt_j:
+                reason = f"{net_j:.2g} J above idle in a window are within the meter's doubt of {doubt_j:.2g} J"
+                net_j = None
         return Energy(
             per_call_j=None if net_j is None else net_j / calls,
             gross_per_call_j=energy_j / calls,
@@ -209,9 +224,9 @@ class Accountant:
             idle_w=idle_w,
             window_s=took_s,
             calls=calls,
-            error=min(1.0, doubt_j / net_j) if net_j else None,
-            how=f"{self.meter.how}; warm calls back to back" + ("" if idle_w is None else ", idle power subtracted"),
-            reason="" if idle_w is not None else "no idle power is known, so there is only the gross figure",
+            error=doubt_j / net_j if net_j else None,
+            how=f"{self.meter.how}; {manner}" + ("" if idle_w is None else ", idle power subtracted"),
+            reason=reason,
         )
 
 
@@ -219,18 +234,21 @@ def energies(device: Any, subjects: Sequence[Any], options: dict[str, Any], emit
     """Measure the energy of every implementation under its headline clock; emits `energy` for each.
 
     Without a meter nothing happens; why there is none is told with the run.
-    options : `headline`, a cache state and a clock; `idle_w`, power at rest; `budget_s`, of which a half may be spent.
+    options : `headline`, a cache state and a clock; `idle_w`, power at rest; `budget_s`, what the timing may take.
     """
     if device.meter.reason or "headline" not in options:
         return
     accountant, left_s = Accountant(device.meter), BUDGET_SHARE * options["budget_s"]
-    for subject in subjects:
-        if (subject.cache, subject.clock) != tuple(options["headline"]):
-            continue
+    rows = [subject for subject in subjects if (subject.cache, subject.clock) == tuple(options["headline"])]
+    for place, subject in enumerate(rows):
+        share_s = left_s / (len(rows) - place)
         emit("begin", implementation=subject.name, stage="energy")
         began = time.monotonic()
         try:
-            found = accountant.measure(subject.calls, subject.estimate_s, options["idle_w"], left_s, device.finish)
+            manner = _manner(device.kind, subject.cache)
+            found = accountant.measure(
+                subject.calls, subject.estimate_s, options["idle_w"], share_s, device.finish, manner
+            )
         except Exception as error:  # the call was timed before, and its time stands
             device.finish()
             found = Energy(reason=f"the window failed: {type(error).__name__}")
@@ -242,3 +260,12 @@ def energies(device: Any, subjects: Sequence[Any], options: dict[str, Any], emit
             clock=subject.clock,
             energy=found.model_dump(),
         )
+
+
+def _manner(kind: str, cache: CacheState) -> str:
+    """How the calls of a window follow one another. Flushing between them would be most of the energy."""
+    if cache == "warm":
+        return "warm calls back to back"
+    if kind == "cpu":
+        return "cold calls back to back, on copies in rotation"
+    return "calls back to back, the cache not flushed between them as it is for the time"

@@ -23,7 +23,7 @@ from ..roofline.units import binary_bytes
 # A working set is inside a cache while its bandwidth is within this share of the plateau.
 PLATEAU_SHARE = 0.8
 # What the method of the gauge begins with that does what the calibration copy of a run does.
-CALIBRATION_OPERATION = "copy_,"
+CALIBRATION_OPERATION, CALIBRATION_SCOPE = "copy_,", "calibration"
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ EFFORTS = {
     "quick": Effort(rounds=6, round_s=0.008, most_bytes=512 * 2**20, load_s=0.25),
     "full": Effort(rounds=15, round_s=0.04, most_bytes=2048 * 2**20, load_s=5.0),
 }
-# Between kernels: enough to see whether the roof has moved up, short enough to be repeated often.
-RECHECK = Effort(rounds=2, round_s=0.025, most_bytes=512 * 2**20)
+# Between kernels: short enough to be repeated often. Three rounds are the fewest whose better half is an interval.
+RECHECK = Effort(rounds=3, round_s=0.016, most_bytes=512 * 2**20)
 
 
 def effort_named(effort: str | Effort) -> Effort:
@@ -158,7 +158,7 @@ def with_calibration(taken: Iterable[Ceiling | None]) -> list[Ceiling | None]:
     copies = [
         c for c in found if c and (c.level, c.pattern) == ("dram", "copy") and c.how.startswith(CALIBRATION_OPERATION)
     ]
-    return [*found, *(copy.model_copy(update={"scope": "calibration"}) for copy in copies)]
+    return [*found, *(copy.model_copy(update={"scope": CALIBRATION_SCOPE}) for copy in copies)]
 
 
 def best_of(ceilings: Iterable[Ceiling | None]) -> list[Ceiling]:
@@ -171,6 +171,22 @@ def best_of(ceilings: Iterable[Ceiling | None]) -> list[Ceiling]:
         if held is None or better(ceiling, held):
             best[place(ceiling)] = ceiling
     return list(best.values())
+
+
+def holding(gauges: Sequence[Gauge], ceilings: Iterable[Ceiling]) -> list[Gauge]:
+    """The gauges by which these ceilings were measured, told by their method; none for places that are not known.
+
+    Where none of a place has the method, as arrays were of another size then, all gauges of the place are handed back.
+    """
+    methods: dict[tuple[str, ...], list[str]] = {}
+    for ceiling in ceilings:
+        if ceiling.scope in ("", CALIBRATION_SCOPE):
+            methods.setdefault(place(ceiling)[:-1], []).append(ceiling.how)
+    found = []
+    for key, texts in methods.items():
+        rivals = [gauge for gauge in gauges if (gauge.quantity, gauge.level, gauge.dtype, gauge.pattern) == key]
+        found += [rival for rival in rivals if any(text.startswith(rival.how) for text in texts)] or rivals
+    return found
 
 
 def place(ceiling: Ceiling) -> tuple[str, ...]:

@@ -10,15 +10,29 @@ from pathlib import Path
 
 from ..roofline.units import binary_bytes
 
-_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_CPUS = Path("/sys/devices/system/cpu")
 # Without /sys (macOS, some containers): a last cache of common size, so that cold still means cold.
 _ASSUMED_LAST_CACHE = 64 * 2**20
 _ASSUMED_PRIVATE_CACHE = 2**20
+# So many threads go over half a gigabyte in about ten milliseconds; more of them have more channels to memory.
+_THREADS_OF_ONE_SHARE = 8
 
 
 def usable_cores() -> int:
     """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(_usable())
+
+
+def _usable() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def most_array_bytes(share_bytes: int, threads: int) -> int:
+    """The largest array to stream through memory: so many bytes, and as much again for every further eight threads.
+
+    Processors with many cores have many last caches, and an array has to exceed them all together.
+    """
+    return share_bytes * max(1, threads // _THREADS_OF_ONE_SHARE)
 
 
 def processor_name() -> str:
@@ -35,28 +49,30 @@ def _size_bytes(text: str) -> int:
     return int(number) * {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[suffix]
 
 
-def caches() -> dict[str, int]:
-    """Reported sizes in bytes: `last` (the last shared cache) and `private` (the largest cache of a single core).
+def caches(cpus: Path = _CPUS, cores: set[int] | None = None) -> dict[str, int]:
+    """Reported sizes in bytes of the caches of the cores that this process may use.
 
+    `last` : all last-level caches together. A processor can have several, each shared by a few cores, and what all
+    threads stream through has to exceed their sum. `private` : the largest cache of a single core.
     On a virtual machine `last` can be the host's whole cache, of which a guest gets a part.
     """
-    found: list[tuple[int, int, int]] = []
-    for index in sorted(_CACHES.glob("index*")):
-        try:
-            if (index / "type").read_text().strip() == "Instruction":
+    # Level and the cores that share it -> size: every core of a cache lists that cache once more.
+    found: dict[tuple[int, str], int] = {}
+    for core in sorted(_usable() if cores is None else cores):
+        for index in sorted((cpus / f"cpu{core}" / "cache").glob("index*")):
+            try:
+                if (index / "type").read_text().strip() != "Instruction":
+                    place = int((index / "level").read_text()), (index / "shared_cpu_list").read_text().strip()
+                    found[place] = _size_bytes((index / "size").read_text())
+            except (OSError, ValueError, AttributeError):
                 continue
-            level = int((index / "level").read_text())
-            shared = (index / "shared_cpu_list").read_text().strip()
-            cores = len(re.findall(r"\d+", shared)) if "-" not in shared else 2
-            found.append((level, cores, _size_bytes((index / "size").read_text())))
-        except (OSError, ValueError, AttributeError):
-            continue
     if not found:
         return {"last": _ASSUMED_LAST_CACHE, "private": _ASSUMED_PRIVATE_CACHE}
-    last_level = max(level for level, _, _ in found)
-    last = max(size for level, _, size in found if level == last_level)
-    private = [size for level, _, size in found if level < last_level]
-    return {"last": last, "private": max(private, default=0)}
+    last_level = max(level for level, _ in found)
+    return {
+        "last": sum(size for (level, _), size in found.items() if level == last_level),
+        "private": max((size for (level, _), size in found.items() if level < last_level), default=0),
+    }
 
 
 def caches_in_words() -> str:

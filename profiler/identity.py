@@ -13,7 +13,7 @@ Identity = dict[str, str | float | int | None]
 
 
 def roof_identity(device: Any) -> Identity:
-    """Device, driver, clocks and software of an opened device. Without a `device` entry nothing may be shared."""
+    """Device, driver, largest clocks and software of an opened device. Without a `device` entry nothing may be shared."""
     shared: Identity = {"torch": torch.__version__, "triton": version_of("triton")}
     return shared | (_cpu() if device.kind == "cpu" else _gpu(device.properties, device.describe()))
 
@@ -30,7 +30,11 @@ def _cpu() -> Identity:
 
 
 def _gpu(properties: Any, environment: Any) -> Identity:
-    """A GPU, or a slice of one, is known by its UUID. Clocks are the limits, as those of the moment change at rest."""
+    """A GPU, or a slice of one, is known by its UUID.
+
+    Clocks are the largest that the driver states for the device: those of the moment change at rest, and a lower limit
+    that somebody has set does not show here but in the product that is timed again.
+    """
     uuid = str(getattr(properties, "uuid", ""))
     return {
         "device": hashed(uuid) if uuid else "",

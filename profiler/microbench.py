@@ -24,6 +24,10 @@ POLLS = ("atomic", "volatile", "acquire")
 CHAIN_ROWS = 16
 CHAIN_SIZE = 32
 CHAIN_WARPS = 1
+# One warp, and so many operations in a row that the end of a loop is lost among them.
+POINTWISE_LANES = 32
+POINTWISE_UNROLLED = 32
+POINTWISE_WARPS = 1
 
 
 @triton.jit
@@ -133,6 +137,17 @@ def dependent_chain(weights, state, steps, ROWS: tl.constexpr, SIZE: tl.constexp
     tl.store(state + row, value)
 
 
+@triton.jit
+def pointwise_chain(values, steps, scale, shift, LANES: tl.constexpr, UNROLLED: tl.constexpr):
+    """Replace each of `LANES` float32 values by scale x value + shift, `steps` times `UNROLLED` times, one by one."""
+    lanes = tl.arange(0, LANES)
+    value = tl.load(values + lanes)
+    for _ in range(steps):
+        for _ in tl.static_range(UNROLLED):
+            value = value * scale + shift
+    tl.store(values + lanes, value)
+
+
 _POINTERS = {"first": "*fp32", "second": "*fp32", "target": "*fp32", "sums": "*fp32"}
 _COUNTS = {"blocks": "i32", "repeats": "i32", "shift": "i32", "scale": "fp32"}
 STREAMS = {"read": (1, False), "copy": (1, True), "write": (0, True), "triad": (2, True)}
@@ -196,6 +211,22 @@ COMPILE = (
         divisible=("weights", "state"),
         options={"num_warps": CHAIN_WARPS},
         expects=("tensor",),
+        representative=True,
+    ),
+    CompileCase(
+        label="pointwise chain",
+        kernel=pointwise_chain,
+        signature={
+            "values": "*fp32",
+            "steps": "i32",
+            "scale": "fp32",
+            "shift": "fp32",
+            "LANES": "constexpr",
+            "UNROLLED": "constexpr",
+        },
+        constexprs={"LANES": POINTWISE_LANES, "UNROLLED": POINTWISE_UNROLLED},
+        divisible=("values",),
+        options={"num_warps": POINTWISE_WARPS},
         representative=True,
     ),
 )

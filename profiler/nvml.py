@@ -164,6 +164,11 @@ class Gpu:
             return self._ask("mig", "nvmlDeviceGetName", self._slice, read=_text) or "on"
         return self._of_device("mig", "nvmlDeviceGetMigMode", read=_current_mode) or ""
 
+    @property
+    def sliced(self) -> bool:
+        """Whether the device is a slice of a GPU, whose power and energy NVML tells for the whole GPU only."""
+        return self._slice is not None or self.mig == "on"
+
     @cached_property
     def ecc(self) -> str:
         """Whether memory errors are corrected: "on" or "off"; empty where it is not known."""

@@ -101,7 +101,7 @@ def energy(gpus: Sequence[Gpu]) -> Finding:
 
 
 def gpu_counters(find: Callable[[str], counters.Tool] = counters.tool_for) -> Finding:
-    """Whether ncu is here and permitted: it counts a copy of known size, which takes some seconds."""
+    """Whether ncu is here and permitted: it counts a kernel of known traffic, which takes some seconds."""
     what = "hardware counters"
     try:
         found = counters.probe(find("cuda"), "cuda:0")
@@ -109,7 +109,9 @@ def gpu_counters(find: Callable[[str], counters.Tool] = counters.tool_for) -> Fi
         state = "missing" if "not installed" in str(denied) else "limited"
         return Finding(what, state, f"{denied}: bytes are modelled", denied.fix)
     ratio = (found.dram_read_bytes or 0.0) / counters.PROBE_BYTES
-    return Finding(what, "ok", f"ncu counts; a copy of known size read {ratio:.2f} x its bytes: profile --counters")
+    return Finding(
+        what, "ok", f"ncu counts; a kernel of known traffic read {ratio:.2f} x its bytes: profile --counters"
+    )
 
 
 def cpu_counters() -> Finding:

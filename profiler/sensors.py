@@ -24,6 +24,7 @@ class Sensors(Protocol):
 
     reasons: Mapping[str, str]
     reference_clock_hz: float | None
+    power_of: str
 
     def read(self) -> dict[str, float | None]:
         """Everything that is known at this moment; unknown is None."""
@@ -37,6 +38,7 @@ class GpuSensors:
         self.gpu = gpu
         self.reasons = gpu.reasons
         self.reference_clock_hz = gpu.highest_clock_hz
+        self.power_of = "the whole GPU" if gpu.sliced else ""
 
     def read(self) -> dict[str, float | None]:
         """Ask NVML for everything that changes."""
@@ -62,6 +64,7 @@ class CpuSensors:
         self._proc, self._sys = proc, sys
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         self._cores = sorted(cores)
+        self.power_of = ""
         self.reasons: dict[str, str] = {
             "power_w": "a CPU tells energy only",
             "memory_clock_hz": "not told by Linux",

@@ -338,7 +338,7 @@ class Session:
         points = with_vendor(with_launch_tax(judge(point, machine, advice) for point in self.points))
         points = between_arms(points)
         environment = Environment.model_validate(opened["environment"])
-        looks = self.calibration.looks
+        looks, probe = self.calibration.looks, self.counting.probed()
         surroundings = (*self.surroundings.evidence(points), *self.counting.evidence())
         return Run(
             tool=tool,
@@ -352,13 +352,13 @@ class Session:
             machine=machine,
             environment=environment,
             points=points,
-            evidence=(*calibration.evidence(looks, machine), *surroundings),
+            evidence=(*calibration.evidence(looks, machine, probe), *surroundings),
             observations=(
                 *observations(points, machine),
                 *contests(points),
                 *instrument(points),
                 *self.roofs.findings(),
-                *calibration.findings(looks, machine),
+                *calibration.findings(looks, machine, probe),
             ),
             warnings=doubts_about_run(environment, points, surroundings),
         )

@@ -115,6 +115,9 @@ def _during(points: Sequence[Point]) -> dict[str, Any]:
         facts["other_processes"] = max(others)
     for name in sorted({name for seen in watched for name in seen.throttle}):
         facts[f"throttle: {name}"] = sum(seen.throttle.get(name, 0.0) for seen in watched) / len(watched)
+    power_of = next((seen.power_of for seen in watched if seen.power_of), "")
+    if power_of:
+        facts["power_of"] = power_of
     if watched:
         facts["looks"] = sum(seen.samples for seen in watched)
     return {"facts": facts, "reasons": {}}

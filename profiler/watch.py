@@ -75,6 +75,7 @@ def summary(looks: Sequence[Look], sensors: Sensors, scope: str) -> Telemetry:
         scope=scope,
         **spreads,
         reference_clock_hz=sensors.reference_clock_hz,
+        power_of=sensors.power_of if spreads["power_w"] else "",
         throttle={name: names.count(name) / len(bits) for name in sorted(set(names))},
         other_processes=max(others, default=None),
         reasons={name: reason for name, reason in sorted(sensors.reasons.items()) if name in unknown},

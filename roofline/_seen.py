@@ -31,7 +31,8 @@ def run_text(run: Run) -> str:
     ]
     for name, unit in (("power_w", "W"), ("temperature_c", "°C")):
         if isinstance(value := during.get(name), (int, float)):
-            texts.append(f"{value:.0f} {unit}")
+            of = f" of {clean(str(during['power_of']))}" if name == "power_w" and during.get("power_of") else ""
+            texts.append(f"{value:.0f} {unit}{of}")
     for name, words in (("other_share", "other programs"), ("steal_share", "other guests")):
         if isinstance(value := during.get(name), (int, float)):
             texts.append(f"{words} {percent(value)} of the device's time")
@@ -83,7 +84,7 @@ def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
                 row.number or clean(f"{point.implementation} {case_text(point)} {point.cache}"),
                 _spread(seen.clock_hz, "Hz"),
                 seconds(point.normalised_time_s) if point.normalised_time_s else "-",
-                _spread(seen.power_w, "W"),
+                _spread(seen.power_w, "W") + (f", of {clean(seen.power_of)}" if seen.power_of else ""),
                 _spread(seen.temperature_c, "°C"),
                 held or "-",
                 percent(seen.other_share.median) if seen.other_share else "-",

@@ -27,8 +27,8 @@ TENANT_SHARE = 0.10
 FEWER_BYTES = 0.10
 # Counted bytes above the modelled ones by more: neighbouring tiles read their common border twice.
 MORE_BYTES = 0.25
-# Counters that are right agree with a copy of known size within this, as the clock and the model do.
-COPY_SHARE = 0.02
+# Counters that are right agree with a kernel of known traffic within this, as the clock and the model do.
+PROBE_SHARE = 0.02
 # Walls whose height moves with the clock that telemetry tells: DRAM has a clock of its own.
 CLOCKED_WALLS = ("compute", "cache", "serial")
 
@@ -138,14 +138,20 @@ def doubts_about_run(
 
 
 def _miscounted(evidence: Sequence[Evidence]) -> tuple[Warning_, ...]:
-    """A copy of known size whose reads the counters saw otherwise; part of its writes may stay in a cache."""
+    """A kernel of known traffic whose reads counters saw otherwise; part of its writes may stay in a cache."""
     for entry in evidence:
-        known, read = entry.values.get("copy_bytes"), entry.values.get("copy_read_bytes")
+        known, read = entry.values.get("probe_bytes"), entry.values.get("probe_read_bytes")
         if entry.id != "counters" or not isinstance(known, (int, float)) or not isinstance(read, (int, float)):
             continue
-        if entry.values.get("provenance") == "measured" and abs(read / known - 1) > COPY_SHARE:
+        if entry.values.get("provenance") == "measured" and abs(read / known - 1) > PROBE_SHARE:
             values = {"counted": si(read, "B"), "declared": si(known, "B")}
-            return (warn("declared-bytes-differ", relation="other than the bytes of a copy of known size", **values),)
+            return (
+                warn(
+                    "declared-bytes-differ",
+                    relation="other than the bytes that a kernel of known traffic reads",
+                    **values,
+                ),
+            )
     return ()
 
 

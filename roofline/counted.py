@@ -61,9 +61,17 @@ def _counted_again(point: Point, launches: list[ncu.Launch], source: str) -> Poi
     kinds = len({launch.name for launch in launches})
     calls = max(1.0, len(launches) / max(point.launches or kinds, 1))
     point = with_counts(point, ncu.summed(launches, calls, f"ncu, imported from {source}"))
+    if point.counted is not None and (point.counted.launches or 0) > 1:
+        point = point.model_copy(update={"counted": _without_amplification(point.counted)})
     kept = tuple(warning for warning in point.warnings if warning.id != "declared-bytes-differ")
     declared = tuple(doubt for doubt in circumstances.doubts(point) if doubt.id == "declared-bytes-differ")
     return point.model_copy(update={"warnings": (*kept, *declared)})
+
+
+def _without_amplification(counted: Counted) -> Counted:
+    """Counts of several kernels whose caches ncu may have flushed in between, as it does unless it is told not to."""
+    how = f"{counted.how}; several kernels, between which ncu may have flushed the caches: no amplification is derived"
+    return counted.model_copy(update={"amplification": None, "amplification_streamed": None, "how": how})
 
 
 def _fits(name: str, point: Point) -> bool:

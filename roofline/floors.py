@@ -2,7 +2,9 @@
 
 A floor is a sound lower bound, so whatever the hardware could save is taken off: a cache that keeps its content
 between warm calls need not ask the level below for what it holds, and written data that fit in a cache need not have
-left it when the clock stops. Nothing here measures; it is arithmetic on a `Work` and a `Machine`.
+left it when the clock stops. Where it is not known how much is saved, the most is: a capacity counts with the upper
+end of its interval, and a mix of reads and writes with the faster of the patterns around it. Nothing here measures; it
+is arithmetic on a `Work` and a `Machine`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from .work import Work
 
 Residency = Literal["dram", "cache", "chip"]
 
+# How a step with a matrix product can wait for the one before; the best possible design takes the fastest of them.
+WAITS = ("barrier", "inside", "graph", "launch")
 # Two floors this close cannot be told apart by a measurement, so both are named.
 CONTEST_SHARE = 0.9
 
@@ -47,6 +51,11 @@ def capacity(machine: Machine, level: str) -> float:
     """Bytes that a level holds: the measured knee where there is one, else the stated size, else 0."""
     held = machine.best("capacity", level)
     return held.value if held else 0.0
+
+
+def most_held(machine: Machine, level: str) -> float:
+    """Bytes that a level may save the one below: the upper end of the knee, where its bandwidth has fallen."""
+    return max((held.high or held.value for held in machine.find("capacity", level)), default=0.0)
 
 
 def matmul_rate(machine: Machine, dtype: str) -> Ceiling | None:
@@ -84,18 +93,33 @@ def _moved(total: float, write_bytes: float, holds: float, cache: CacheState) ->
     return total - min(write_bytes, holds, total)
 
 
+def _read_shares(total: float, write_bytes: float, moved: float, cache: CacheState) -> tuple[float, float]:
+    """The least and the largest share of reads, whatever of the saved bytes the level above really keeps.
+
+    Warm, reads and writes may be saved alike; cold, none of the reads.
+    """
+    read_bytes = total - min(write_bytes, total)
+    if cache == "warm":
+        return max(0.0, moved - write_bytes) / moved, min(read_bytes, moved) / moved
+    return read_bytes / total, min(1.0, read_bytes / moved)
+
+
 def _bytes_floor(
     level: str, total: float, work: Work, holds: float, cache: CacheState, machine: Machine
 ) -> tuple[float | None, str, float]:
     moved = _moved(total, work.write_bytes, holds, cache)
     if moved == 0:
         return 0.0, f"nothing need move: {binary_bytes(total)} fit above it", 0.0
-    written = min(moved, max(0.0, work.write_bytes - holds))
-    roof = machine.bandwidth(level, moved - written, written)
+    roof = machine.fastest(level, *_read_shares(total, work.write_bytes, moved, cache))
     if roof is None:
         return None, f"{level} bandwidth of {machine.id} not known", 0.0
     text = f"{si(moved, 'B')} at {si(roof.value, 'B/s')} ({roof.provenance}, {roof.pattern})"
     return moved / roof.value, text, roof.spread
+
+
+def _element_wise(work: Work) -> bool:
+    """Whether steps wait for one another without a matrix product between them, so that registers hold the chain."""
+    return work.depth > 1 and not (work.matmul_flops and work.step_products)
 
 
 def _serial(
@@ -132,7 +156,7 @@ def residency_of(work: Work, weights: Weights, machine: Machine, hoists: bool = 
     if weights == "kept":
         return "chip"
     per_step = (work.recurrent_bytes if hoists else work.weight_bytes) + work.state_bytes
-    return "dram" if per_step > capacity(machine, "cache") else "cache"
+    return "dram" if per_step > most_held(machine, "cache") else "cache"
 
 
 def own_floors(
@@ -151,7 +175,7 @@ def own_floors(
     hoists : the input product is done once for all steps. depth : dependent steps where they are not those of the work.
     """
     residency = residency_of(work, weights, machine, hoists)
-    private, shared = capacity(machine, "private"), capacity(machine, "cache")
+    private, shared = most_held(machine, "private"), most_held(machine, "cache")
     # The streamed bytes leave out what a single step need not write twice, such as the last state beside the output.
     streamed = max(work.hoisted_bytes if hoists else work.streamed_bytes, work.compulsory_bytes)
     dram_total = streamed if residency == "dram" else work.compulsory_bytes
@@ -164,7 +188,9 @@ def own_floors(
             "compute": _compute(work, dtype, machine),
             "dram": _bytes_floor("dram", dram_total, work, shared, cache, machine),
             "cache": _bytes_floor("cache", cache_total, work, private, cache, machine),
-            "serial": _serial(work, (chain,), machine, depth),
+            "serial": _serial(
+                work, ("pointwise",) if _element_wise(work) and chain == "inside" else (chain,), machine, depth
+            ),
         },
         residency,
     )
@@ -172,9 +198,9 @@ def own_floors(
 
 def best_residency(work: Work, machine: Machine) -> Residency:
     """The nearest place that holds what every step of a recurrence needs again: its recurrent weights."""
-    if work.depth == 1 or work.recurrent_bytes <= max(capacity(machine, "chip"), capacity(machine, "private")):
+    if work.depth == 1 or work.recurrent_bytes <= max(most_held(machine, "chip"), most_held(machine, "private")):
         return "chip"
-    return "cache" if work.recurrent_bytes <= capacity(machine, "cache") else "dram"
+    return "cache" if work.recurrent_bytes <= most_held(machine, "cache") else "dram"
 
 
 def best_floors(work: Work, dtype: str, machine: Machine, cache: CacheState) -> FloorSet:
@@ -184,7 +210,7 @@ def best_floors(work: Work, dtype: str, machine: Machine, cache: CacheState) -> 
     streamed; the input product is done once for all steps where that moves less; steps wait for the fastest mechanism
     known.
     """
-    private, shared, chip = (capacity(machine, level) for level in ("private", "cache", "chip"))
+    private, shared, chip = (most_held(machine, level) for level in ("private", "cache", "chip"))
     residency = best_residency(work, machine)
     streamed = min(work.hoisted_bytes, work.streamed_bytes)
     # A stack goes through its weights more often than its chain has steps, for its layers may work side by side.
@@ -203,7 +229,7 @@ def best_floors(work: Work, dtype: str, machine: Machine, cache: CacheState) -> 
             "compute": _compute(work, dtype, machine),
             "dram": _bytes_floor("dram", dram_total, work, shared, cache, machine),
             "cache": _bytes_floor("cache", cache_total, work, private, cache, machine),
-            "serial": _serial(work, ("barrier", "inside", "graph", "launch"), machine),
+            "serial": _serial(work, ("pointwise",) if _element_wise(work) else WAITS, machine),
         },
         residency,
     )

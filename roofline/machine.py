@@ -24,7 +24,8 @@ class Ceiling(Frozen):
 
     quantity, level : "bandwidth" of "dram", "cache" or, for information, "private"; "rate" of "tensor", "simt" or
         "special"; "latency" of "launch" (back to back), "launch_waited" (seen by a waiting host), "graph", "barrier",
-        "inside"; "capacity" of "cache" (the last shared cache), "private" (caches of single cores that keep their
+        "inside" (a step with a matrix product inside one program), "pointwise" (one operation on a number in a
+        register); "capacity" of "cache" (the last shared cache), "private" (caches of single cores that keep their
         content between calls) or "chip" (registers and shared memory for the length of one launch) or "shared" (the
         shared memory of it).
     dtype : "fp32", "tf32", "fp16", "bf16", or empty where it does not matter.
@@ -96,20 +97,26 @@ class Machine(Frozen):
         return (min if quantity == "latency" else max)(found, key=lambda ceiling: ceiling.value)
 
     def bandwidth(self, level: str, read_bytes: float, write_bytes: float) -> Ceiling | None:
-        """The bandwidth whose pattern is nearest to a mix of reads and writes.
-
-        Reads as a share of all bytes: read and gemv 1, triad 2/3, copy 1/2, write 0. Of equally near patterns the
-        fastest counts, so that a floor stays a lower bound.
-        """
-        found = self.find("bandwidth", level)
-        if not found:
-            return None
+        """The most that a level can move of a mix of reads and writes; None where none of its patterns is known."""
         moved = read_bytes + write_bytes
         share = read_bytes / moved if moved else 1.0
-        nearest = min(abs(READ_SHARE[ceiling.pattern] - share) for ceiling in found)
-        near = [c for c in found if abs(READ_SHARE[c.pattern] - share) <= nearest + 1e-9]
-        return max(near, key=lambda ceiling: ceiling.value)
+        return self.fastest(level, share, share)
+
+    def fastest(self, level: str, least_share: float, most_share: float) -> Ceiling | None:
+        """The fastest pattern for mixes in which reads are between two shares of all bytes; None where none is known.
+
+        Reads as a share of all bytes: read and gemv 1, triad 2/3, copy 1/2, write 0. A mix between two patterns is
+        taken to be no faster than the faster of them, so that a floor stays a lower bound.
+        """
+        found = self.find("bandwidth", level)
+        shares = {READ_SHARE[ceiling.pattern] for ceiling in found}
+        least = max((share for share in shares if share <= least_share + _SAME_SHARE), default=0.0)
+        most = min((share for share in shares if share >= most_share - _SAME_SHARE), default=1.0)
+        near = [ceiling for ceiling in found if least <= READ_SHARE[ceiling.pattern] <= most]
+        return max(near, key=lambda ceiling: ceiling.value, default=None)
 
 
+# Shares this near are one: a third of a sum is not always the same to the last bit.
+_SAME_SHARE = 1e-9
 READ_SHARE = {"read": 1.0, "gemv": 1.0, "triad": 2 / 3, "copy": 1 / 2, "write": 0.0}
 READ_SHARE |= {"datasheet": 1.0, "driver": 1.0, "any": 1.0}

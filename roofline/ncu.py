@@ -20,9 +20,12 @@ DRAM_READ, DRAM_WRITE = "dram__bytes_read.sum", "dram__bytes_write.sum"
 CACHE = "lts__t_bytes.sum"
 TENSOR = "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active"
 CYCLES = "sm__cycles_active.avg"
-METRICS = (DRAM_READ, DRAM_WRITE, CACHE, TENSOR, CYCLES)
 # Without these a file tells no bytes; the others are extra.
 BYTES = (DRAM_READ, DRAM_WRITE)
+# Few enough that one run of a kernel counts them all: a second run would find what the first left in the caches.
+MEMORY = (*BYTES, CACHE)
+PIPE = (TENSOR, CYCLES)
+METRICS = (*MEMORY, *PIPE)
 # ncu scales by powers of ten; a sector of DRAM and of the L2 cache is 32 bytes on every NVIDIA GPU since Kepler.
 _UNITS = {"byte": 1.0, "kbyte": 1e3, "mbyte": 1e6, "gbyte": 1e9, "tbyte": 1e12, "sector": 32.0, "ksector": 32e3}
 _UNITS |= {"msector": 32e6, "gsector": 32e9, "%": 0.01, "cycle": 1.0, "kcycle": 1e3, "mcycle": 1e6, "gcycle": 1e9}
@@ -47,20 +50,20 @@ class Launch:
     values: dict[str, float] = field(default_factory=dict)
 
 
-def parse(text: str) -> list[Launch]:
-    """All launches in the order of the file; raises `NcuError` with a sentence."""
+def parse(text: str, needed: Sequence[str] = BYTES) -> list[Launch]:
+    """All launches in the order of the file; raises `NcuError` with a sentence, also where none has a needed metric."""
     rows = _rows(text)
     if not rows:
         raise NcuError("no table of ncu in it: a line with the title 'Kernel Name' was expected (ncu --csv)")
     titles, body = rows[0], rows[1:]
     long = "Metric Name" in titles
-    wanted = ("Metric Name", "Metric Value") if long else ()
-    missing = [title for title in wanted if title not in titles]
+    columns = ("Metric Name", "Metric Value") if long else ()
+    missing = [title for title in columns if title not in titles]
     if missing:
         raise NcuError(f"its table has no column {missing[0]!r}")
     launches = _long(titles, body) if long else _wide(titles, body)
-    if not any(name in launch.values for launch in launches for name in BYTES):
-        raise NcuError(f"no kernel in it has {' or '.join(BYTES)}: count them with --metrics")
+    if not any(name in launch.values for launch in launches for name in needed):
+        raise NcuError(f"no kernel in it has {' or '.join(needed)}: count them with --metrics")
     return launches
 
 

@@ -39,6 +39,7 @@ class Telemetry(Frozen):
 
     samples, scope : how many looks, and whether they belong to this point's own rounds or to those of its whole group.
     clock_hz : of the multiprocessors, or of the processor's fastest core; reference_clock_hz : the highest it can have.
+    power_of : what the power is of, where it is not of the device alone: of a slice it is that of the whole GPU.
     throttle : reason -> share of the looks at which the driver gave it.
     busy_share : of the device. other_processes, other_share : processes of other people, and what they used.
     steal_share : processor time that a hypervisor gave to other guests.
@@ -50,6 +51,7 @@ class Telemetry(Frozen):
     reference_clock_hz: float | None = None
     memory_clock_hz: Spread | None = None
     power_w: Spread | None = None
+    power_of: str = ""
     temperature_c: Spread | None = None
     throttle: dict[str, float] = Field(default_factory=dict)
     busy_share: Spread | None = None

@@ -51,6 +51,8 @@ class Work(Frozen):
     """The cost of one call, term by term.
 
     depth : steps that must wait for one another.
+    step_products : whether such a step holds a matrix product. False where all products can be done for all steps at
+        once and the chain is element-wise, as in SRU; without `matmul_flops` it does not matter.
     weight_bytes, state_bytes : what a dependent step re-reads if nothing is kept on chip.
     recurrent_bytes : the weights among them that meet the state, so that no product over all steps can take them out of
         the loop; all of them unless said otherwise.
@@ -64,6 +66,7 @@ class Work(Frozen):
 
     terms: tuple[Term, ...]
     depth: int = Field(default=1, ge=1)
+    step_products: bool = True
     weight_bytes: int = Field(default=0, ge=0)
     recurrent_bytes: int = Field(default=0, ge=0)
     state_bytes: int = Field(default=0, ge=0)

@@ -17,6 +17,7 @@ from types import TracebackType
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-tree-loop-distribute-patterns")
 
 SOURCE = r"""
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,7 @@ static double now(void) {
 static float *a, *b, *c;
 static long n;
 static volatile float sink;
+static double expected;
 
 static void reads(void) {
     float sum = 0;
@@ -78,7 +80,7 @@ static void stream(int pattern) {
 #endif
 
 static int right(int pattern, long i) {
-    if (pattern == 'r') return sink == sink;
+    if (pattern == 'r') return fabs(sink / expected - 1) < 1e-2;
     if (pattern == 'c') return b[i] == a[i];
     float wanted = pattern == 'w' ? 1.7f : a[i] + 1.3f * b[i];
     float off = c[i] - wanted;
@@ -94,7 +96,13 @@ int main(int count, char **words) {
     c = aligned_alloc(64, n * sizeof(float));
     if (!a || !b || !c) return 1;
 #pragma omp parallel for schedule(static)
-    for (long i = 0; i < n; i++) a[i] = 1e-3f * (i % 1000), b[i] = 1.0f, c[i] = 0.0f;
+    for (long i = 0; i < n; i++) {
+        // Values around zero and rare large ones: a running sum in float stays exact enough, and misses none of them.
+        a[i] = 1e-3f * (i % 1000) - 0.4995f + (i % 65537 ? 0.0f : 1e3f);
+        b[i] = 1.0f, c[i] = 0.0f;
+    }
+#pragma omp parallel for reduction(+ : expected) schedule(static)
+    for (long i = 0; i < n; i++) expected += a[i];
     while (fgets(line, sizeof line, stdin)) {
         int pattern = line[0], streaming = strchr(line, '!') != NULL;
 #if !defined(__SSE2__)

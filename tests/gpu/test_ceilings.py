@@ -45,6 +45,7 @@ def test_every_pattern_level_dtype_and_unit_is_there(measured):
         "graph",
         "barrier",
         "inside",
+        "pointwise",
     }
 
 
@@ -69,6 +70,18 @@ def test_nothing_measured_is_above_what_the_driver_states(measured):
 def test_a_load_has_a_burst_and_a_sustained_rate(measured):
     scopes = {(c.level, c.scope) for c in measured[0] if c.scope}
     assert {(level, scope) for level in ("dram", "simt") for scope in ("burst", "sustained")} <= scopes
+
+
+def test_a_multiply_add_takes_a_few_clocks_and_a_small_product_many(measured):
+    found = {c.level: c.value for c in measured[0] if c.quantity == "latency" and c.level in ("inside", "pointwise")}
+    assert 5e-10 < found["pointwise"] < 1e-8 and found["pointwise"] < found["inside"] / 5
+
+
+def test_all_roofs_but_the_barrier_and_fixed_figures_are_timed_again(measured):
+    again = {(c.quantity, c.level, c.pattern) for c in ceilings.remeasure("cuda:0", measured[0])}
+    assert {("bandwidth", "dram", pattern) for pattern in ("read", "copy", "write", "triad", "gemv")} <= again
+    assert {("bandwidth", "cache", "read"), ("rate", "simt", ""), ("latency", "launch", "")} <= again
+    assert "barrier" not in {level for _, level, _ in again}
 
 
 def test_the_calibration_copy_agrees_with_the_copy_roof(measured):

@@ -47,6 +47,8 @@ def test_a_busy_gpu_is_seen_busy(device, product):
     for name, least, most in (("clock_hz", 1e8, 5e9), ("power_w", 20, 3000), ("temperature_c", 10, 110)):
         value = getattr(seen, name)
         assert least < value.median < most if value is not None else seen.reasons[name]
+    # NVML tells no utilisation of a slice. Anywhere else a GPU that never rests has to be seen at work.
+    assert seen.busy_share.median > 0.5 if seen.busy_share is not None else seen.reasons["busy_share"]
     if seen.clock_hz and seen.reference_clock_hz:
         assert seen.clock_hz.high <= 1.01 * seen.reference_clock_hz
 
@@ -64,11 +66,11 @@ def test_a_product_costs_energy_above_idle(device, product):
     print(f"idle {idle_w:.0f} W, busy {found.power_w:.0f} W, {found.per_call_j:.3g} J per product, ±{found.error:.0%}")
 
 
-def test_counters_see_the_bytes_of_a_copy():
+def test_counters_see_the_bytes_of_a_kernel_of_known_traffic():
     """Within 2 % of what was read; part of what was written may still lie in the L2 cache when the kernel ends."""
     try:
         found = counters.probe(counters.tool_for("cuda"), "cuda:0")
-    except counters.CountersDenied as denied:
+    except counters.NotOffered as denied:  # anything else is a fault of ours
         pytest.skip(f"{denied}; {denied.fix}")
     assert found.dram_read_bytes == pytest.approx(counters.PROBE_BYTES, rel=0.02)
     l2 = torch.cuda.get_device_properties(0).L2_cache_size

@@ -113,7 +113,7 @@ def test_parts_that_fail_or_die_cost_no_time(run):
 
 def sequence(time, clock="events", **changes):
     """A warm point of eight dependent steps with weights that fit nowhere but in DRAM."""
-    job = work(depth=8, weights=6000, streamed_bytes=60_000, hoisted_bytes=40_000)
+    job = work(depth=8, matmul_flops=1, weights=6000, streamed_bytes=60_000, hoisted_bytes=40_000)
     return point(time, cache="warm", clock=clock, work=job, **changes)
 
 

@@ -142,6 +142,20 @@ def test_a_point_above_a_kept_roof_has_all_roofs_measured_anew(store):
     assert not roofs.look_again([point(timing(60.0))], due=False)
 
 
+@pytest.mark.parametrize(
+    ("products", "again"),
+    [([9_600.0], True), ([5_000.0, 9_000.0, 9_600.0], True), ([9_400.0, 9_300.0, 5_000.0, 9_900.0], False)],
+)
+def test_roofs_are_used_again_only_while_a_product_is_as_fast(store, products, again):
+    """The clock of what computes may have been limited since, and the calibration copy of memory does not show it."""
+    supervisor = Identified([ROUND.ceilings], products=products)
+    roofs = Roofs(supervisor, Silent(), store=store)  # type: ignore[arg-type]
+    roofs.obtain("quick", look(50.0))
+    text = roofs.findings()[0].text
+    assert ({c.provenance for c in roofs.ceilings} == {"replayed"}) is again
+    assert ("used again" in text and "96 % of its roof" in text) if again else "9.40 kFLOP/s now, 10.0 kFLOP/s" in text
+
+
 def test_roofs_are_kept_when_all_were_measured(tmp_path):
     store = RoofStore(tmp_path / "new")
     roofs = Roofs(Identified([ROUND.ceilings]), Silent(), store=store)  # type: ignore[arg-type]

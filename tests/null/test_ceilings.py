@@ -120,17 +120,23 @@ def test_competing_gauges_leave_the_best():
     assert gauge.best_of([ceiling(2, "latency", "launch"), ceiling(1, "latency", "launch")])[0].value == 1
 
 
-def test_merge_keeps_the_larger_bandwidth_and_widens_the_interval():
-    (merged,) = ceilings.merge([ceiling(10, low=9, high=10, how="old")], [ceiling(12, low=8, high=12, how="new")])
-    assert (merged.value, merged.low, merged.high, merged.how) == (12, 8, 12, "new")
-    (merged,) = ceilings.merge([ceiling(10, low=9, high=10, how="old")], [ceiling(7, low=6, high=7, how="new")])
-    assert (merged.value, merged.low, merged.high, merged.how) == (10, 6, 10, "old")
+def test_merge_keeps_the_larger_bandwidth_with_the_interval_of_its_own_rounds():
+    """A disturbed re-timing says nothing about the limit: it must not widen what the undisturbed one knows."""
+    (merged,) = ceilings.merge([ceiling(10, low=9, high=10, how="old")], [ceiling(12, low=11, high=12, how="new")])
+    assert (merged.value, merged.low, merged.high, merged.how) == (12, 11, 12, "new")
+    (merged,) = ceilings.merge([ceiling(10, low=9, high=10, how="old")], [ceiling(6, low=3, high=6, how="new")])
+    assert (merged.value, merged.low, merged.high, merged.how) == (10, 9, 10, "old")
 
 
 def test_merge_keeps_the_smaller_latency():
     old, new = (ceiling(value, "latency", "launch", low=value, high=2 * value) for value in (2.0, 1.0))
     (merged,) = ceilings.merge([old], [new])
-    assert (merged.value, merged.low, merged.high) == (1, 1, 4)
+    assert (merged.value, merged.low, merged.high) == (1, 1, 2)
+
+
+def test_a_recheck_has_rounds_enough_for_an_interval():
+    found = gauge.take([scripted([9, 1, 2, 3])], gauge.Effort(gauge.RECHECK.rounds, 0.0, 0), lambda text: None)[0]
+    assert found is not None and found.spread > 0
 
 
 def test_merge_keeps_what_is_in_one_list_only_and_does_not_mix_provenances():
@@ -161,10 +167,10 @@ def test_cpu_gives_every_ceiling_that_the_floors_ask_for(measured):
         *(("bandwidth", level, dtype, "gemv") for level in ("dram", "cache") for dtype in ("fp32", "bf16")),
         ("rate", "simt", "fp32", ""), ("rate", "tensor", "bf16", ""), ("rate", "tensor", "fp16", ""),
         ("rate", "special", "", ""), ("latency", "launch", "", ""), ("latency", "inside", "", ""),
-        ("capacity", "cache", "", "reported"),
+        ("latency", "pointwise", "", ""), ("capacity", "cache", "", "reported"),
     }  # fmt: skip
     # Differences of two times, and the capacity of a curve, may be lost to noise on a busy machine.
-    lost_to_noise = {("latency", "inside", "", "")}
+    lost_to_noise = {("latency", "inside", "", ""), ("latency", "pointwise", "", "")}
     assert expected - names <= lost_to_noise
     optional = {
         ("capacity", "cache", "", "knee"),
@@ -220,10 +226,48 @@ def test_remeasure_repeats_known_ceilings_only(measured):
     assert [gauge.place(c) for c in again] == [gauge.place(c) for c in known]
 
 
+def test_every_roof_that_floors_hang_on_is_timed_again(measured):
+    pytest.importorskip("torch")
+    floors = {(c.quantity, c.level, c.dtype, c.pattern) for c in measured if c.provenance == "measured" and not c.scope}
+    again = {(c.quantity, c.level, c.dtype, c.pattern) for c in ceilings.remeasure("cpu", measured) if not c.scope}
+    dram = {kept for kept in floors if kept[:2] == ("bandwidth", "dram")}
+    assert len(dram) >= 6 and dram <= again
+    assert {("bandwidth", "cache", "", "read"), ("rate", "simt", "fp32", ""), ("latency", "launch", "", "")} <= again
+
+
+def test_a_roof_is_timed_again_by_the_operation_that_holds_it():
+    rivals = [scripted([], how=f"{name}, 1 MiB", pattern="copy") for name in ("copy_", "memmove")]
+    others = [scripted([], how="sum, 1 MiB", pattern="read")]
+    held = ceiling(pattern="copy", how="memmove, 1 MiB; used again on 2026-12-24")
+    assert [found.how for found in gauge.holding([*rivals, *others], [held])] == ["memmove, 1 MiB"]
+    of_other_size = ceiling(pattern="copy", how="memmove, 2 MiB")
+    assert gauge.holding([*rivals, *others], [of_other_size]) == rivals
+    calibration = ceiling(pattern="copy", how="copy_, 1 MiB", scope="calibration")
+    assert gauge.holding(rivals, [held, calibration]) == rivals
+    fewer_threads = ceiling(pattern="copy", how="copy_, 1 MiB", scope="threads=1")
+    assert gauge.holding(rivals, [fewer_threads]) == []
+
+
+def test_a_dependent_addition_is_far_faster_than_a_dispatched_one(measured):
+    found = {c.level: c.value for c in measured if c.quantity == "latency"}
+    if "pointwise" not in found:
+        pytest.skip("the difference of two times was lost to noise on a busy machine")
+    assert found["pointwise"] < found["launch"] / 10
+
+
 def test_streams_smaller_than_four_caches_say_so():
     cpu = pytest.importorskip("seqroof.profiler.ceilings_cpu_gauges", exc_type=ImportError)
     assert cpu.Sizes(2, 2**21, last=2**25, dram=2**27).shortfall == ""
     assert "2.0 times" in cpu.Sizes(2, 2**21, last=2**25, dram=2**26).shortfall
+
+
+def test_a_disturbance_of_one_side_makes_no_difference_too_small(monkeypatch):
+    """The smaller side is disturbed in most tries: the difference of two single times would be far too small."""
+    cpu = pytest.importorskip("seqroof.profiler.ceilings_cpu_gauges", exc_type=ImportError)
+    times = {"more": [9.0, 8.0, 7.0, 7.5, 9.0], "less": [6.5, 6.0, 2.0, 6.5, 6.9]}
+    queues = {name: iter(values) for name, values in times.items()}
+    monkeypatch.setattr(cpu, "seconds_per_call", lambda call, repeats: next(queues[call()]))
+    assert cpu.difference(lambda: "more", lambda: "less") == 5.0
 
 
 def test_random_values_repeat_no_constant():
@@ -302,7 +346,7 @@ def test_micro_kernels_do_what_they_say_when_interpreted():
         pytest.skip(findings["refused"]["reason"])
     assert findings["barrier atomic"] == {"what": "barrier atomic", "counter": 50, "last": 50, "errors": 0}
     assert findings["barrier volatile"] == {"what": "barrier volatile", "counter": 50, "last": 50, "errors": 0}
-    for what in ("read", "copy", "write", "triad", "special", "chain"):
+    for what in ("read", "copy", "write", "triad", "special", "chain", "pointwise"):
         assert findings[what]["error"] < findings[what]["allowed"], what
     # The gauges launch the same kernels with arguments that fit.
     assert findings["gauges"]["left_out"] == []
@@ -352,6 +396,12 @@ def _interpret():
         expected = torch.sigmoid(expected.float() @ weights.float()).half()
     microbench.dependent_chain[(1,)](weights, state, 3, ROWS=rows, SIZE=size)
     tell("chain", error=float((state.float() - expected.float()).abs().max()), allowed=2e-3)
+    start = torch.randn(microbench.POINTWISE_LANES)
+    values, expected = start.clone(), start
+    for _ in range(2 * 3):
+        expected = 0.5 * expected + 1.0
+    microbench.pointwise_chain[(1,)](values, 2, 0.5, 1.0, LANES=microbench.POINTWISE_LANES, UNROLLED=3)
+    tell("pointwise", error=float((values - expected).abs().max()), allowed=1e-6)
     _interpret_gauges(tell)
 
 
@@ -367,6 +417,7 @@ def _interpret_gauges(tell):
 
     cuda_events.event_seconds = pretended
     ceilings_cuda_chain.BARRIER_STEPS = ceilings_cuda_chain.CHAIN_STEPS = (2, 4)
+    ceilings_cuda_chain.POINTWISE_ROUNDS = (1, 2)
     ceilings_cuda.SPECIAL_STEPS = 2
     ceilings_cuda_memory.CACHE_SAMPLE_BYTES = 2**17
     facts = cuda_events.Facts("cpu", sms=1, cache=2**14, shared_per_sm=2**16, free=2**20, tensor_dtypes=("bf16",))
@@ -379,7 +430,8 @@ def _interpret_gauges(tell):
         ceilings_cuda._eight_bit_product(facts, 64),
         ceilings_cuda.special(facts),
         *(ceilings_cuda_chain._barrier(facts, 1, poll) for poll in ("atomic", "volatile")),
-        ceilings_cuda_chain._chain(facts),
+        *ceilings_cuda_memory.cache_reads(facts, 2**17),
+        *ceilings_cuda_chain.inside_latencies(facts),
     ]
     taken = gauge.take(gauges, gauge.Effort(1, 0.0, 0), said.append)
     tell("gauges", left_out=[text for text in said if "left out" in text], taken=sum(c is not None for c in taken))

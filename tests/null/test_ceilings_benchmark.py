@@ -49,6 +49,23 @@ def test_c_loops_are_compiled_and_compute_what_they_say(tmp_path):
 
 
 @needs_compiler
+@pytest.mark.parametrize(
+    ("pattern", "whole", "lazy"),
+    [
+        ("read", "i < n; i++) sum", "i < n / 8 * 7; i++) sum"),
+        ("copy", "i < n; i++) b[i] = a[i]", "i < n / 2; i++) b[i] = a[i]"),
+        ("write", "i < n; i++) c[i] = 1.7f", "i < n / 2; i++) c[i] = 1.7f"),
+        ("triad", "i < n; i++) c[i] = a[i]", "i < n / 2; i++) c[i] = a[i]"),
+    ],
+)
+def test_a_loop_that_leaves_a_part_out_is_found(tmp_path, monkeypatch, pattern, whole, lazy):
+    assert c_loops.SOURCE.count(whole) == 1
+    monkeypatch.setattr(c_loops, "SOURCE", c_loops.SOURCE.replace(whole, lazy))
+    with c_loops.Loops(tmp_path, 2**20, 2) as loops, pytest.raises(RuntimeError, match="wrong result"):
+        loops.sample(pattern)
+
+
+@needs_compiler
 def test_the_comparison_runs_from_end_to_end():
     pytest.importorskip("torch")
     rows = [*ceilings_benchmark.bandwidths(2**20, 1, 0.0), ceilings_benchmark.product(64, 1, 0.0)]

@@ -98,6 +98,24 @@ def test_thread_counts_double_and_stay_below_all():
     assert [threads.thread_counts(n) for n in (1, 2, 3, 8, 12)] == [[], [1], [1, 2], [1, 2, 4], [1, 2, 4, 8]]
 
 
+def test_all_numbers_of_threads_share_one_pair_of_arrays(monkeypatch):
+    """Each pair may take what memory allows, and all gauges are alive at once."""
+    torch = pytest.importorskip("torch")
+    from seqroof.profiler import ceilings_cpu_threads as threads
+
+    seen, made = [], threads._copy
+
+    def noted(count, scope, on, source, target):
+        seen.append((source.data_ptr(), target.data_ptr()))
+        return made(count, scope, on, source, target)
+
+    monkeypatch.setattr(threads, "_copy", noted)
+    monkeypatch.setattr(threads, "take", lambda gauges, effort, progress: [])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    threads.by_threads("cpu", gauge.Effort(1, 0.0, 2**20), lambda text: None)
+    assert len(seen) == 3 and len(set(seen)) == 1
+
+
 def test_a_limited_sample_runs_under_its_threads_and_gives_all_back():
     torch = pytest.importorskip("torch")
     from seqroof.profiler.ceilings_cpu_threads import limited

@@ -139,10 +139,10 @@ def test_counters_denied():
 
 def test_counters_that_miscount_a_known_copy():
     def copied(read, provenance="measured"):
-        values = {"state": "ok", "copy_bytes": 1000, "copy_read_bytes": read, "provenance": provenance}
+        values = {"state": "ok", "probe_bytes": 1000, "probe_read_bytes": read, "provenance": provenance}
         return doubts(evidence=[Evidence(id="counters", values=values, how="")])
 
-    assert "copy of known size" in copied(970.0)["declared-bytes-differ"] and copied(1030.0)
+    assert "kernel of known traffic" in copied(970.0)["declared-bytes-differ"] and copied(1030.0)
     assert copied(985.0) == copied(1015.0) == copied(500.0, "derived") == {}
 
 

@@ -1,5 +1,6 @@
 """Counting tools as child processes: programs that stand in for ncu and perf succeed, refuse, babble and hang."""
 
+import contextlib
 import json
 import sys
 import time
@@ -11,7 +12,7 @@ from round_machine import point, timing
 from user_kernels import kernel_file
 
 from seqroof.profiler import counted_case, counters, counting, obstacles, perf
-from seqroof.profiler.counters import CountersDenied, Ncu, Perf, counted_bytes, probe
+from seqroof.profiler.counters import CountersDenied, Ncu, NotOffered, Perf, counted_bytes, probe
 from seqroof.profiler.request import Request
 from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import WorkerDied
@@ -23,12 +24,15 @@ import json, sys
 words = sys.argv[1:]
 log, status = words[words.index("--log-file") + 1], words[words.index("--status") + 1]
 request = json.loads(words[words.index("--request") + 1])
-names = request.get("implementations", ["copy"])
+names = request.get("implementations", ["negation"])
 metrics = words[words.index("--metrics") + 1].split(",")
-assert "--clock-control" in words and words[words.index("--clock-control") + 1] == "none"
-def table(launches):
+for option in ("--clock-control", "--cache-control"):
+    assert words[words.index(option) + 1] == "none"
+def table(launches, passes=1):
     with open(log, "w") as file:
         print("==PROF== Connected", file=file)
+        for number, (kernel, amount) in enumerate(launches):
+            print(f'==PROF== Profiling "{kernel}" - {number}: 0%....50%....100% - {passes} pass', file=file)
         print('"ID","Kernel Name","Metric Name","Metric Unit","Metric Value"', file=file)
         for number, (kernel, amount) in enumerate(launches):
             for metric in metrics:
@@ -61,7 +65,7 @@ def program(tmp_path, monkeypatch):
     return make
 
 
-def test_a_copy_is_counted(program):
+def test_a_kernel_of_known_traffic_is_counted(program):
     tool = Ncu(program("ncu", GOOD))
     found = probe(tool, "cuda:0")
     assert (found.dram_read_bytes, found.dram_write_bytes, found.launches) == (1024.0, 1024.0, 2)
@@ -73,7 +77,7 @@ def test_cases_are_parted_at_their_markers(program):
     tool = Ncu(program("ncu", GOOD))
     found = tool.count({"device": "cuda:0", "implementations": ["torch", "triton"], "cache": "warm"}, 60)
     assert {name: entry.dram_read_bytes for name, entry in found.items()} == {"torch": 1024.0, "triton": 2024.0}
-    assert "as the kernel before left them" in found["torch"].how
+    assert "as the call before left them" in found["torch"].how and "not counted" in found["torch"].how
 
 
 def test_one_failed_case_leaves_the_others(program):
@@ -85,11 +89,24 @@ def test_one_failed_case_leaves_the_others(program):
 
 def test_a_metric_that_the_device_lacks_is_left_out(program):
     body = NCU + (
-        'if len(metrics) > 3:\n    print("==ERROR== Failed to find metric " + metrics[3]); sys.exit(1)\n'
+        'if len(metrics) > 2 or "tensor" in metrics[0]:\n    print("==ERROR== Failed to find metric"); sys.exit(1)\n'
         'table([("spin_kernel", 0), ("k", 7)]); told()'
     )
-    found = counted_bytes(Ncu(program("ncu", body)), {"device": "cuda:0"})
-    assert found.dram_read_bytes == 7.0 and found.tensor_share is None
+    request = {"device": "cuda:0", "implementations": ["torch"]}
+    found = counted_bytes(Ncu(program("ncu", body)), request)
+    assert found.dram_read_bytes == 7.0 and found.cache_bytes is None and found.tensor_share is None
+
+
+def test_cold_bytes_are_those_of_a_single_run_of_every_kernel(program):
+    """A second run of a kernel meets what the first left in the caches."""
+    body = NCU + 'table([("spin_kernel", 0), ("k", 7)], passes=1 if len(metrics) <= 2 else 3); told()'
+    request = {"device": "cuda:0", "implementations": ["torch"], "cache": "cold"}
+    found = counted_bytes(Ncu(program("ncu", body)), request)
+    assert found.dram_read_bytes == 7.0 and found.cache_bytes is None and found.tensor_share == 7.0
+    tool = Ncu(program("ncu", NCU + 'table([("spin_kernel", 0), ("k", 7)], passes=2); told()'))
+    assert "2 times" in counted_bytes(tool, request).reason
+    warm = counted_bytes(tool, request | {"cache": "warm"})
+    assert warm.dram_read_bytes == 7.0
 
 
 @pytest.mark.parametrize(
@@ -108,6 +125,47 @@ def test_refusals_have_a_cause_and_a_fix(program, body, cause, fix):
     with pytest.raises(CountersDenied, match=cause) as denied:
         probe(Ncu(program("ncu", body)), "cuda:0")
     assert fix in denied.value.fix
+
+
+def test_only_what_a_machine_does_not_offer_is_no_reason_to_worry(program, monkeypatch, tmp_path):
+    """A test on a GPU may skip where counters are not offered; a tool that sees no kernel is a fault of ours."""
+    with pytest.raises(NotOffered):
+        probe(Ncu(program("ncu", 'print("==ERROR== ERR_NVGPUCTRPERM")')), "cuda:0")
+    with pytest.raises(CountersDenied) as unseen:
+        probe(Ncu(program("ncu", 'print("==WARNING== No kernels were profiled.")')), "cuda:0")
+    assert not isinstance(unseen.value, NotOffered)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setattr(counters, "_NCU_PLACES", ())
+    with pytest.raises(NotOffered):
+        counters.tool_for("cuda")
+
+
+def test_a_cold_case_of_a_gpu_is_flushed_once_before_it_is_counted(monkeypatch, tmp_path):
+    pytest.importorskip("torch")
+    seen = []
+    device = SimpleNamespace(kind="cuda", torch_device="cpu", finish=lambda: None, flush=lambda: seen.append("flush"))
+
+    @contextlib.contextmanager
+    def counting_by_name(device, control):
+        seen.append("count")
+        yield
+
+    monkeypatch.setattr(counted_case, "open_device", lambda name: device)
+    monkeypatch.setattr(counted_case, "_counting", counting_by_name)
+    for cache, wanted in (("cold", ["flush", "count"]), ("warm", ["count"])):
+        seen.clear()
+        request = {"device": "cuda:0", "probe_bytes": 4096, "cache": cache}
+        monkeypatch.setattr(sys, "argv", counters.runner(request, tmp_path / "status")[2:])
+        counted_case.main()
+        assert seen == wanted
+
+
+def test_the_probe_reads_one_array_and_writes_another():
+    torch = pytest.importorskip("torch")
+    source = torch.randn(64)
+    call = counted_case._negation(source)
+    first, second = call(), call()
+    assert torch.equal(first, -source) and first.data_ptr() == second.data_ptr() != source.data_ptr()
 
 
 def test_a_tool_that_hangs_is_killed_with_its_children(program, tmp_path):
@@ -211,7 +269,7 @@ def test_headline_points_get_their_counts_and_the_run_its_probe(program):
     program("ncu", GOOD)
     (cold, warm), (evidence,) = counted_points(True)
     assert cold.counted.dram_read_bytes == 1024.0 and cold.counted.amplification == pytest.approx(2048 / 10_000)
-    assert warm.counted is None and evidence.values["state"] == "ok" and evidence.values["copy_read_bytes"] == 1024.0
+    assert warm.counted is None and evidence.values["state"] == "ok" and evidence.values["probe_read_bytes"] == 1024.0
 
 
 def test_a_run_without_permission_goes_on_and_says_so(program):
@@ -237,7 +295,7 @@ def test_doctor_names_cause_and_fix(program):
     assert obstacles.cpu_counters().state == "missing"
     program("perf", 'import sys; print("5,,LLC-load-misses,0,100,,", file=sys.stderr)')
     assert obstacles.cpu_counters().state == "ok"
-    assert set(ncu.BYTES) <= set(ncu.METRICS[:3])
+    assert set(ncu.BYTES) <= set(ncu.MEMORY)
 
 
 def test_the_runner_tells_what_it_has_done(monkeypatch, tmp_path):
@@ -248,7 +306,7 @@ def test_the_runner_tells_what_it_has_done(monkeypatch, tmp_path):
         counted_case.main()
         return json.loads(status.read_text())
 
-    assert told({"device": "cpu", "copy_bytes": 4096})["begun"] == ["copy"]
+    assert told({"device": "cpu", "probe_bytes": 4096})["begun"] == ["negation"]
     group = {"dtype": "fp32", "direction": "forward", "seed": 0, "cache": "warm", "shape": {"B": 2, "N": 8}}
     group |= {"device": "cpu", "source": str(kernel_file(tmp_path, fault="raise RuntimeError('no')"))}
     found = told({**group, "implementations": ["torch", "reference"]})

@@ -5,11 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 from driven_meter import Bench
-from fake_nvml import UUID, FakeNvml, NVMLError_NotSupported
+from fake_nvml import MIG_UUID, UUID, FakeNvml, NVMLError_NotSupported
 from round_machine import point, timing, work
 from user_kernels import kernel_file
 
 from seqroof.kernels import _catalog
+from seqroof.profiler import energy
 from seqroof.profiler.calls import Group
 from seqroof.profiler.cases import run_group
 from seqroof.profiler.devices import CpuDevice
@@ -23,6 +24,7 @@ from seqroof.profiler.energy import (
 )
 from seqroof.profiler.nvml import Gpu
 from seqroof.profiler.points import with_energy
+from seqroof.profiler.sensors import GpuSensors
 from seqroof.roofline.telemetry import Energy
 
 
@@ -56,7 +58,7 @@ def test_without_idle_power_there_is_only_the_gross_figure():
 def test_a_window_shorter_than_ten_steps_is_refused():
     slow, bench = accountant(step_s=0.1)
     found = slow.measure([bench.call(0.010)], 0.010, 80.0, 0.9, lambda: None)
-    assert found.per_call_j is None and "a window of 1 s is needed, and 0.9 s are left" in found.reason
+    assert found.per_call_j is None and "a window of 1 s is needed, and this row's share is 0.9 s" in found.reason
     assert slow.measure([bench.call(0.010)], 0.010, 80.0, 1.1, lambda: None).per_call_j is not None
     calls = bench.calls
     assert slow.measure([bench.call(5.0)], 5.0, 80.0, 3.0, lambda: None).reason and bench.calls == calls, "not begun"
@@ -120,14 +122,15 @@ def test_rapl_that_is_absent_or_for_root_only(tmp_path):
     assert "root only" in RaplMeter(tmp_path).reason
 
 
-def emitted(meter, budget_s, call=lambda: None):
+def emitted(meter, budget_s, call=lambda: None, names=("torch",), kind="cpu", headline="cold"):
     told = []
     subjects = [
-        SimpleNamespace(name="torch", cache=cache, clock="host", calls=[call], estimate_s=1e-3)
+        SimpleNamespace(name=name, cache=cache, clock="host", calls=[call], estimate_s=1e-3)
+        for name in names
         for cache in ("cold", "warm")
     ]
-    options = {"headline": ["cold", "host"], "idle_w": 50.0, "budget_s": budget_s}
-    device = SimpleNamespace(meter=meter, finish=lambda: None)
+    options = {"headline": [headline, "host"], "idle_w": 50.0, "budget_s": budget_s}
+    device = SimpleNamespace(meter=meter, finish=lambda: None, kind=kind)
     energies(device, subjects, options, lambda event, **data: told.append({"event": event, **data}))
     return told
 
@@ -138,11 +141,62 @@ def test_only_headlines_are_measured_and_a_failure_costs_only_its_energy():
     def broken():
         raise RuntimeError("boom")
 
-    begin, energy = emitted(meter, 3.0, broken)
-    assert (begin["event"], begin["stage"], energy["event"], energy["cache"]) == ("begin", "energy", "energy", "cold")
-    assert energy["energy"]["reason"] == "the window failed: RuntimeError"
+    begin, told = emitted(meter, 3.0, broken)
+    assert (begin["event"], begin["stage"], told["event"], told["cache"]) == ("begin", "energy", "energy", "cold")
+    assert told["energy"]["reason"] == "the window failed: RuntimeError"
     short = emitted(SimpleNamespace(read_j=lambda: 0.0, reason="", how="x", step_s=1.0), 2.0)[1]
     assert "10 s is needed" in short["energy"]["reason"] and BUDGET_SHARE * 2.0 < 10
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """A meter of 5 ms steps, whose windows last a tenth of a second of a clock that the calls move."""
+    made = Bench(idle_w=50.0, busy_w=150.0, step_s=0.005)
+    monkeypatch.setattr(energy.time, "monotonic", made.clock)
+    monkeypatch.setattr(energy, "Accountant", lambda meter: Accountant(meter, made.clock, made.sleep))
+    return made
+
+
+def test_every_headline_row_has_its_share_of_the_energys_time(bench):
+    """What four windows cost is spent on four rows, not all of it on the first; what one leaves the next may use."""
+    names = ("a", "b", "c", "d")
+    enough = [data["energy"] for data in emitted(bench.meter, 1.0, bench.call(1e-3), names)[1::2]]
+    assert [entry["per_call_j"] is not None for entry in enough] == [True] * 4
+    assert all(entry["window_s"] < 0.15 for entry in enough)
+    began = bench.clock()
+    scarce = [data["energy"] for data in emitted(bench.meter, 0.5, bench.call(1e-3), names)[1::2]]
+    assert "this row's share is 0.062 s" in scarce[0]["reason"] and scarce[-1]["per_call_j"] is not None
+    assert bench.clock() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "headline", "words"),
+    [
+        ("cpu", "warm", "warm calls back to back"),
+        ("cpu", "cold", "cold calls back to back, on copies in rotation"),
+        ("cuda", "cold", "not flushed between them"),
+        ("cuda", "warm", "warm calls back to back"),
+    ],
+)
+def test_how_the_calls_found_the_caches_is_said(bench, kind, headline, words):
+    found = emitted(bench.meter, 1.0, bench.call(1e-3), kind=kind, headline=headline)[1]
+    assert words in found["energy"]["how"]
+
+
+@pytest.mark.parametrize("busy_w", [70.0, 80.0, 82.0])
+def test_energy_that_does_not_rise_above_idle_is_not_called_nothing(busy_w):
+    """A window that drew less than at rest, or hardly more, says nothing about a call: 0 J would be a figure."""
+    calm, bench = accountant(idle_w=80.0, busy_w=busy_w, step_s=0.05)
+    found = calm.measure([bench.call(0.010)], 0.010, 80.0, 3.0, lambda: None)
+    assert found.per_call_j is None and found.error is None and "within the meter's doubt" in found.reason
+    assert found.gross_per_call_j == pytest.approx(0.010 * busy_w, rel=0.11)
+
+
+def test_a_slice_of_a_gpu_has_no_energy_of_its_own():
+    sliced = Gpu(MIG_UUID, module=FakeNvml(uuid=MIG_UUID))
+    assert "slice" in GpuMeter(sliced).reason and GpuMeter(sliced).read_j() is None
+    assert GpuMeter(Gpu(UUID, module=FakeNvml())).reason == ""
+    assert (GpuSensors(sliced).power_of, GpuSensors(Gpu(UUID, module=FakeNvml())).power_of) == ("the whole GPU", "")
 
 
 def test_without_a_meter_nothing_is_spent():
@@ -170,9 +224,9 @@ def test_a_group_tells_telemetry_and_energy_of_every_headline(tmp_path):
     options |= {"headline": ["warm", "host"], "idle_w": 60.0}
     run_group(group, ["torch"], 1.0, options, lambda event, **data: told.append((event, data)))
     points = [data for event, data in told if event == "point"]
-    (energy,) = [data for event, data in told if event == "energy"]
+    (spent,) = [data for event, data in told if event == "energy"]
     assert [data["telemetry"]["samples"] >= 1 for data in points] == [True]
-    found = Energy.model_validate(energy["energy"])
-    assert (energy["implementation"], energy["cache"]) == ("torch", "warm")
+    found = Energy.model_validate(spent["energy"])
+    assert (spent["implementation"], spent["cache"]) == ("torch", "warm")
     assert found.per_call_j == pytest.approx(0.4 * found.gross_per_call_j, rel=1e-2)
     assert found.calls * found.gross_per_call_j == pytest.approx(100.0 * found.window_s, rel=1e-2)

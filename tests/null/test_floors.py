@@ -24,6 +24,75 @@ def test_written_bytes_that_fit_in_a_cache_need_not_leave_it():
     assert own_floors(work(read=1000, write=9000), "fp32", "reread", "launch", ROUND, "cold").floors.dram == 100.0
 
 
+MIXED = tuple(
+    ceiling("bandwidth", "dram", value, pattern=pattern)
+    for pattern, value in (("read", 100.0), ("gemv", 90.0), ("triad", 60.0), ("copy", 80.0), ("write", 40.0))
+)
+
+
+@pytest.mark.parametrize(
+    ("read", "write", "pattern"),
+    [
+        (100, 0, "read"),
+        (95, 5, "read"),
+        (70, 30, "read"),  # nearest to triad, which is slower than what lies on the other side
+        (60, 40, "copy"),
+        (50, 50, "copy"),
+        (2, 1, "triad"),
+        (10, 90, "copy"),
+        (0, 100, "write"),
+    ],
+)
+def test_a_mix_is_no_faster_than_the_faster_of_the_patterns_around_it(read, write, pattern):
+    machine = ROUND.model_copy(update={"ceilings": MIXED})
+    found = machine.bandwidth("dram", read, write)
+    assert found is not None and found.pattern == pattern
+
+
+def test_where_writes_may_stay_in_a_cache_no_mix_is_ruled_out():
+    """1000 read, 1000 written of which 0 to 5000 stay: reads are between a half and all of the bytes that move."""
+    slow_reads = tuple(ceiling("bandwidth", "dram", v, pattern=p) for p, v in (("read", 50.0), ("copy", 80.0)))
+    others = tuple(kept for kept in ROUND.ceilings if (kept.quantity, kept.level) != ("bandwidth", "dram"))
+    machine = ROUND.model_copy(update={"ceilings": (*others, *slow_reads)})
+    found = own_floors(work(read=1000, write=1000), "fp32", "reread", "launch", machine, "cold")
+    assert found.floors.dram == 1000 / 80 and "copy" in found.notes["dram"]
+
+
+def test_a_capacity_saves_as_much_as_the_upper_end_of_its_knee():
+    """Between the last size that fits and the first that does not, it is not known what fits."""
+    knee = ceiling("capacity", "cache", 5000.0, unit="B", pattern="knee", low=5000.0, high=7000.0)
+    others = tuple(kept for kept in ROUND.ceilings if (kept.quantity, kept.level) != ("capacity", "cache"))
+    machine = ROUND.model_copy(update={"ceilings": (*others, knee)})
+    assert own_floors(work(read=7000), "fp32", "reread", "launch", machine, "warm").floors.dram == 0
+    assert own_floors(work(read=8000), "fp32", "reread", "launch", machine, "warm").floors.dram == 10.0
+    layer = work(depth=4, weights=6000, streamed_bytes=60_000)
+    assert own_floors(layer, "fp32", "reread", "barrier", machine, "cold").residency == "cache"
+    assert own_floors(layer, "fp32", "reread", "barrier", ROUND, "cold").residency == "dram"
+
+
+QUICK = ROUND.model_copy(update={"ceilings": (*ROUND.ceilings, ceiling("latency", "pointwise", 0.001, unit="s"))})
+
+
+def test_an_element_wise_recurrence_waits_for_registers_only():
+    """h = tanh(a h + x) holds no product: a step of it is far faster than any that does."""
+    chain = work(read=0, depth=1000, pointwise_flops=2000, special_ops=1000)
+    for found in (
+        best_floors(chain, "fp32", QUICK, "warm"),
+        own_floors(chain, "fp32", "kept", "inside", QUICK, "warm"),
+    ):
+        assert found.floors.serial == 1.0 and "pointwise" in found.notes["serial"]
+    assert own_floors(chain, "fp32", "kept", "launch", QUICK, "warm").floors.serial == 2000.0
+    unknown = best_floors(chain, "fp32", ROUND, "warm")
+    assert unknown.floors.serial is None and "not known" in unknown.notes["serial"]
+
+
+def test_products_that_need_not_wait_leave_an_element_wise_chain():
+    given = {"read": 0, "depth": 1000, "matmul_flops": 10}
+    assert best_floors(work(**given), "fp32", QUICK, "warm").floors.serial == 500.0
+    beforehand = work(**given).model_copy(update={"step_products": False})
+    assert best_floors(beforehand, "fp32", QUICK, "warm").floors.serial == 1.0
+
+
 def test_a_warm_call_that_fits_needs_no_dram():
     assert own_floors(work(read=4000), "fp32", "reread", "launch", ROUND, "warm").floors.dram == 0
     # What exceeds the cache must come from below, the rest may have stayed.

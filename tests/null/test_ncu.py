@@ -125,6 +125,17 @@ def test_an_imported_kernel_finds_its_point_by_name():
     )
 
 
+def test_several_imported_kernels_get_no_amplification():
+    """ncu flushes caches before each kernel by default, so what the second found there was lost."""
+    run = run_of(SHAPE)
+    seen = {"kernels_observed": "spin_kernel; lstm_step_kernel"}
+    known = run.points[0].model_copy(update={"compiler": seen, "launches": 2})
+    run = counted.imported(run.model_copy(update={"points": (known,)}), WIDE, "f")
+    found = run.points[0].counted
+    assert found.launches == 2 and found.dram_bytes > 0
+    assert found.amplification is None and "no amplification" in found.how
+
+
 def test_a_kernel_that_fits_two_points_is_left_out_and_named():
     run = counted.imported(run_of(SHAPE, {**SHAPE, "B": 2}), WIDE, "counters.csv")
     assert (

@@ -4,13 +4,16 @@ import os
 from types import SimpleNamespace
 
 import pytest
+from round_machine import point, timing
 
 from seqroof.profiler import surroundings
 from seqroof.profiler.clock import Subject, measure
 from seqroof.profiler.energy import RaplMeter
 from seqroof.profiler.sensors import CpuSensors
 from seqroof.profiler.supervisor import WorkerDied
-from seqroof.profiler.watch import LEAST_GAP_S, Watch
+from seqroof.profiler.watch import LEAST_GAP_S, Watch, summary
+from seqroof.roofline._seen import cells
+from seqroof.roofline._view import Row
 
 CORES = sorted(os.sched_getaffinity(0))
 
@@ -72,6 +75,7 @@ class Counting:
     """Sensors that count how often they are read."""
 
     reference_clock_hz = 2e9
+    power_of = ""
 
     def __init__(self):
         self.reasons = {"power_w": "no meter"}
@@ -80,6 +84,16 @@ class Counting:
     def read(self):
         self.reads += 1
         return {"clock_hz": 1e9 * self.reads, "power_w": None}
+
+
+def test_the_power_of_a_slice_is_labelled_as_that_of_the_gpu():
+    sensors = Counting()
+    sensors.power_of = "the whole GPU"
+    looks = [{"power_w": 400.0}]
+    assert summary(looks, sensors, "").power_of == "the whole GPU"
+    assert summary([{"power_w": None}], sensors, "").power_of == "", "no power, no label"
+    watched = point(timing(1.0), telemetry=summary(looks, sensors, ""))
+    assert "400 W (400 to 400), of the whole GPU" in cells([Row("1", 0, watched)])[0]
 
 
 def test_looks_are_rare_and_a_subject_without_its_own_gets_those_of_its_group():

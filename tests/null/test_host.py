@@ -1,0 +1,37 @@
+"""What is read of the host: caches of the cores that may be used, and how large arrays may grow with them."""
+
+from seqroof.profiler import host
+
+
+def cache(cpus, core, index, level, kind, shared, size):
+    folder = cpus / f"cpu{core}" / "cache" / f"index{index}"
+    folder.mkdir(parents=True)
+    for name, text in (("level", level), ("type", kind), ("shared_cpu_list", shared), ("size", size)):
+        (folder / name).write_text(f"{text}\n")
+
+
+def processor(cpus, complexes, cores_each):
+    """Cores in complexes of `cores_each`, each complex with 32 MiB of its own, as the EPYCs have them."""
+    for core in range(complexes * cores_each):
+        first = core // cores_each * cores_each
+        cache(cpus, core, 0, 1, "Data", core, "32K")
+        cache(cpus, core, 1, 1, "Instruction", core, "32K")
+        cache(cpus, core, 2, 2, "Unified", core, "1024K")
+        cache(cpus, core, 3, 3, "Unified", f"{first}-{first + cores_each - 1}", "32768K")
+
+
+def test_all_last_caches_of_the_usable_cores_count(tmp_path):
+    processor(tmp_path, complexes=2, cores_each=4)
+    both = host.caches(tmp_path, set(range(8)))
+    assert both == {"last": 64 * 2**20, "private": 2**20}
+    assert host.caches(tmp_path, {3, 4})["last"] == 64 * 2**20, "one core in either complex"
+    assert host.caches(tmp_path, {5, 6, 7})["last"] == 32 * 2**20, "the other complex may not be used"
+
+
+def test_without_a_report_a_common_size_is_assumed(tmp_path):
+    assert host.caches(tmp_path, {0}) == {"last": 64 * 2**20, "private": 2**20}
+
+
+def test_arrays_may_grow_with_the_threads_that_stream_through_them():
+    assert host.most_array_bytes(100, 2) == host.most_array_bytes(100, 8) == 100
+    assert host.most_array_bytes(100, 96) == 1200
