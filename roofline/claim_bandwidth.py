@@ -87,8 +87,8 @@ def nearer_weights(claim: Claim, facts: Facts) -> Verdict:
     text = ", ".join(f"{figure.name} {short(figure.value)} x" for figure in modelled)
     return made.model_copy(
         update={
-            "summary": f"{made.summary}; bandwidth beside the banks of compute-in-memory parts over this memory: {text} "
-            "(modelled)",
+            "summary": f"{made.summary}; bandwidth beside the banks of compute-in-memory parts over this memory: "
+            f"{text} (modelled)",
             "numbers": (*made.numbers, *modelled),
         }
     )
@@ -150,16 +150,12 @@ def gate_shares(claim: Claim, facts: Facts) -> Verdict:
         gate = 2 * batch * hidden * (inputs + hidden) + batch * hidden  # its product, and its bias
         update = 4 * batch * hidden  # f c + i g and o tanh(c'): three products and a sum
         share = work.matmul_flops / work.flops if work.flops else 0.0
+        parts = (GATES * gate + update) / work.flops if work.flops else 0.0
         figures = (
             Number(name="matrix products / operations of the step", value=share, mark="derived"),
-            Number(name="four gates and the update / step", value=_share(GATES * gate + update, work.flops), mark="derived"),
+            Number(name="four gates and the update / step", value=parts, mark="derived"),
         )
         sums = GATES * gate + update == work.flops
         holds = both(sums, share >= claim.at("share"))
         findings.append(Finding(where=row.where, holds=holds, numbers=figures))
     return verdict(claim, findings, rows="every class: the cost is that of the mathematics")
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
-

@@ -70,7 +70,7 @@ def _fullest(claim: Claim, runs: Sequence[tuple[str, Run | None]], catalogue: Se
 
 
 def rows(found: Board) -> list[dict[str, Any]]:
-    """The verdicts as rows of text for a table: id, claim, condition, verdict, numbers, region, beside, missing, machine, run."""
+    """The verdicts as rows of text, ready for a table."""
     return [
         {
             "id": entry.id,

@@ -1,4 +1,4 @@
-"""Predicates that hold one kernel against another, or against itself at other sizes, inside a class of implementations."""
+"""Predicates that hold one kernel against another, or against itself at other sizes, class by class."""
 
 from __future__ import annotations
 
@@ -193,7 +193,9 @@ def stored_past(claim: Claim, facts: Facts) -> Verdict:
     if not crossings:
         return made
     texts = ", ".join(f"K = {short(keys)} for {where}" for where, keys in crossings.items())
-    figures = tuple(Number(name=f"crossover at {w}", value=k, unit="keys", mark="derived") for w, k in crossings.items())
+    figures = tuple(
+        Number(name=f"crossover at {w}", value=k, unit="keys", mark="derived") for w, k in crossings.items()
+    )
     return made.model_copy(
         update={
             "summary": f"as many bytes at {texts} (derived from counted bytes, the weights of the step included); "

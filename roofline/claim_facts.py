@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import claims
-from .claim_verdict import Finding, Line, Verdict, span, verdict, word_of
+from .claim_verdict import Finding, Line, Verdict, Word, span, verdict, word_of
 from .claims import Claim
 from .machine import Machine
 from .record import CacheState, Direction, Evidence, Fraction, Point, Run, Timing
 from .work import Work
 
-# Rows are compared inside a class. Ours come first, for nobody else's effort is in them; a vendor's rows are told beside
-# the verdict, because its library may serve one kernel of a pair and not the other.
+# Rows are compared inside a class. Ours come first, for the same effort is in all of them; a vendor's rows are told
+# beside the verdict, because its library may serve one kernel of a pair and not the other.
 COMPARED = ("triton", "reference")
 BESIDE = "vendor"
 _CLOCK = {"cpu": "host", "cuda": "events"}
@@ -146,7 +146,9 @@ def partners(row: Timed, others: Iterable[Timed], tolerance: float) -> list[Time
 Found = tuple[list[Finding], list[str]]
 
 
-def compared(claim: Claim, find: Callable[[str], Found], judge: Callable[[Sequence[Finding]], Any] = word_of) -> Verdict:
+def compared(
+    claim: Claim, find: Callable[[str], Found], judge: Callable[[Sequence[Finding]], Word] = word_of
+) -> Verdict:
     """The verdict from rows of one class, with the vendor's beside it.
 
     find : findings and missing evidence of a class. The first class for which nothing is missing decides; where there

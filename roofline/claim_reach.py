@@ -78,7 +78,10 @@ def _eased(claim: Claim, row: Evidence) -> tuple[Finding | None, str]:
     if over is None or lacking or _plain(row, "layers") != claim.at("layers"):
         return None, lacking or f"a stack of {claim.at('layers'):.0f} layers ({row.how})"
     figures = [number("gradient norm gated / tanh", over, "measured")]
-    for name, words in (("residual_over_tanh", "residual gated / tanh"), ("gated_over_gated_tanh", "gated / gated tanh")):
+    for name, words in (
+        ("residual_over_tanh", "residual gated / tanh"),
+        ("gated_over_gated_tanh", "gated / gated tanh"),
+    ):
         beside = _interval(row, name)
         if beside is not None:
             figures.append(number(f"gradient norm {words}", beside, "measured"))

@@ -143,7 +143,9 @@ def parallel_training(claim: Claim, facts: Facts) -> Verdict:
         # The claim needs both halves: where either fails, it fails.
         holds = both(*(finding.holds for finding in (*chain, *flat)))
         where = " and ".join(finding.where for finding in (*chain, *flat))
-        return [Finding(where=where, holds=holds, numbers=tuple(f for part in (*chain, *flat) for f in part.numbers))], []
+        return [
+            Finding(where=where, holds=holds, numbers=tuple(f for part in (*chain, *flat) for f in part.numbers))
+        ], []
 
     return compared(claim, find)
 
@@ -170,5 +172,3 @@ def _size(row: Timed) -> tuple[str, int, int, int]:
     """What two cases of C10 have in common: dtype, width in and out, and tokens."""
     width = (row.at("I") or row.at("C"), row.at("H") or row.at("O"))
     return row.point.dtype, *width, row.at("B") * row.at("T")
-
-

@@ -16,7 +16,14 @@ STYLES = {"SUPPORTED": "green", "REFUTED": "red", "CONDITIONAL": "yellow", "INCO
 # Longer lines are hard to read, however wide the terminal.
 _WIDEST = 120
 _ID, _VERDICT = 5, 14  # characters of the two columns on the left
-_LINES = (("condition", "needed: "), ("numbers", "found: "), ("region", ""), ("beside", "beside: "), ("missing", "missing: "), ("rests", "rests on "))
+_LINES = {
+    "condition": "needed: ",
+    "numbers": "found: ",
+    "region": "",
+    "beside": "beside: ",
+    "missing": "missing: ",
+    "rests": "rests on ",
+}
 
 
 def render(found: Board, console: Console) -> None:
@@ -53,7 +60,7 @@ def _block(console: Console, row: dict[str, Any]) -> None:
         console.print(left, end="", markup=False)
         console.print(f"{word:<{_VERDICT}}", style=STYLES.get(word, ""), end="", markup=False)
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for name, prefix in _LINES:
+    for name, prefix in _LINES.items():
         for line in textwrap.wrap(prefix + clean(row[name]), room) if row[name] else ():
             _say(console, " " * (_ID + _VERDICT) + line, "dim")
 

@@ -54,7 +54,8 @@ class Line(Frozen):
 class Verdict(Frozen):
     """A claim with its verdict.
 
-    claim, source : what is claimed, and by whom. condition : what has to hold. summary : the numbers in words; `numbers` are all of them.
+    claim, source : what is claimed, and by whom. condition : what has to hold.
+    summary : the numbers in words; `numbers` are all of them.
     region : where it holds and where not, of a CONDITIONAL one. rows : the class of implementations that was compared.
     decided : shapes, or settings of a probe, on which the predicate could tell. machine, run : what it rests on.
     missing : what would be needed to decide it, or to decide more of it.
@@ -202,4 +203,3 @@ def verdict(
         | fields
         | more
     )
-
