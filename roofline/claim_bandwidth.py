@@ -68,7 +68,7 @@ def _passing(claim: Claim, curve: list[tuple[Timed, Fraction]]) -> list[str]:
             ((row.at("B"), share.value) for row, share in curve if (row.at("H"), row.at("I")) == sizes),
             key=lambda step: step[0],
         )
-        if len(walk) < 2:
+        if len(walk) < 2 or walk[-1][0] <= claim.at("most_B"):
             continue
         idle = [batch for batch, share in walk if share < claim.at("passes")]
         after = [batch for batch, _ in walk if not idle or batch > max(idle)]

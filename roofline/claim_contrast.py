@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .claim_facts import Facts, Found, Timed, by_case, compared, fastest, partners, ratio, span_of
-from .claim_verdict import Finding, Number, Verdict, above, below, both, exists, listed, number, short, within
+from .claim_verdict import (
+    Finding,
+    Number,
+    Verdict,
+    Word,
+    above,
+    below,
+    both,
+    exists,
+    listed,
+    number,
+    short,
+    within,
+    word_of,
+)
 from .claims import Claim
 from .record import Direction, Fraction
 
@@ -189,7 +203,11 @@ def stored_past(claim: Claim, facts: Facts) -> Verdict:
         wanted = f"{rows} rows of lstm_step and attention_decode with keys on both sides of the crossover"
         return findings, [] if findings else [wanted]
 
-    made = compared(claim, find)
+    def bracketed(findings: Sequence[Finding]) -> Word:
+        """A crossover with one side undecided is none."""
+        return "INCONCLUSIVE" if any(finding.holds is None for finding in findings) else word_of(findings)
+
+    made = compared(claim, find, bracketed)
     if not crossings:
         return made
     texts = ", ".join(f"K = {short(keys)} for {where}" for where, keys in crossings.items())

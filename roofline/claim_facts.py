@@ -11,6 +11,7 @@ from .claim_verdict import Finding, Line, Verdict, Word, span, verdict, word_of
 from .claims import Claim
 from .machine import Machine
 from .record import CacheState, Direction, Evidence, Fraction, Point, Run, Timing
+from .stats import FEWEST_SAMPLES
 from .work import Work
 
 # Rows are compared inside a class. Ours come first, for the same effort is in all of them; a vendor's rows are told
@@ -50,7 +51,8 @@ class Facts:
             for point in points
             if (point.kernel, point.cache, point.direction) == (kernel, cache, direction)
             if point.status == "ok" and point.clock == _CLOCK[self.device] and not point.device
-            if point.time_s is not None and point.work is not None and point.dtype in claims.dtypes(self.device)
+            if point.time_s is not None and point.time_s.n >= FEWEST_SAMPLES  # fewer have no interval to decide with
+            if point.work is not None and point.dtype in claims.dtypes(self.device)
             if all(point.shape.get(name) == size for name, size in sizes.items())
         ]
 
@@ -108,10 +110,10 @@ def by_case(rows: Iterable[Timed]) -> Iterator[list[Timed]]:
     found: dict[tuple[Any, ...], list[Timed]] = {}
     for row in rows:
         found.setdefault((row.point.dtype, *row.point.shape.items()), []).append(row)
-    yield from (found[key] for key in sorted(found, key=str_last))
+    yield from (found[key] for key in sorted(found, key=_in_order))
 
 
-def str_last(key: tuple[Any, ...]) -> tuple[Any, ...]:
+def _in_order(key: tuple[Any, ...]) -> tuple[Any, ...]:
     """Order a key of a case by its sizes as numbers, the largest names last."""
     return tuple((str(part[0]), part[1]) if isinstance(part, tuple) else (str(part), 0) for part in key)
 

@@ -83,9 +83,24 @@ def path_length(claim: Claim, facts: Facts) -> Verdict:
         sizes = sorted({(row.at("I"), row.at("H"), row.point.dtype) for row in recurrences})
         powers = [power for size in sizes if (power := _power(claim, recurrences, size)) is not None]
         missing = [] if powers else [f"{rows} rows of lstm at B=1 and {claim.at('lengths'):.0f} lengths"]
-        return [*counted, *powers], [*lacking, *missing]
+        return _with_counts(counted, powers), [*lacking, *missing]
 
     return compared(claim, find)
+
+
+def _with_counts(counted: list[Finding], powers: list[Finding]) -> list[Finding]:
+    """The powers, each holding only where the counts of steps do as well; the first tells the counts too."""
+    steps = both(*(finding.holds for finding in counted))
+    figures = tuple(figure for finding in counted for figure in finding.numbers)
+    wrong = "".join(f", steps of {finding.where}" for finding in counted if finding.holds is False)
+    return [
+        Finding(
+            where=power.where + wrong,
+            holds=both(steps, power.holds),
+            numbers=(*(figures if index == 0 else ()), *power.numbers),
+        )
+        for index, power in enumerate(powers)
+    ]
 
 
 def _counted(facts: Facts) -> tuple[list[Finding], list[str]]:

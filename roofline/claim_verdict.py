@@ -150,7 +150,8 @@ def span(findings: Iterable[Finding]) -> str:
 
 def _range(name: str, figures: list[Number]) -> str:
     least, most = min(figures, key=lambda figure: figure.value), max(figures, key=lambda figure: figure.value)
-    text = short(least.value) + ("" if most.value == least.value else f" to {short(most.value)}")
+    texts = dict.fromkeys((short(least.value), short(most.value)))
+    text = " to ".join(texts)
     if len(figures) == 1 and least.low is not None and least.high is not None:
         text += f" [{short(least.low)}, {short(least.high)}]"
     return f"{name} {text}{' ' + least.unit if least.unit else ''} ({least.mark})"

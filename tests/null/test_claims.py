@@ -92,7 +92,7 @@ def test_invalid_points_never_count(id):
 )
 def test_a_missing_half_is_named(id, kernel, says):
     found = one(id, without(samples.run(), kernel))
-    assert found.verdict == "INCONCLUSIVE" and says in found.missing[0]
+    assert found.verdict == "INCONCLUSIVE" and any(says in text for text in found.missing)
 
 
 def test_an_interval_that_contains_the_threshold_decides_nothing(monkeypatch):
