@@ -9,7 +9,7 @@ from . import claim_bandwidth, claim_contrast, claim_reach, claim_scaling
 from ._model import Frozen
 from .catalogue import machines
 from .claim_facts import Facts
-from .claim_verdict import Verdict
+from .claim_verdict import Verdict, verdict
 from .claims import Claim, all_claims
 from .machine import Machine
 from .record import Run
@@ -43,7 +43,10 @@ class Board(Frozen):
 
 def decided(claim: Claim, run: Run | None, label: str, catalogue: Sequence[Machine]) -> Verdict:
     """The verdict on one claim from one run, or from none."""
-    found = PREDICATES[claim.predicate](claim, Facts(run, tuple(catalogue)))
+    try:
+        found = PREDICATES[claim.predicate](claim, Facts(run, tuple(catalogue)))
+    except (ArithmeticError, ValueError):  # no measurement holds such numbers, but a file may
+        found = verdict(claim, (), ["numbers that can be computed with: those of this run overflow"])
     if found.machine or run is None:
         return found
     return found.model_copy(update={"machine": run.machine.name, "run": label})
@@ -65,8 +68,8 @@ def board(runs: Sequence[tuple[str, Run]], catalogue: Sequence[Machine] | None =
 
 def _fullest(claim: Claim, runs: Sequence[tuple[str, Run | None]], catalogue: Sequence[Machine]) -> Verdict:
     found = [decided(claim, run, label, catalogue) for label, run in runs]
-    conclusive = [verdict for verdict in found if verdict.verdict != "INCONCLUSIVE"]
-    return max(conclusive or found[:1], key=lambda verdict: verdict.decided)
+    conclusive = [entry for entry in found if entry.verdict != "INCONCLUSIVE"]
+    return max(conclusive or found[:1], key=lambda entry: entry.decided)
 
 
 def rows(found: Board) -> list[dict[str, Any]]:

@@ -226,7 +226,12 @@ def stored_past(claim: Claim, facts: Facts) -> Verdict:
 def _same_model(step: Timed, cache: Timed) -> bool:
     """Whether step and cache have the same batch, dtype and width."""
     same = (step.at("B"), step.point.dtype) == (cache.at("B"), cache.point.dtype)
-    return same and cache.at("N") * cache.at("P") == step.at("H") and not cache.at("ragged")
+    return (
+        same
+        and cache.work.compulsory_bytes > 0
+        and cache.at("N") * cache.at("P") == step.at("H")
+        and not cache.at("ragged")
+    )
 
 
 def _crossing(step: Timed, caches: list[Timed]) -> float | None:

@@ -79,7 +79,9 @@ def path_length(claim: Claim, facts: Facts) -> Verdict:
     counted, lacking = _counted(facts)
 
     def find(rows: str) -> Found:
-        recurrences = [row for row in facts.points("lstm", "warm", B=1) if row.rows == rows and row.plain]
+        recurrences = [
+            row for row in facts.points("lstm", "warm", B=1) if row.rows == rows and row.plain and row.at("T") > 0
+        ]
         sizes = sorted({(row.at("I"), row.at("H"), row.point.dtype) for row in recurrences})
         powers = [power for size in sizes if (power := _power(claim, recurrences, size)) is not None]
         missing = [] if powers else [f"{rows} rows of lstm at B=1 and {claim.at('lengths'):.0f} lengths"]
@@ -125,6 +127,8 @@ def _steps(row: Timed) -> int:
         return row.at("T")
     if row.point.kernel == "attention":
         return 1
+    if row.at("F") < 2 or row.at("T") < 1:
+        return 0  # no hierarchy has such sizes, so no declared depth agrees
     vectors, levels = -(-row.at("T") // row.at("F")), 1
     while vectors > 1:
         vectors, levels = -(-vectors // row.at("F")), levels + 1

@@ -249,3 +249,23 @@ def test_cases_name_each_case_once_and_for_its_device():
         assert all(one != other for one, other in itertools.combinations(cases, 2))
         assert {case["dtype"] for case in cases} == set(claims.dtypes(device))
     assert len(claims.cases("cuda")) > len(claims.cases("cpu"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": {}},
+        {"shape": {"B": 1, "T": -3, "I": 256, "H": 256, "F": 1, "K": 0, "L": 1, "N": 8, "P": 64, "first": 64}},
+        {"time_s": samples.timing(1e300)},
+        {"time_s": samples.timing(1e-300)},
+        {"work": samples.work(0, read=0, parameters=0, tokens=0)},
+        {"dtype": "odd"},
+    ],
+    ids=str,
+)
+def test_a_run_with_impossible_numbers_gets_verdicts_and_no_traceback(change):
+    made = samples.run()
+    for odd in (made.points, made.points[::2]):
+        spoilt = tuple(point.model_copy(update=change) if point in odd else point for point in made.points)
+        found = board([("r", made.model_copy(update={"points": spoilt}))])
+        assert [entry.id for entry in found.claims] == ALL and found.model_dump_json()
