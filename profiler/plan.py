@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from typing import Any
 
+from ..roofline import claims
 from ..roofline.work import Work
 from .configuration import declared
 
@@ -85,7 +87,7 @@ def groups_of(kernel: Any, shapes: list[Any], dtypes: list[str], directions: lis
                 "source": kernel.source,
                 "kernel": kernel.name,
                 "kind": request["kind"],
-                "shape": {name: int(value) for name, value in dataclasses.asdict(shape).items()},
+                "shape": _complete(shape),
                 "dtype": dtype,
                 "direction": direction,
                 "implementations": planned,
@@ -151,12 +153,25 @@ def _refusal(name: str, implementation: Any, shape: Any, dtype: str, direction: 
         return "left out by --implementation"
     if name == "compile" and not request["compile"]:
         return (
-            "torch.compile takes 1 to 20 s for every shape, so the quick suite leaves it out: "
+            "torch.compile takes 1 to 20 s for every shape, so the suites quick and claims leave it out: "
             "--suite standard, or --implementation compile"
         )
     if direction != "forward" and not implementation.grad:
         return "this implementation has no backward pass"
     return implementation.supports(shape, dtype, request["kind"])
+
+
+def claim_cases(kind: str, kernels: list[str], load: Callable[[str], Any]) -> list[dict]:
+    """What the claims need on a kind of device, of these kernels or of all, with every size of every shape."""
+    found = [case for case in claims.cases(kind) if not kernels or case["kernel"] in kernels]
+    if not found:
+        known = ", ".join(sorted({case["kernel"] for case in claims.cases(kind)}))
+        raise PlanError(f"The suite {claims.SUITE!r} has no cases of {', '.join(kernels)}; it measures {known}.")
+    return [case | {"shape": _complete(load(case["kernel"]).shape(**case["shape"]))} for case in found]
+
+
+def _complete(shape: Any) -> dict[str, int]:
+    return {name: int(value) for name, value in dataclasses.asdict(shape).items()}
 
 
 def kernels_of(cases: list[dict], known: list[str]) -> list[str]:

@@ -33,6 +33,7 @@ from .points import (
     with_afterthoughts,
     with_lost,
 )
+from .probing import KIND, Probing, wanted
 from .request import Request, key_of
 from .roofs import Roofs
 from .supervisor import Refused, Supervisor, WorkerDied
@@ -89,6 +90,7 @@ class Session:
         self.calibration = Calibration(supervisor)
         self.surroundings = Surroundings(supervisor)
         self.counting = Counting(supervisor, request.counters)
+        self.probing = Probing(supervisor, wanted(request))
         self.done: set[str] = set()
         self.watch, self.device = True, ""
         self.settled: dict[str, set[str]] = {}  # of groups that are not done: implementations whose points are known
@@ -144,6 +146,8 @@ class Session:
                 self.roofs.origin = data
             elif kind == "calibration":
                 self.calibration.recall(data)
+            elif kind == KIND:
+                self.probing.recall(data)
             elif kind in ("group", "cases"):
                 points = [recalled(entry, classes.get(data["key"], {})) for entry in data["points"]]
                 self._settle(kind, data["key"], points)
@@ -168,6 +172,7 @@ class Session:
             due = (position + 1) % REMEASURE_EVERY == 0 or position + 1 == len(waiting)
             if self.roofs.look_again(points, due):
                 self._write("ceilings", self.roofs.plain())
+        self.probing.run(self._write, self.watcher.stage)
         self.calibration.look("end", self._write)
         self.surroundings.look("after")
 
@@ -352,7 +357,7 @@ class Session:
             machine=machine,
             environment=environment,
             points=points,
-            evidence=(*calibration.evidence(looks, machine, probe), *surroundings),
+            evidence=(*calibration.evidence(looks, machine, probe), *surroundings, *self.probing.evidence()),
             observations=(
                 *observations(points, machine),
                 *contests(points),

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from ..roofline import claims
 from ..roofline.machine import Ceiling
 from . import ceilings, guard
 from .calibration_copy import timed_copy
@@ -24,7 +25,8 @@ from .cases import Group, run_group
 from .devices import DeviceError, machine_id, open_device
 from .identity import roof_identity
 from .lifeline import end_with_parent
-from .plan import PlanError, check_names, groups_of, kernels_of, only, shapes_of
+from .plan import PlanError, check_names, claim_cases, groups_of, kernels_of, only, shapes_of
+from .probes import PROBES
 from .surroundings import look_around
 from .twins import time_twins
 
@@ -88,8 +90,11 @@ class Worker:
     ) -> None:
         """Plan all groups of a run; no kernels means every kernel of the catalogue, or of the cases."""
         # A named size is measured however long it takes; a suite is for all machines and has to end.
-        most_flops = None if axes or cases else self.device.most_suite_flops
+        most_flops = None if axes or cases or suite == claims.SUITE else self.device.most_suite_flops
         request = {"kind": self.device.kind, "most_flops": most_flops, **more}
+        if suite == claims.SUITE and not (axes or cases):
+            cases = claim_cases(self.device.kind, kernels, self.kernel)
+            dtypes, directions = (list(dict.fromkeys(case[name] for case in cases)) for name in ("dtype", "direction"))
         groups: list[dict] = []
         sources = kernels or kernels_of(cases, self.catalog.kernel_names()) or self.catalog.kernel_names()
         loaded = [self.kernel(source) for source in sources]
@@ -110,6 +115,11 @@ class Worker:
         for part in range(ceilings.part_count(device)):
             found = ceilings.measure_part(device, part, effort, lambda text: self.answer("progress", text=text))
             self.answer("ceilings", ceilings=[ceiling.model_dump() for ceiling in found])
+
+    def do_probe(self, name: str) -> None:
+        """Probe the mathematics of a kernel."""
+        rows = PROBES[name](self.kernel, lambda text: self.answer("progress", text=text))
+        self.answer("probed", rows=[row.model_dump(mode="json") for row in rows])
 
     def do_remeasure(self, known: list[dict]) -> None:
         """Re-time the ceilings that a verdict hangs on."""

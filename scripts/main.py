@@ -35,7 +35,7 @@ Direction = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda:N.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
-Suite = Annotated[str | None, typer.Option("--suite", help="quick, standard, full.", show_default="quick")]
+Suite = Annotated[str | None, typer.Option("--suite", help="quick, standard, full, claims.", show_default="quick")]
 Band = Annotated[str, typer.Option("--band", help="Changes within this are the same.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")]
 
@@ -212,6 +212,23 @@ def compare(
     from . import comparing
 
     raise typer.Exit(comparing.compare(base, new, band, across_machines, all_points, json))
+
+
+@app.command()
+def claims(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN]...", help="Default: the newest run of each device found.", show_default=False),
+    ] = None,
+    expect: Annotated[
+        Path | None, typer.Option(help="Expected verdicts as JSON; exit 1 when one differs.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Decide the claims about LSTM, attention and convolution from recorded runs; measures nothing."""
+    from . import claiming
+
+    raise typer.Exit(claiming.claims(runs or [], expect, json))
 
 
 @app.command()

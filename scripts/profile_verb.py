@@ -14,6 +14,7 @@ from rich.table import Table
 
 from seqroof.profiler import interruption
 from seqroof.profiler.request import FULL_GROUP_S, MOST_GROUP_S, Request
+from seqroof.roofline.claims import SUITE as CLAIMS
 from seqroof.roofline.observe import next_command
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.units import binary_bytes, si
@@ -25,8 +26,8 @@ from .exits import Exit, Stop, exit_code
 from .progress import say
 from .sweep import check_device, parse_directions, parse_dtypes, parse_duration, parse_shape
 
-SUITES = ("quick", "standard", "full")
-# Time for a group of the quick suite where the suite as a whole has no limit: half of what a longer suite gives.
+SUITES = ("quick", "standard", "full", CLAIMS)
+# Time for a group of the quick and the claims' suite where the whole has no limit: half of what longer suites give.
 QUICK_GROUP_S = 3.0
 
 
@@ -49,6 +50,10 @@ def request_of(
     suite = suite or "quick"
     if suite not in SUITES:
         raise Stop(f"There is no suite {suite!r}; suites are {', '.join(SUITES)}.", Exit.USAGE)
+    typed = {"--shape": shape, "--dtype": dtype, "--direction": direction}
+    if suite == CLAIMS and any(typed.values()):
+        options = ", ".join(name for name, value in typed.items() if value)
+        raise Stop(f"The suite {CLAIMS!r} says itself what to measure; leave out {options}.", Exit.USAGE)
     axes = parse_shape(shape or [])
     wanted = ",".join(implementation or [])
     quick = suite == "quick" and not axes
@@ -62,10 +67,10 @@ def request_of(
         directions=parse_directions(direction or []),
         device=check_device(device),
         implementations=[name.strip() for name in wanted.split(",") if name.strip()],
-        compile=not quick or "compile" in wanted,
-        attribution=(suite != "quick" and not axes) if attribution is None else attribution,
+        compile=not (quick or suite == CLAIMS) or "compile" in wanted,
+        attribution=(suite in ("standard", "full") and not axes) if attribution is None else attribution,
         budget_s=named_s or (measuring.QUICK_BUDGET_S if whole_quick_suite else None),
-        group_s=MOST_GROUP_S if named_s else QUICK_GROUP_S if quick else FULL_GROUP_S,
+        group_s=MOST_GROUP_S if named_s else QUICK_GROUP_S if quick or suite == CLAIMS else FULL_GROUP_S,
         rounds=rounds,
         counters=counters,
         seed=seed or 0,

@@ -14,7 +14,7 @@ from isolated import closure, offline, python_with, run
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("kernels", "profiler", "roofline", "scripts")
 BASE = ("pydantic", "rich", "typer")
-DATA = {".py", ".json", ".j2", ".js", ".css", ".LICENSE", ".typed"}
+DATA = {".py", ".json", ".toml", ".j2", ".js", ".css", ".LICENSE", ".typed"}
 
 
 def room_files() -> set[str]:

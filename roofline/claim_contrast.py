@@ -1,0 +1,258 @@
+"""Predicates that hold one kernel against another, or against itself at other sizes, class by class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .claim_facts import Facts, Found, Timed, by_case, compared, fastest, partners, ratio, span_of
+from .claim_verdict import (
+    Finding,
+    Number,
+    Verdict,
+    Word,
+    above,
+    below,
+    both,
+    exists,
+    listed,
+    number,
+    short,
+    within,
+    word_of,
+)
+from .claims import Claim
+from .record import Direction, Fraction
+
+
+def _of(rows: str, points: list[Timed]) -> list[Timed]:
+    """The fastest row of a class for every case; recurrences of one plain layer only."""
+    return [fastest(case) for case in by_case(row for row in points if row.rows == rows and row.plain)]
+
+
+def roof_contrast(claim: Claim, facts: Facts) -> Verdict:
+    """C4: how near an LSTM comes to the classic roof, over how near attention and gated convolution come."""
+
+    def find(rows: str) -> Found:
+        lstm, *others = (
+            [row for row in _of(rows, facts.points(kernel, "warm")) if row.at("T") >= claim.at("least_T")]
+            for kernel in ("lstm", "transformer_block", "gated_conv")
+        )
+        findings = [
+            finding for row in lstm if (finding := _nearer(claim, row, *(_partner(claim, row, o) for o in others)))
+        ]
+        return findings, [] if findings else [f"{rows} rows of all three kernels at equal parameters"]
+
+    return compared(claim, find)
+
+
+def _partner(claim: Claim, row: Timed, others: list[Timed]) -> Timed | None:
+    found = partners(row, others, claim.at("parameters"))
+    return fastest(found) if found else None
+
+
+def _nearer(claim: Claim, row: Timed, attention: Timed | None, convolution: Timed | None) -> Finding | None:
+    own = row.point.roof_fraction
+    if own is None or attention is None or convolution is None:
+        return None
+    parts, figures = [], []
+    for name, other in (("attention", attention), ("convolution", convolution)):
+        share = other.point.roof_fraction
+        if share is None or not share.low:
+            return None
+        relative = ratio(own, share)
+        parts.append(below(relative, claim.at("share")))
+        figures.append(number(f"roof share LSTM / {name}", relative))
+    return Finding(where=row.where, holds=both(*parts), numbers=(number("roof share LSTM", own), *figures))
+
+
+def resources(claim: Claim, facts: Facts) -> Verdict:
+    """C6: device seconds per token, and joules where there is a meter, of an LSTM over those of attention."""
+    ways: dict[Direction, str] = {"forward": "forward", "both": "training step"}
+
+    def find(rows: str) -> Found:
+        found: dict[str, list[Finding]] = {name: [] for name in ways.values()}
+        for direction, name in ways.items():
+            blocks = _of(rows, facts.points("transformer_block", "warm", direction))
+            for row in _of(rows, facts.points("lstm", "warm", direction)):
+                other = _partner(claim, row, blocks)
+                if other is not None and row.at("T") >= claim.at("least_T"):
+                    found[name] += _costs(claim, row, other, name)
+        missing = [f"{rows} rows of lstm and transformer_block, {name}" for name, parts in found.items() if not parts]
+        return [finding for parts in found.values() for finding in parts], missing
+
+    made = compared(claim, find)
+    metered = any("joules" in figure.name for figure in made.numbers)
+    note = () if metered or made.missing else ("joules per token: no meter was read in this run",)
+    return made.model_copy(update={"missing": (*made.missing, *note)})
+
+
+def _costs(claim: Claim, row: Timed, other: Timed, name: str) -> list[Finding]:
+    seconds = ratio(row.per_token, other.per_token)
+    figures = [number(f"{name}, seconds per token LSTM / attention", seconds)]
+    holds = above(seconds, claim.at("ratio"))
+    mine, theirs = (part.point.energy.per_token_j if part.point.energy else None for part in (row, other))
+    if mine and theirs:
+        figures.append(Number(name=f"{name}, joules per token LSTM / attention", value=mine / theirs, mark="derived"))
+        holds = both(holds, mine / theirs >= claim.at("ratio"))
+    return [Finding(where=f"{row.where} {name}", holds=holds, numbers=tuple(figures))]
+
+
+def _same_sizes(
+    claim: Claim, facts: Facts, over: str, under: str, judge: Callable[[Fraction], bool | None], what: str
+) -> Verdict:
+    """A ratio of the times of two recurrences at the same sizes."""
+
+    def find(rows: str) -> Found:
+        base = {row.where: row for row in _of(rows, facts.points(under, "warm"))}
+        findings = []
+        for row in _of(rows, facts.points(over, "warm")):
+            other = base.get(row.where)
+            if other is not None:
+                times = ratio(span_of(row.time), span_of(other.time))
+                findings.append(Finding(where=row.where, holds=judge(times), numbers=(number(what, times),)))
+        return findings, [] if findings else [f"{rows} rows of {over} and {under} at the same sizes"]
+
+    return compared(claim, find)
+
+
+def gru_ratio(claim: Claim, facts: Facts) -> Verdict:
+    """C12: the time of a GRU over that of an LSTM of the same sizes."""
+    least, most = claim.at("least"), claim.at("most")
+    return _same_sizes(claim, facts, "gru", "lstm", lambda times: within(times, least, most), "time GRU / LSTM")
+
+
+def dilation_ratio(claim: Claim, facts: Facts) -> Verdict:
+    """C13: the time of a layer with its taps far apart over that with its taps side by side."""
+    least, most = 1 - claim.at("within"), 1 + claim.at("within")
+
+    def find(rows: str) -> Found:
+        layers = [row for row in _of(rows, facts.points("dilated_conv", "warm")) if row.at("L") == 1]
+        near = {_but(row, "first"): row for row in layers if row.at("first") == 1}
+        findings = []
+        for row in layers:
+            other = near.get(_but(row, "first"))
+            if row.at("first") == claim.at("dilation") and other is not None:
+                times = ratio(span_of(row.time), span_of(other.time))
+                figure = number("time with dilation / without", times)
+                findings.append(Finding(where=row.where, holds=within(times, least, most), numbers=(figure,)))
+        return findings, [] if findings else [f"{rows} rows of dilated_conv, L=1, with first=1 and first=64"]
+
+    return compared(claim, find)
+
+
+def _but(row: Timed, *left_out: str) -> tuple[tuple[str, int | str], ...]:
+    """The case of a row without some of its sizes."""
+    sizes = tuple((name, size) for name, size in row.point.shape.items() if name not in left_out)
+    return (*sizes, ("dtype", row.point.dtype))
+
+
+def small_batch_cost(claim: Claim, facts: Facts) -> Verdict:
+    """C16: device seconds per token one sequence at a time over those of a large batch."""
+
+    def find(rows: str) -> Found:
+        recurrences = _of(rows, facts.points("lstm", "warm"))
+        large = {_but(row, "B"): row for row in recurrences if row.at("B") == claim.at("large")}
+        findings = []
+        for row in recurrences:
+            other = large.get(_but(row, "B"))
+            if row.at("B") == claim.at("small") and other is not None:
+                seconds = ratio(row.per_token, other.per_token)
+                figure = number(f"seconds per token B=1 / B={other.at('B')}", seconds)
+                findings.append(Finding(where=row.where, holds=above(seconds, claim.at("ratio")), numbers=(figure,)))
+        return findings, [] if findings else [f"{rows} rows of lstm at B=1 and B=64"]
+
+    made = compared(claim, find)
+    note = () if made.missing else ("joules per token: seconds decide, no meter was asked",)
+    return made.model_copy(update={"missing": (*made.missing, *note)})
+
+
+def place_left(claim: Claim, facts: Facts) -> Verdict:
+    """C15: whether there is a measured case in which an LSTM takes no longer per token than attention."""
+
+    def find(rows: str) -> Found:
+        blocks = _of(rows, facts.points("transformer_block", "warm"))
+        findings = []
+        for row in _of(rows, facts.points("lstm", "warm")):
+            other = _partner(claim, row, blocks)
+            if other is not None:
+                seconds = ratio(row.per_token, other.per_token)
+                figure = number("seconds per token LSTM / attention", seconds)
+                findings.append(Finding(where=row.where, holds=below(seconds, claim.at("ratio")), numbers=(figure,)))
+        return findings, [] if findings else [f"{rows} rows of lstm and transformer_block at equal parameters"]
+
+    made = compared(claim, find, exists)
+    if made.verdict == "SUPPORTED":
+        places = [figure.name.split(" at ", 1)[1] for figure in made.numbers if (figure.high or 2) <= claim.at("ratio")]
+        return made.model_copy(update={"region": f"LSTM at least as fast at {listed(places)}"})
+    return made
+
+
+def stored_past(claim: Claim, facts: Facts) -> Verdict:
+    """C11: bytes and time of one decoded token, LSTM step over attention to a cache, on both sides of the crossover."""
+    crossings: dict[str, float] = {}
+
+    def find(rows: str) -> Found:
+        findings: list[Finding] = []
+        caches = _of(rows, facts.points("attention_decode", "cold"))
+        for step in _of(rows, facts.points("lstm_step", "cold")):
+            mine = sorted((row for row in caches if _same_model(step, row)), key=lambda row: row.at("K"))
+            crossing = _crossing(step, mine)
+            if crossing is not None and mine[0].at("K") < crossing < mine[-1].at("K"):
+                crossings[step.where] = crossing
+                findings += [_decoded(claim, step, row) for row in mine]
+        wanted = f"{rows} rows of lstm_step and attention_decode with keys on both sides of the crossover"
+        return findings, [] if findings else [wanted]
+
+    def bracketed(findings: Sequence[Finding]) -> Word:
+        """A crossover with one side undecided is none."""
+        return "INCONCLUSIVE" if any(finding.holds is None for finding in findings) else word_of(findings)
+
+    made = compared(claim, find, bracketed)
+    if not crossings:
+        return made
+    texts = ", ".join(f"K = {short(keys)} for {where}" for where, keys in crossings.items())
+    figures = tuple(
+        Number(name=f"crossover at {w}", value=k, unit="keys", mark="derived") for w, k in crossings.items()
+    )
+    return made.model_copy(
+        update={
+            "summary": f"as many bytes at {texts} (derived from counted bytes, the weights of the step included); "
+            f"{made.summary}; the state alone is less than a cache of 3 keys (derived)",
+            "numbers": (*made.numbers, *figures),
+        }
+    )
+
+
+def _same_model(step: Timed, cache: Timed) -> bool:
+    """Whether step and cache have the same batch, dtype and width."""
+    same = (step.at("B"), step.point.dtype) == (cache.at("B"), cache.point.dtype)
+    return (
+        same
+        and cache.work.compulsory_bytes > 0
+        and cache.at("N") * cache.at("P") == step.at("H")
+        and not cache.at("ragged")
+    )
+
+
+def _crossing(step: Timed, caches: list[Timed]) -> float | None:
+    """The number of keys at which attention moves as many bytes as the step; None without two lengths."""
+    if len({row.at("K") for row in caches}) < 2:
+        return None
+    first, last = caches[0], caches[-1]
+    grown = last.work.compulsory_bytes - first.work.compulsory_bytes
+    per_key = grown / (last.at("K") - first.at("K"))
+    if per_key <= 0:
+        return None
+    return first.at("K") + (step.work.compulsory_bytes - first.work.compulsory_bytes) / per_key
+
+
+def _decoded(claim: Claim, step: Timed, cache: Timed) -> Finding:
+    moved = step.work.compulsory_bytes / cache.work.compulsory_bytes
+    times = ratio(span_of(step.time), span_of(cache.time))
+    keys = cache.at("K")
+    figures = (
+        Number(name=f"bytes LSTM / attention with {keys} keys", value=moved, mark="derived"),
+        number(f"time LSTM / attention with {keys} keys", times),
+    )
+    holds = both(moved <= claim.at("ratio"), below(times, claim.at("ratio")))
+    return Finding(where=f"K={keys} H={step.at('H')} B={step.at('B')} {step.point.dtype}", holds=holds, numbers=figures)

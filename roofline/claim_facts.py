@@ -1,0 +1,169 @@
+"""What predicates ask of a run: the points that count, by class of implementation, and ratios with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import claims
+from .claim_verdict import Finding, Line, Verdict, Word, span, verdict, word_of
+from .claims import Claim
+from .machine import Machine
+from .record import CacheState, Direction, Evidence, Fraction, Point, Run, Timing
+from .stats import FEWEST_SAMPLES
+from .work import Work
+
+# Rows are compared inside a class. Ours come first, for the same effort is in all of them; a vendor's rows are told
+# beside the verdict, because its library may serve one kernel of a pair and not the other.
+COMPARED = ("triton", "reference")
+BESIDE = "vendor"
+_CLOCK = {"cpu": "host", "cuda": "events"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What there is to decide with: a run, or None, and the machines of the catalogue."""
+
+    run: Run | None
+    catalogue: tuple[Machine, ...]
+
+    @property
+    def machine(self) -> Machine | None:
+        """The machine of the run."""
+        return self.run.machine if self.run else None
+
+    @property
+    def device(self) -> str:
+        """The kind of device of the run: "cpu" or "cuda"."""
+        return (self.run.machine.device if self.run else "") or "cpu"
+
+    def evidence(self, prefix: str) -> list[Evidence]:
+        """Rows of evidence whose id is `prefix`, or begins with it and a blank."""
+        rows = self.run.evidence if self.run else ()
+        return [row for row in rows if row.id == prefix or row.id.startswith(prefix + " ")]
+
+    def points(self, kernel: str, cache: CacheState, direction: Direction = "forward", **sizes: int) -> list[Timed]:
+        """Valid points of a kernel that count for claims, with these sizes; of a fleet, those of its first device."""
+        points = self.run.points if self.run else ()
+        return [
+            Timed(point, point.time_s, point.work)
+            for point in points
+            if (point.kernel, point.cache, point.direction) == (kernel, cache, direction)
+            if point.status == "ok" and point.clock == _CLOCK[self.device] and not point.device
+            if point.time_s is not None and point.time_s.n >= FEWEST_SAMPLES  # fewer have no interval to decide with
+            if point.work is not None and point.dtype in claims.dtypes(self.device)
+            if all(point.shape.get(name) == size for name, size in sizes.items())
+        ]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A point that has a time and a work."""
+
+    point: Point
+    time: Timing
+    work: Work
+
+    @property
+    def where(self) -> str:
+        """The case in words, without sizes that are as they usually are."""
+        usual = {"L": 1, "D": 1, "dilation": 1, "ragged": 0, "residual": 0, "causal": 1, "relu": 0}
+        sizes = (f"{n}={v}" for n, v in self.point.shape.items() if usual.get(n) != v)
+        return f"{','.join(sizes)} {self.point.dtype}"
+
+    @property
+    def rows(self) -> str:
+        """The class of the implementation."""
+        return class_of(self.point.implementation)
+
+    def at(self, name: str) -> int:
+        """A size, 0 where the kernel has none of that name."""
+        return self.point.shape.get(name, 0)
+
+    @property
+    def per_token(self) -> Fraction:
+        """Device seconds per token."""
+        tokens = max(1, self.work.tokens)
+        return Fraction(value=self.time.median / tokens, low=self.time.low / tokens, high=self.time.high / tokens)
+
+    @property
+    def plain(self) -> bool:
+        """Whether a recurrence is one layer in one direction without dilation or padding."""
+        wanted = {"L": 1, "D": 1, "dilation": 1, "ragged": 0, "relu": 0}
+        return all(self.point.shape.get(name, value) == value for name, value in wanted.items())
+
+
+def class_of(implementation: str) -> str:
+    """The class in which an implementation is compared: its name up to a dot or underscore, vendors' under one name."""
+    family = implementation.split(".")[0].split("_")[0]
+    return BESIDE if family == "torch" else family
+
+
+def fastest(rows: Iterable[Timed]) -> Timed:
+    """The row with the smallest median."""
+    return min(rows, key=lambda row: row.time.median)
+
+
+def by_case(rows: Iterable[Timed]) -> Iterator[list[Timed]]:
+    """Rows of the same shape and dtype together, in the order of their sizes."""
+    found: dict[tuple[Any, ...], list[Timed]] = {}
+    for row in rows:
+        found.setdefault((row.point.dtype, *row.point.shape.items()), []).append(row)
+    yield from (found[key] for key in sorted(found, key=_in_order))
+
+
+def _in_order(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Order a key of a case by its sizes as numbers, the largest names last."""
+    return tuple((str(part[0]), part[1]) if isinstance(part, tuple) else (str(part), 0) for part in key)
+
+
+def ratio(over: Fraction, under: Fraction) -> Fraction:
+    """A ratio whose interval holds every pair of values from the two intervals."""
+    return Fraction(value=over.value / under.value, low=over.low / under.high, high=over.high / under.low)
+
+
+def span_of(time: Timing) -> Fraction:
+    """A time with its interval."""
+    return Fraction(value=time.median, low=time.low, high=time.high)
+
+
+def equal_parameters(one: Timed, other: Timed, tolerance: float) -> bool:
+    """Whether two works have the same number of parameters within a tolerance."""
+    larger = max(one.work.parameters, other.work.parameters)
+    return larger > 0 and abs(one.work.parameters - other.work.parameters) <= tolerance * larger
+
+
+def partners(row: Timed, others: Iterable[Timed], tolerance: float) -> list[Timed]:
+    """Rows of the same class, dtype, batch and length with as many parameters."""
+    return [
+        other
+        for other in others
+        if (other.rows, other.point.dtype, other.at("B"), other.at("T"))
+        == (row.rows, row.point.dtype, row.at("B"), row.at("T"))
+        and equal_parameters(row, other, tolerance)
+    ]
+
+
+Found = tuple[list[Finding], list[str]]
+
+
+def compared(
+    claim: Claim, find: Callable[[str], Found], judge: Callable[[Sequence[Finding]], Word] = word_of
+) -> Verdict:
+    """The verdict from rows of one class, with the vendor's beside it.
+
+    find : findings and missing evidence of a class. The first class for which nothing is missing decides; where there
+    is none, the verdict says what `reference` lacks.
+    """
+    tried = {rows: find(rows) for rows in (*COMPARED, BESIDE)}
+    complete = [rows for rows in COMPARED if tried[rows][0] and not tried[rows][1]]
+    rows = complete[0] if complete else COMPARED[-1]
+    findings, missing = tried[rows]
+    beside = [
+        Line(rows=other, verdict=judge(tried[other][0]), summary=span(tried[other][0]))
+        for other in (*complete[1:], BESIDE)
+        if tried[other][0] and not tried[other][1]
+    ]
+    word = judge(findings) if findings and not missing else None
+    return verdict(claim, findings, missing, word, rows=rows, beside=tuple(beside))

@@ -1,0 +1,111 @@
+"""Predicates on evidence that is no timing: how far gradients and windows reach, as the probes measured it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .claim_facts import Facts
+from .claim_verdict import Finding, Number, Verdict, above, below, both, number, verdict
+from .claims import Claim
+from .record import Evidence, Fraction
+
+# Ids of the evidence; what follows a blank tells rows of one probe apart.
+HIERARCHY, GRADIENT_REACH, GRADIENT_DEPTH = "hierarchy-reach", "gradient-reach", "gradient-depth"
+_OWN = "the kernels' references"
+
+
+def _rows(
+    claim: Claim, facts: Facts, id: str, read: Callable[[Claim, Evidence], tuple[Finding | None, str]]
+) -> Verdict:
+    """The verdict from all rows of a probe; a row that lacks something says what."""
+    rows = facts.evidence(id)
+    read_rows = [read(claim, row) for row in rows]
+    findings = [finding for finding, _ in read_rows if finding is not None]
+    reasons = list(dict.fromkeys(reason for finding, reason in read_rows if finding is None))
+    missing = [] if findings else (reasons or [claim.needs])
+    return verdict(claim, findings, missing, rows=_OWN)
+
+
+def hierarchy_reach(claim: Claim, facts: Facts) -> Verdict:
+    """C8: inputs that change the context when perturbed, and levels that one input more needs."""
+    return _rows(claim, facts, HIERARCHY, _reach)
+
+
+def _reach(claim: Claim, row: Evidence) -> tuple[Finding | None, str]:
+    names = ("window", "inputs", "changed", "levels", "levels_one_more")
+    values = [_plain(row, name) for name in names]
+    if any(value is None for value in values) or values[0] != claim.at("window"):
+        return None, f"a complete row of the probe ({row.how})"
+    window, inputs, changed, levels, more = (value or 0.0 for value in values)
+    wanted = claim.at("levels")
+    holds = inputs == changed == window**wanted and levels == wanted and more == wanted + 1
+    figures = (
+        Number(name=f"inputs of {inputs:.0f} that change the context", value=changed, mark="measured"),
+        Number(name="levels", value=levels, mark="measured"),
+        Number(name="levels for one input more", value=more, mark="measured"),
+    )
+    return Finding(where=f"windows of {window:.0f}", holds=holds, numbers=figures), ""
+
+
+def gradient_reach(claim: Claim, facts: Facts) -> Verdict:
+    """C9: gradient norms of the last state to inputs far back, over that to the last but one, by forget bias."""
+    return _rows(claim, facts, GRADIENT_REACH, _kept)
+
+
+def _kept(claim: Claim, row: Evidence) -> tuple[Finding | None, str]:
+    near, far = int(claim.at("near")), int(claim.at("far"))
+    at_near, at_far = (_interval(row, f"norm_{steps}") for steps in (near, far))
+    lacking = _lacking(claim, row, at_near, at_far)
+    if at_near is None or at_far is None or lacking:
+        return None, lacking
+    limit = claim.at("share")
+    figures = tuple(
+        number(f"gradient norm {steps} steps back / 1 step back", share, "measured")
+        for steps, share in ((near, at_near), (far, at_far))
+    )
+    where = f"forget bias {row.values.get('forget_bias')}"
+    return Finding(where=where, holds=both(above(at_near, limit), below(at_far, limit)), numbers=figures), ""
+
+
+def gradient_depth(claim: Claim, facts: Facts) -> Verdict:
+    """C14: gradient norms through a deep stack of gated convolutions over those of tanh convolutions."""
+    return _rows(claim, facts, GRADIENT_DEPTH, _eased)
+
+
+def _eased(claim: Claim, row: Evidence) -> tuple[Finding | None, str]:
+    over = _interval(row, "gated_over_tanh")
+    lacking = _lacking(claim, row, over)
+    if over is None or lacking or _plain(row, "layers") != claim.at("layers"):
+        return None, lacking or f"a stack of {claim.at('layers'):.0f} layers ({row.how})"
+    figures = [number("gradient norm gated / tanh", over, "measured")]
+    for name, words in (
+        ("residual_over_tanh", "residual gated / tanh"),
+        ("gated_over_gated_tanh", "gated / gated tanh"),
+    ):
+        beside = _interval(row, name)
+        if beside is not None:
+            figures.append(number(f"gradient norm {words}", beside, "measured"))
+    where = f"weights {row.values.get('weights')}"
+    return Finding(where=where, holds=above(over, claim.at("ratio")), numbers=tuple(figures)), ""
+
+
+def _lacking(claim: Claim, row: Evidence, *values: Fraction | None) -> str:
+    """What keeps a row of evidence from deciding; empty where nothing does."""
+    if any(value is None for value in values):
+        return f"a complete row of the probe ({row.how})"
+    if (_plain(row, "seeds") or 0) < claim.at("seeds"):
+        return f"{claim.at('seeds'):.0f} seeds ({row.values.get('seeds')} were drawn)"
+    return ""
+
+
+def _plain(row: Evidence, name: str) -> float | None:
+    value = row.values.get(name)
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _interval(row: Evidence, name: str) -> Fraction | None:
+    """A value with the interval over the seeds, or None where a part of it is missing."""
+    value, low, high = (_plain(row, f"{name}{end}") for end in ("", "_low", "_high"))
+    if value is None or low is None or high is None or not low <= value <= high:
+        return None
+    return Fraction(value=value, low=low, high=high)

@@ -1,0 +1,193 @@
+"""Predicates on growth: of machines over the years, of times with the length of a sequence, of paths."""
+
+from __future__ import annotations
+
+from .claim_facts import Facts, Found, Timed, compared, fastest, ratio, span_of
+from .claim_verdict import Finding, Number, Verdict, Word, above, below, both, number, short, verdict, within
+from .claims import Claim
+from .machine import Machine
+from .record import Fraction
+from .trend import exponent, growth
+
+HALVES = ("fp16", "bf16")
+CATALOGUE = "the catalogue"
+
+
+def growth_of_parts(claim: Claim, facts: Facts) -> Verdict:
+    """C3: growth of dense 16-bit rate and of bandwidth by the catalogue; SUPPORTED where their intervals lie apart.
+
+    Where they overlap, the growth of their ratio over the same parts still tells whether one grows faster, for what
+    makes parts large or small is in both: CONDITIONAL then.
+    """
+    parts = [(part.year, *known) for part in facts.catalogue if (known := _rates(part)) and part.year]
+    if len({year for year, *_ in parts}) < 3 or len(parts) < claim.at("fewest"):
+        needed = f"at least {claim.at('fewest'):.0f} datacentre parts of three years with rate and bandwidth"
+        return verdict(claim, (), [needed], machine=CATALOGUE)
+    years, span_years = [part[0] for part in parts], claim.at("years")
+    rate, bandwidth, both_of = (
+        growth(years, values, span_years)
+        for values in ([p[1] for p in parts], [p[2] for p in parts], [p[1] / p[2] for p in parts])
+    )
+    assumed = sum(part[3] for part in parts)
+    where = f"{len(parts)} datacentre parts, {min(years)} to {max(years)}"
+    per = f"per {span_years:.0f} years"
+    figures = (
+        number(f"growth of 16-bit FLOP/s {per}", rate),
+        number(f"growth of B/s {per}", bandwidth),
+        number(f"growth of FLOP/s over B/s {per}", both_of),
+        Number(name="parts with a figure not checked against its sheet", value=assumed, mark="assumed"),
+    )
+    finding = Finding(where=where, holds=_faster(rate, bandwidth, both_of), numbers=figures)
+    word, told = _growth_word(rate, bandwidth, both_of)
+    made = verdict(claim, [finding], (), word, machine=CATALOGUE, run="", rows="")
+    summary = "; ".join(
+        f"{f.name} x {short(f.value)} [{short(f.low)}, {short(f.high)}]" for f in figures if f.low and f.high
+    )
+    told = told and f"{told} ({where})"
+    return made.model_copy(
+        update={"summary": f"{summary} (derived from datasheets; {assumed} of {where} unchecked)", "region": told}
+    )
+
+
+def _rates(part: Machine) -> tuple[float, float, bool] | None:
+    """Dense 16-bit rate and bandwidth of a datacentre part, and whether one of them is assumed."""
+    found = [roof for dtype in HALVES if (roof := part.best("rate", "tensor", dtype))]
+    memory = part.best("bandwidth", "dram")
+    if part.machine_class != "datacentre" or not found or memory is None:
+        return None
+    rate = max(found, key=lambda roof: roof.value)
+    return rate.value, memory.value, "assumed" in (rate.provenance, memory.provenance)
+
+
+def _faster(rate: Fraction, bandwidth: Fraction, over: Fraction) -> bool | None:
+    if over.low > 1 or rate.low > bandwidth.high:
+        return True
+    return False if over.high < 1 or rate.high < bandwidth.low else None
+
+
+def _growth_word(rate: Fraction, bandwidth: Fraction, over: Fraction) -> tuple[Word, str]:
+    faster = _faster(rate, bandwidth, over)
+    if faster and rate.low <= bandwidth.high:
+        return "CONDITIONAL", "holds for the ratio over the same parts; the intervals of the two growths overlap"
+    if faster is None:
+        return "INCONCLUSIVE", ""
+    return ("SUPPORTED" if faster else "REFUTED"), ""
+
+
+def path_length(claim: Claim, facts: Facts) -> Verdict:
+    """C7: dependent steps of every kernel against T, ceil(log_F T) and 1, and the power of T in the LSTM's time."""
+    counted, lacking = _counted(facts)
+
+    def find(rows: str) -> Found:
+        recurrences = [
+            row for row in facts.points("lstm", "warm", B=1) if row.rows == rows and row.plain and row.at("T") > 0
+        ]
+        sizes = sorted({(row.at("I"), row.at("H"), row.point.dtype) for row in recurrences})
+        powers = [power for size in sizes if (power := _power(claim, recurrences, size)) is not None]
+        missing = [] if powers else [f"{rows} rows of lstm at B=1 and {claim.at('lengths'):.0f} lengths"]
+        return _with_counts(counted, powers), [*lacking, *missing]
+
+    return compared(claim, find)
+
+
+def _with_counts(counted: list[Finding], powers: list[Finding]) -> list[Finding]:
+    """The powers, each holding only where the counts of steps do as well; the first tells the counts too."""
+    steps = both(*(finding.holds for finding in counted))
+    figures = tuple(figure for finding in counted for figure in finding.numbers)
+    wrong = "".join(f", steps of {finding.where}" for finding in counted if finding.holds is False)
+    return [
+        Finding(
+            where=power.where + wrong,
+            holds=both(steps, power.holds),
+            numbers=(*(figures if index == 0 else ()), *power.numbers),
+        )
+        for index, power in enumerate(powers)
+    ]
+
+
+def _counted(facts: Facts) -> tuple[list[Finding], list[str]]:
+    """Dependent steps as kernels declare them, against what they should be; and the kernels that were not measured."""
+    findings, lacking = [], []
+    for kernel in ("lstm", "hierarchical_attention", "attention"):
+        cases = {row.where: row for row in facts.points(kernel, "warm") if row.plain}
+        if not cases:
+            lacking.append(f"dependent steps of {kernel}")
+            continue
+        wrong = [where for where, row in cases.items() if row.work.depth != _steps(row)]
+        longest = max(cases.values(), key=lambda row: row.at("T") or row.at("S"))
+        length = longest.at("T") or longest.at("S")
+        figure = Number(name=f"steps of {kernel} at length {length}", value=longest.work.depth, mark="derived")
+        findings.append(Finding(where=f"{kernel} {', '.join(wrong)}".strip(), holds=not wrong, numbers=(figure,)))
+    return findings, lacking
+
+
+def _steps(row: Timed) -> int:
+    """Dependent steps that the mathematics needs: T, ceil(log_F T) counted with whole numbers, or 1."""
+    if row.point.kernel == "lstm":
+        return row.at("T")
+    if row.point.kernel == "attention":
+        return 1
+    if row.at("F") < 2 or row.at("T") < 1:
+        return 0  # no hierarchy has such sizes, so no declared depth agrees
+    vectors, levels = -(-row.at("T") // row.at("F")), 1
+    while vectors > 1:
+        vectors, levels = -(-vectors // row.at("F")), levels + 1
+    return levels
+
+
+def _power(claim: Claim, recurrences: list[Timed], size: tuple[int, int, str]) -> Finding | None:
+    mine = [row for row in recurrences if (row.at("I"), row.at("H"), row.point.dtype) == size]
+    lengths = sorted({row.at("T") for row in mine})
+    if len(lengths) < claim.at("lengths"):
+        return None
+    # One implementation for all lengths: the fastest at the longest sequence.
+    name = fastest(row for row in mine if row.at("T") == lengths[-1]).point.implementation
+    line = sorted((row.at("T"), row.time.median) for row in mine if row.point.implementation == name)
+    if len(line) < claim.at("lengths"):
+        return None
+    power = exponent([steps for steps, _ in line], [time_s for _, time_s in line])
+    figure = number(f"power of T in the time of lstm, T={lengths[0]} to {lengths[-1]}", power)
+    holds = within(power, claim.at("least"), claim.at("most"))
+    return Finding(where=f"lstm B=1,I={size[0]},H={size[1]} {size[2]}", holds=holds, numbers=(figure,))
+
+
+def parallel_training(claim: Claim, facts: Facts) -> Verdict:
+    """C10: the time of a training step in few long sequences over that in many short ones, at the same tokens."""
+
+    def find(rows: str) -> Found:
+        chain, chain_lacks = _rises(claim, facts, rows, "lstm", "rises")
+        flat, flat_lacks = _rises(claim, facts, rows, "gated_conv", "flat")
+        if chain_lacks or flat_lacks:
+            return [*chain, *flat], [*chain_lacks, *flat_lacks]
+        # The claim needs both halves: where either fails, it fails.
+        holds = both(*(finding.holds for finding in (*chain, *flat)))
+        where = " and ".join(finding.where for finding in (*chain, *flat))
+        return [
+            Finding(where=where, holds=holds, numbers=tuple(f for part in (*chain, *flat) for f in part.numbers))
+        ], []
+
+    return compared(claim, find)
+
+
+def _rises(claim: Claim, facts: Facts, rows: str, kernel: str, threshold: str) -> Found:
+    short_T, long_T = int(claim.at("short")), int(claim.at("long"))
+    mine = [row for row in facts.points(kernel, "warm", "both") if row.rows == rows and row.plain]
+    findings = []
+    for size in sorted({_size(row) for row in mine}):
+        same = [row for row in mine if _size(row) == size]
+        ends = [[row for row in same if row.at("T") == steps] for steps in (short_T, long_T)]
+        if all(ends):
+            first, last = (fastest(end) for end in ends)
+            times = ratio(span_of(last.time), span_of(first.time))
+            limit = claim.at(threshold)
+            holds = above(times, limit) if threshold == "rises" else below(times, limit)
+            figure = number(f"{kernel}, training step at T={long_T} / T={short_T}", times)
+            findings.append(Finding(where=f"{kernel} {size[-1]} tokens", holds=holds, numbers=(figure,)))
+    wanted = f"{rows} rows of {kernel}, direction both, at T={short_T} and T={long_T} with as many tokens"
+    return findings, [] if findings else [wanted]
+
+
+def _size(row: Timed) -> tuple[str, int, int, int]:
+    """What two cases of C10 have in common: dtype, width in and out, and tokens."""
+    width = (row.at("I") or row.at("C"), row.at("H") or row.at("O"))
+    return row.point.dtype, *width, row.at("B") * row.at("T")

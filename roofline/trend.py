@@ -1,0 +1,37 @@
+"""Straight lines through points, with intervals: exponents of times, growth by year. Plain Python."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from .record import Fraction
+from .stats import CONFIDENCE, student
+
+
+def slope(xs: Sequence[float], ys: Sequence[float]) -> Fraction:
+    """Least-squares slope of y over x with its 95 % interval by Student's t.
+
+    Takes the errors of y as independent and equally large. Raises `ValueError` where fewer than three points or a
+    single x leave no line.
+    """
+    count = len(xs)
+    if count < 3 or len(set(xs)) < 2:
+        raise ValueError(f"a line with an interval needs three points at two places; there are {count}")
+    mean_x, mean_y = sum(xs) / count, sum(ys) / count
+    square = sum((x - mean_x) ** 2 for x in xs)
+    value = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys)) / square
+    rest = sum((y - mean_y - value * (x - mean_x)) ** 2 for x, y in zip(xs, ys))
+    half = student(count - 2, (1 + CONFIDENCE) / 2) * math.sqrt(rest / (count - 2) / square)
+    return Fraction(value=value, low=value - half, high=value + half)
+
+
+def exponent(sizes: Sequence[float], times_s: Sequence[float]) -> Fraction:
+    """The power of the size with which a time grows, with its interval: 1 for a time in proportion."""
+    return slope([math.log(size) for size in sizes], [math.log(time_s) for time_s in times_s])
+
+
+def growth(years: Sequence[float], values: Sequence[float], over: float) -> Fraction:
+    """The factor by which values grow in `over` years, with its interval."""
+    rate = slope(years, [math.log(value) for value in values])
+    return Fraction(value=math.exp(over * rate.value), low=math.exp(over * rate.low), high=math.exp(over * rate.high))

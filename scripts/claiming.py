@@ -1,0 +1,106 @@
+"""`seqroof claims`: verdicts from recorded runs, and a gate on the verdicts that are expected."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from seqroof.roofline import claim_table
+from seqroof.roofline.claim_board import Board, board
+from seqroof.roofline.claim_verdict import WORDS
+from seqroof.roofline.claims import SUITE, all_claims
+from seqroof.roofline.store import run_file
+
+from .exits import Exit, Stop
+from .progress import say
+from .reading import load_run
+
+# Where runs lie that nobody named: those of this folder, and recorded ones.
+PLACES = ("seqroof-runs/*/run.json", "results/*/run.json", "results/*/*/run.json")
+# The facts that choose a run stand before its points.
+_HEAD_CHARACTERS = 1 << 14
+
+
+def claims(paths: list[Path], expect: Path | None, as_json: bool) -> Exit:
+    """Print the verdict on every claim; returns the exit code."""
+    expected = _expected(expect) if expect else []
+    chosen = paths or newest(Path())
+    found = board([(_label(path), load_run(path)) for path in chosen])
+    if as_json:
+        print(found.model_dump_json())
+    else:
+        claim_table.render(found, Console(highlight=False))
+    return _gate(found, expected)
+
+
+def _label(path: Path) -> str:
+    """A run by the last two names of its folder, which say no user and no machine's paths."""
+    return "/".join(run_file(path).resolve().parent.parts[-2:])
+
+
+def newest(folder: Path) -> list[Path]:
+    """The newest run of each device below a folder; one of the claims' own suite goes before every other."""
+    best: dict[str, tuple[tuple[bool, str], Path]] = {}
+    for path in sorted(path for place in PLACES for path in folder.glob(place)):
+        head = _head(path)
+        device = head.get("machine", "")
+        rank = (head.get("suite") == SUITE, head.get("created", ""))
+        if device and (device not in best or rank > best[device][0]):
+            best[device] = (rank, path)
+    return [path for _, path in best.values()]
+
+
+def _head(path: Path) -> dict[str, str]:
+    """What tells a run's device, suite and date, from the beginning of its file; empty where that cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read(_HEAD_CHARACTERS)
+    except (OSError, UnicodeDecodeError):
+        return {}
+    found = {name: match[1] for name in ("created", "suite") if (match := re.search(rf'"{name}":\s*"([^"]*)"', text))}
+    machine = re.search(r'"machine":\s*\{\s*"id":\s*"([^"]+)"', text)
+    return found | ({"machine": machine[1]} if machine else {})
+
+
+def _expected(path: Path) -> list[dict[str, Any]]:
+    """The entries of a file of expectations: {"C1": "REFUTED"}, or an earlier `seqroof claims --json`."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise Stop(f'--expect {path} cannot be read as JSON; write {{"C1": "REFUTED"}}.', Exit.USAGE) from error
+    if not isinstance(data, dict):
+        raise Stop(f'--expect {path} is JSON, but no object; write {{"C1": "REFUTED"}}.', Exit.USAGE)
+    entries = data["claims"] if "claims" in data else [{"id": id, "verdict": word} for id, word in data.items()]
+    known = {claim.id for claim in all_claims()}
+    if not isinstance(entries, list) or not entries:
+        raise Stop(f'--expect {path} names no claim; write {{"C1": "REFUTED"}}.', Exit.USAGE)
+    for entry in entries:
+        id, word = (entry.get("id"), entry.get("verdict")) if isinstance(entry, dict) else (entry, None)
+        if id not in known or word not in WORDS:
+            wanted = f"claims are {', '.join(sorted(known, key=_number))}, verdicts {', '.join(WORDS)}"
+            raise Stop(f"--expect {path} expects {word!r} of {id!r}; {wanted}.", Exit.USAGE)
+    return entries
+
+
+def _number(id: str) -> int:
+    return int(id.removeprefix("C"))
+
+
+def _gate(found: Board, expected: list[dict[str, Any]]) -> Exit:
+    """Hold the verdicts against what was expected: of each machine, or of the one that an entry names."""
+    code = Exit.OK
+    for entry in expected:
+        of_machine = [v for v in found.claims if v.id == entry["id"] and entry.get("machine") in (None, v.machine)]
+        if not of_machine:
+            say(f"seqroof: {entry['id']} was expected {entry['verdict']} on {entry.get('machine')}, which has no run")
+            code = Exit.GATE_FAILED
+        for verdict in of_machine:
+            if verdict.verdict != entry["verdict"]:
+                where = f" on {verdict.machine}" if verdict.machine else ""
+                say(f"seqroof: {verdict.id}{where} is {verdict.verdict}, {entry['verdict']} was expected")
+                code = Exit.GATE_FAILED
+    return code

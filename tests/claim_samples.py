@@ -1,0 +1,170 @@
+"""A made-up run that supports every claim, with a knob for each that turns it the other way. Nothing was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from round_machine import ceiling, timing
+
+from seqroof.roofline.machine import Machine
+from seqroof.roofline.record import Environment, Evidence, Fraction, Point, Run
+from seqroof.roofline.work import Work, terms
+
+MACHINE = Machine(
+    id="sample-cpu",
+    name="Sample Processor",
+    machine_class="cpu",
+    device="cpu",
+    ceilings=(
+        ceiling("bandwidth", "dram", 1e10),
+        ceiling("rate", "simt", 1e13, "fp32", "product", "FLOP/s"),
+        ceiling("capacity", "cache", 16e6, unit="B", pattern="knee"),
+    ),
+)
+# What every knob is when its claim is supported, and what turns the verdict.
+KNOBS = {
+    "C1": (0.8, 0.3),  # share of the bandwidth that the weights take
+    "C2": (1.0, 1000.0),  # operations of a step, times those of the mathematics
+    "C4": (0.1, 0.6),  # share of the classic roof that the LSTM reaches
+    "C5": (3.0, 1.4),  # weights from memory over weights from a cache
+    "C6": (1.5, 0.8),  # LSTM over attention, T=512
+    "C7": (1.0, 0.5),  # power of T
+    "C10": (4.0, 1.2),  # long over short sequences
+    "C11": (0.5, 2.0),  # LSTM step over attention to a long cache
+    "C12": (0.8, 0.97),  # GRU over LSTM
+    "C13": (1.0, 1.2),  # dilated over plain
+    "C15": (0.8, 1.5),  # LSTM over attention, T=256
+    "C16": (10.0, 2.0),  # one sequence over 64, per token
+    "C17": (0, 10**9),  # operations besides products and update
+}
+WIDTH = 0.01  # of every interval
+
+
+def work(flops=1, pointwise=0, read=1000, parameters=1000, tokens=1, depth=1) -> Work:
+    """A work with these sums; weights are four bytes each."""
+    lines = terms("matmul_flops", ("products", flops, "")) + terms("pointwise_flops", ("rest", pointwise, ""))
+    lines += terms("read_bytes", ("inputs", read, ""))
+    return Work(terms=lines, parameters=parameters, weight_bytes=4 * parameters, tokens=tokens, depth=depth)
+
+
+def timed(kernel: str, shape: dict[str, int], time_s: float, of: Work, **changes: Any) -> Point:
+    """A valid point of the reference on the processor, warm and forward unless told otherwise."""
+    fields = {"implementation": "reference", "dtype": "fp32", "direction": "forward", "cache": "warm", "clock": "host"}
+    fields |= {"status": "ok", "time_s": timing(time_s, WIDTH), "work": of, "weights": "reread", "chain": "launch"}
+    return Point.model_validate({"kernel": kernel, "shape": shape, **fields, **changes})
+
+
+def step(B: int, H: int, time_s: float, knob: dict[str, Any], **changes: Any) -> Point:
+    """An LSTM step with its real operations and weights, and with those that a knob adds."""
+    flops = int(knob["C2"]) * 16 * B * H * H
+    of = work(flops, 8 * B * H + int(knob["C17"]), 32 * H * H, 8 * H * H + 4 * H, B)
+    return timed("lstm_step", {"B": B, "I": H, "H": H}, time_s, of, **{"cache": "cold", **changes})
+
+
+def lstm(B: int, T: int, H: int, time_s: float, kernel: str = "lstm", **changes: Any) -> Point:
+    """A recurrence of one layer."""
+    shape = {"B": B, "T": T, "I": H, "H": H, "L": 1, "D": 1, "dilation": 1, "ragged": 0}
+    return timed(kernel, shape, time_s, work(parameters=8 * H * H, tokens=B * T, depth=T), **changes)
+
+
+def block(B: int, T: int, H: int, time_s: float, **changes: Any) -> Point:
+    """A layer of attention of as many parameters."""
+    shape = {"B": B, "T": T, "M": H, "N": 4, "G": 4, "F": 2 * H, "causal": 1}
+    return timed("transformer_block", shape, time_s, work(parameters=8 * H * H, tokens=B * T), **changes)
+
+
+def convolution(B: int, T: int, C: int, time_s: float, **changes: Any) -> Point:
+    """A gated convolution of as many parameters."""
+    shape = {"B": B, "T": T, "C": C, "O": C, "W": 4, "dilation": 1, "residual": 0}
+    return timed("gated_conv", shape, time_s, work(parameters=8 * C * C, tokens=B * T), **changes)
+
+
+def share(value: float) -> Fraction:
+    """A fraction with a narrow interval."""
+    return Fraction(value=value, low=value * 0.99, high=value * 1.01)
+
+
+def points(turned: str = "") -> list[Point]:
+    """The points of a run that supports every claim but the one that is turned."""
+    knob = {name: values[name == turned] for name, values in KNOBS.items()}
+    weights = 4 * (8 * 1024**2 + 4 * 1024) / 1e10
+    found = [step(B, 1024, weights / knob["C1"], knob) for B in (1, 4, 16, 256)]
+    small = 4 * 8 * 512**2 / 1e10
+    found += [step(1, 512, small, knob), step(1, 512, small / knob["C5"], knob, cache="warm")]
+    found += [lstm(1, T, 256, 1e-5 * T ** knob["C7"]) for T in (64, 128, 256, 1024)]
+    for direction, longer in (("forward", 1), ("both", 3)):
+        seconds = 1e-5 * 512 ** knob["C7"] * longer
+        how: dict[str, Any] = {"direction": direction}
+        found += [
+            lstm(1, 512, 256, seconds, roof_fraction=share(knob["C4"]), **how),
+            block(1, 512, 256, seconds / knob["C6"], roof_fraction=share(0.5), **how),
+            convolution(1, 512, 256, seconds / 2, roof_fraction=share(0.6), **how),
+        ]
+    found.append(lstm(64, 64, 256, 1e-5 * 64 ** knob["C7"] * 64 / knob["C16"]))
+    found += [lstm(1, 512, 256, knob["C12"] * 1e-5 * 512 ** knob["C7"], kernel="gru")]
+    found += [lstm(16, 256, 64, knob["C15"]), block(16, 256, 64, 1.0)]
+    found += [lstm(32, 32, 256, 0.1, direction="both"), lstm(1, 1024, 256, 0.1 * knob["C10"], direction="both")]
+    found += [convolution(32, 32, 256, 0.1, direction="both"), convolution(1, 1024, 256, 0.11, direction="both")]
+    for K, seconds in ((256, small / 10), (16384, small / knob["C11"])):
+        shape = {"B": 1, "N": 8, "K": K, "P": 64, "G": 8, "ragged": 0}
+        found.append(timed("attention_decode", shape, seconds, work(read=4096 * K + 4096), cache="cold"))
+    for first, seconds in ((1, 0.1), (64, 0.1 * knob["C13"])):
+        shape = {"B": 16, "T": 2048, "C": 64, "W": 3, "L": 1, "base": 2, "residual": 1, "first": first}
+        found.append(timed("dilated_conv", shape, seconds, work()))
+    found.append(timed("hierarchical_attention", {"B": 1, "T": 10000, "P": 64, "F": 100}, 0.1, work(depth=2)))
+    found.append(timed("attention", {"B": 1, "N": 4, "S": 512, "P": 64, "K": 512, "G": 4, "causal": 1}, 0.1, work()))
+    return found
+
+
+def spread(name: str, value: float) -> dict[str, float | int | str | None]:
+    """A value of a probe with a narrow interval."""
+    return {name: value, f"{name}_low": value * 0.9, f"{name}_high": value * 1.1}
+
+
+def evidence(turned: str = "") -> tuple[Evidence, ...]:
+    """The rows of the probes, but for the claim that is turned."""
+    kept = {"norm_100": 1e-9 if turned == "C9" else 0.01, "norm_1000": 1e-9}
+    return (
+        Evidence(
+            id="hierarchy-reach",
+            values={"window": 100, "inputs": 10000, "levels": 2, "levels_one_more": 3}
+            | {"changed": 9999 if turned == "C8" else 10000},
+            how="sample",
+        ),
+        Evidence(
+            id="gradient-reach forget_bias=2",
+            values={"forget_bias": 2, "seeds": 10} | spread("norm_100", kept["norm_100"]) | spread("norm_1000", 1e-9),
+            how="sample",
+        ),
+        Evidence(
+            id="gradient-depth weights=1/fan-in",
+            values={"weights": "1/fan-in", "layers": 32, "seeds": 10}
+            | spread("gated_over_tanh", 0.5 if turned == "C14" else 50.0),
+            how="sample",
+        ),
+    )
+
+
+def run(turned: str = "", **changes: Any) -> Run:
+    """A run that supports every claim but the one that is turned."""
+    fields: dict[str, Any] = {"points": tuple(points(turned)), "evidence": evidence(turned), "machine": MACHINE}
+    fields |= {"tool": "seqroof 0", "created": "2026-01-01T00:00:00+00:00", "command": "seqroof profile --suite claims"}
+    fields["suite"] = "claims"
+    return Run(environment=Environment(python="3.11", torch="2.13"), **(fields | changes))
+
+
+def catalogue(rate: float = 3.0, bandwidth: float = 1.5) -> tuple[Machine, ...]:
+    """Datacentre parts whose rate and bandwidth grow by these factors in two years, but for a tenth of scatter."""
+    parts = []
+    for index, year in enumerate((2016, 2018, 2020, 2022, 2024, 2026)):
+        scatter = 1.1 if index % 2 else 0.9
+        roofs = (
+            ceiling("rate", "tensor", 1e14 * scatter * rate**index, "bf16", "", "FLOP/s"),
+            ceiling("bandwidth", "dram", 1e12 / scatter * bandwidth**index),
+        )
+        parts.append(Machine(id=f"part{year}", name="p", year=year, machine_class="datacentre", ceilings=roofs))
+    return tuple(parts)
+
+
+RESULTS = list((Path(__file__).resolve().parents[1] / "results").glob("*/*/run.json"))

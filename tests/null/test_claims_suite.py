@@ -1,0 +1,189 @@
+"""The suite of the claims measures what its verdicts need: sizes that exist, equal parameters, and probes that end."""
+
+from __future__ import annotations
+
+import itertools
+
+import claim_samples as samples
+import pytest
+from round_machine import timing
+
+from seqroof.kernels import _catalog
+from seqroof.profiler import probes
+from seqroof.profiler.plan import PlanError, claim_cases
+from seqroof.profiler.probing import KIND, Probing, wanted
+from seqroof.profiler.request import Request
+from seqroof.profiler.supervisor import WorkerDied
+from seqroof.roofline import claims
+from seqroof.roofline.catalogue import machines
+from seqroof.roofline.claim_board import decided
+from seqroof.roofline.record import Point
+from seqroof.scripts import profile_verb
+from seqroof.scripts.exits import Exit, Stop
+
+DEVICES = ("cpu", "cuda")
+
+
+def cases_of(claim, device):
+    for case in claim.cases:
+        if case.device in ("", device):
+            for sizes, direction in itertools.product(case.shapes(), case.directions):
+                kernel = _catalog.load(case.kernel)
+                yield kernel, kernel.shape(**sizes), direction
+
+
+def points_of(claim, device):
+    """Points of all rows that a claim compares, in both states of the caches, each after a second."""
+    dtype = claims.dtypes(device)[0]
+    for kernel, shape, direction in cases_of(claim, device):
+        for name, cache in itertools.product(
+            ("reference", "triton_step", "triton_resident", "triton"), ("cold", "warm")
+        ):
+            yield Point(
+                kernel=kernel.name,
+                implementation=name,
+                shape={key: int(value) for key, value in vars(shape).items()},
+                dtype=dtype,
+                direction=direction,
+                cache=cache,
+                clock="events" if device == "cuda" else "host",
+                status="ok",
+                time_s=timing(1.0),
+                work=kernel.module.work(shape, dtype, direction),
+                weights="kept" if name == "triton_resident" else "reread",
+                chain="launch",
+                roof_fraction=samples.share(0.5),
+            )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("claim", [claim for claim in claims.all_claims() if claim.cases], ids=lambda claim: claim.id)
+def test_the_cases_of_a_claim_are_all_that_its_verdict_needs(claim, device):
+    roofs = tuple(
+        roof.model_copy(update={"level": "tensor", "dtype": "bf16"}) if roof.quantity == "rate" else roof
+        for roof in samples.MACHINE.ceilings
+    )
+    machine = samples.MACHINE
+    if device == "cuda":
+        machine = machine.model_copy(update={"device": "cuda", "ceilings": roofs})
+    found = decided(
+        claim,
+        samples.run(points=tuple(points_of(claim, device)), evidence=(), machine=machine),
+        "r",
+        tuple(machines().values()),
+    )
+    assert found.numbers and not [text for text in found.missing if "joules" not in text and "less noise" not in text]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("id", ["C4", "C6", "C15"])
+def test_models_that_are_compared_have_equal_parameters(id, device):
+    claim = next(claim for claim in claims.all_claims() if claim.id == id)
+    found: dict[tuple[int, int], dict[str, int]] = {}
+    for kernel, shape, direction in cases_of(claim, device):
+        works = found.setdefault((shape.B, shape.T, getattr(shape, "H", 0) or getattr(shape, "M", 0) or shape.C), {})
+        works[kernel.name] = kernel.module.work(shape, "fp32", direction).parameters
+    for sizes, parameters in found.items():
+        assert len(parameters) == (3 if id == "C4" else 2), sizes
+        assert max(parameters.values()) <= 1.02 * min(parameters.values()), (sizes, parameters)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_plan_names_every_size(device):
+    found = claim_cases(device, [], _catalog.load)
+    assert len(found) == len(claims.cases(device))
+    assert all(set(case["shape"]) == set(_catalog.load(case["kernel"]).sizes()) for case in found)
+    assert {case["kernel"] for case in claim_cases(device, ["gru"], _catalog.load)} == {"gru"}
+    with pytest.raises(PlanError, match="no cases of rnn"):
+        claim_cases(device, ["rnn"], _catalog.load)
+
+
+@pytest.mark.parametrize("options", [{"shape": ["B=1"]}, {"dtype": ["fp32"]}, {"direction": ["both"]}])
+def test_the_suite_says_itself_what_to_measure(options):
+    typed = {"shape": None, "dtype": None, "direction": None} | options
+    with pytest.raises(Stop, match=f"leave out --{next(iter(options))}") as stopped:
+        profile_verb.request_of(
+            None, "claims", typed["shape"], typed["dtype"], typed["direction"], "cpu", None, None, None, None
+        )
+    assert stopped.value.code == Exit.USAGE
+
+
+def test_probes_belong_to_the_whole_suite():
+    assert wanted(Request(suite="claims")) == claims.probes()
+    assert set(claims.probes()) == set(probes.PROBES)
+    assert wanted(Request(suite="claims", kernels=["gru"])) == wanted(Request(suite="quick")) == []
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Probes of a few steps, seeds and layers."""
+    for name, value in {"SEEDS": 2, "FORGET_BIASES": (0, 5), "DISTANCES": (1, 3, 10), "HIDDEN": 8, "LAYERS": 4}.items():
+        monkeypatch.setattr(probes, name, value)
+    monkeypatch.setattr(probes, "WINDOW", 6)
+    monkeypatch.setattr(probes, "COPIES", 5)
+
+
+def told(name):
+    said: list[str] = []
+    rows = probes.PROBES[name](_catalog.load, said.append)
+    assert len(set(said)) == len(said) > 1  # every word is a new sign of life
+    return rows
+
+
+def test_an_open_gate_keeps_more_than_a_closed_one(small):
+    closed, open_ = (row.values for row in told("gradient_reach"))
+    assert closed["norm_1"] == open_["norm_1"] == 1.0
+    assert closed["norm_10_low"] <= closed["norm_10"] <= closed["norm_10_high"] < 0.5 < open_["norm_10"]
+
+
+def test_the_depth_probe_measures_every_kind_of_layer(small):
+    for row in told("gradient_depth"):
+        assert row.values["gated_over_tanh"] > 0 and row.values["residual"] > 0 and row.values["layers"] == 4
+
+
+def test_every_input_of_a_hierarchy_is_perturbed(small):
+    (row,) = told("hierarchy_reach")
+    assert (row.values["inputs"], row.values["changed"]) == (36, 36)
+    assert (row.values["levels"], row.values["levels_one_more"]) == (2, 3)
+
+
+def test_an_input_that_is_not_seen_is_not_counted(small, monkeypatch):
+    kernel = _catalog.load("hierarchical_attention")
+    whole = kernel.module.reference
+
+    def blind(shape, x, **inputs):
+        return whole(shape, x=x * (probes.torch.arange(shape.T) != 7)[:, None], **inputs)
+
+    monkeypatch.setattr(kernel.module, "reference", blind)
+    (row,) = told("hierarchy_reach")
+    assert row.values["changed"] == 35
+
+
+class Worker:
+    """Answers probes, or dies of them."""
+
+    def __init__(self, *deadly):
+        self.deadly, self.asked, self.restarts = deadly, [], 0
+
+    def one(self, op, silence_s, event, name):
+        self.asked.append(name)
+        if name in self.deadly:
+            raise WorkerDied("crashed", "SIGSEGV")
+        return {"rows": [{"id": name, "values": {"x": 1}, "how": "sample"}]}
+
+    def restart(self):
+        self.restarts += 1
+
+
+def test_probes_are_journalled_resumed_and_survive_a_dead_worker():
+    journal: list = []
+    first = Probing(Worker("b"), ["a", "b"])  # type: ignore[arg-type]
+    first.run(lambda kind, data: journal.append((kind, data)), lambda text, detail: None)
+    assert [row.id for row in first.evidence()] == ["a", "b"] and first._supervisor.restarts == 1
+    assert not first.evidence()[1].values and "SIGSEGV" in first.evidence()[1].how
+    again = Probing(worker := Worker(), ["a", "b", "c"])  # type: ignore[arg-type]
+    for kind, data in journal:
+        assert kind == KIND
+        again.recall(data)
+    again.run(lambda kind, data: None, lambda text, detail: None)
+    assert worker.asked == ["c"] and [row.id for row in again.evidence()] == ["a", "b", "c"]
