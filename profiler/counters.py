@@ -237,7 +237,10 @@ def _passes(text: str) -> int:
 
 
 def _launches(text: str, wanted: Sequence[str]) -> list[ncu.Launch]:
-    """The launches in what ncu wrote, with one of these metrics; `CountersDenied` with its last error if there are none."""
+    """The launches in what ncu wrote, with one of these metrics.
+
+    Raises `CountersDenied` with its last error where there are none.
+    """
     try:
         return ncu.parse(text, wanted)
     except ncu.NcuError as error:

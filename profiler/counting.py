@@ -60,7 +60,7 @@ class Counting:
         return Probe(read_bytes=PROBE_BYTES, counted_bytes=known.dram_read_bytes)
 
     def evidence(self) -> tuple[Evidence, ...]:
-        """Whether counters could be read, and what they saw of a kernel of known traffic; nothing if none were asked."""
+        """Whether counters could be read, and what they saw of a kernel of known traffic; nothing unless asked for."""
         if self._denied is not None:
             values: dict[str, float | int | str | None] = {
                 "state": "denied",

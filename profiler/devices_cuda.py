@@ -157,7 +157,7 @@ class CudaDevice:
 
     @cached_property
     def _flush_buffers(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What is written, what is read, and a number for what is found there. The first two are twice the L2 each."""
+        """What is written, what is read, and a number for what is found there. Both arrays are twice the L2."""
         written, read = (torch.zeros(2 * self.last_cache_bytes() // 4, device=self.torch_device) for _ in range(2))
         return written, read, torch.empty((), device=self.torch_device)
 

@@ -13,7 +13,7 @@ Identity = dict[str, str | float | int | None]
 
 
 def roof_identity(device: Any) -> Identity:
-    """Device, driver, largest clocks and software of an opened device. Without a `device` entry nothing is shared."""
+    """Device, driver, largest clocks and software of an opened device. Without a `device` nothing may be shared."""
     shared: Identity = {"torch": torch.__version__, "triton": version_of("triton")}
     return shared | (_cpu() if device.kind == "cpu" else _gpu(device.properties, device.describe()))
 

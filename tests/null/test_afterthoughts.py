@@ -113,7 +113,7 @@ def test_parts_that_fail_or_die_cost_no_time(run):
 
 def sequence(time, clock="events", **changes):
     """A warm point of eight dependent steps with weights that fit nowhere but in DRAM."""
-    job = work(depth=8, matmul_flops=1, weights=6000, streamed_bytes=60_000, hoisted_bytes=40_000)
+    job = work(depth=8, weights=6000, streamed_bytes=60_000, hoisted_bytes=40_000)
     return point(time, cache="warm", clock=clock, work=job, **changes)
 
 
@@ -123,7 +123,8 @@ def test_an_implementation_that_hoists_streams_less():
 
 
 def test_a_chain_of_its_own_counts_in_this_design_only():
-    found = judge(sequence(timing(1000.0), depth=400), ROUND)
+    steps = work(depth=8, matmul_flops=1)
+    found = judge(sequence(timing(1000.0), depth=400).model_copy(update={"work": steps}), ROUND)
     assert found.floors_s.serial == 800.0 and found.best_floors_s.serial == 8 * 0.5
     assert found.step_s == 2.5
     assert "400, where 8 would do" in found.gap and "(8 would do)" in found.floor_notes["serial"]
