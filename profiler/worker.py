@@ -25,6 +25,7 @@ from .devices import DeviceError, machine_id, open_device
 from .identity import roof_identity
 from .lifeline import end_with_parent
 from .plan import PlanError, check_names, groups_of, kernels_of, only, shapes_of
+from .settings import SETTINGS
 from .surroundings import look_around
 from .twins import time_twins
 
@@ -38,6 +39,7 @@ class Worker:
         self.device: Any = None
         self.loaded: dict[str, Any] = {}
         self.replaced: dict[str, list[str]] = {}  # what a kernel file replaced when it was loaded
+        self.chosen: dict[str, list[str]] = {}  # settings of the process that it changed then
 
     def handle(self, request: dict[str, Any]) -> None:
         """Do one request and close it with `done`, or with `refused` and a sentence."""
@@ -53,11 +55,13 @@ class Worker:
             guard.GUARD.watch()
             self.loaded[source] = self.catalog.load(source)
             self.replaced[source] = guard.GUARD.replaced()
+            self.chosen[source] = SETTINGS.changed()
         return self.loaded[source]
 
     def do_open(self, device: str) -> None:
         """Open the device and describe it."""
         self.device = open_device(device)
+        SETTINGS.remember()
         self.answer(
             "opened",
             name=self.device.name,
@@ -130,7 +134,7 @@ class Worker:
         """Check and time one group of cases."""
         kernel = self.kernel(source)
         group = Group(self.device, kernel, kernel.shape(**shape), dtype, direction, seed)
-        run_group(group, implementations, flops, options, self.answer, self.replaced[source])
+        run_group(group, implementations, flops, options, self.answer, self.replaced[source], self.chosen[source])
 
     def do_twins(
         self, source: str, shape: dict, dtype: str, direction: str, implementation: str, clock: list, **more: Any

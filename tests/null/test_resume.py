@@ -1,67 +1,15 @@
 """What a resumed session takes up from a journal, with a worker that follows a script."""
 
 import pytest
-import stand_in_worker
-from round_machine import ROUND
+from scripted import Scripted, begun, session, statuses, whole
 
 from seqroof.profiler.journal import Journal, read
 from seqroof.profiler.request import Request
-from seqroof.profiler.roofs import Roofs
 from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import WorkerDied
 from seqroof.scripts import measuring
 from seqroof.scripts.exits import Exit, Stop
 from seqroof.scripts.progress import Reporter
-
-
-class Scripted:
-    """Answers each request for a group with the next entry: events, or an exception to raise."""
-
-    interpret = False
-
-    def __init__(self, *script):
-        self.script = list(script)
-        self.asked = []
-        self.opened = next(iter(stand_in_worker.answers({"op": "open"})))
-        self.restarts = 0
-
-    def ask(self, op, deadline_s, most_s=None, **request):
-        self.asked.append(tuple(request["implementations"]))
-        for event in self.script.pop(0):
-            if isinstance(event, BaseException):
-                raise event
-            yield event
-
-    def one(self, op, deadline_s, wanted, **request):
-        answers = stand_in_worker.answers({"op": op, **request})
-        return next((event for event in answers if event["event"] == wanted), {})
-
-    def restart(self):
-        self.restarts += 1
-        if self.script and self.script[0] == "no worker":
-            raise WorkerDied("crashed", "the device is gone")
-
-
-def begun(name, stage="check"):
-    return {"event": "begin", "implementation": name, "stage": stage}
-
-
-def whole(*names):
-    request = {"op": "group", "implementations": list(names)}
-    return list(stand_in_worker.answers(request))
-
-
-def session(folder, supervisor, resume=False):
-    reporter = Reporter(quiet=True)
-    made = Session(Request(), supervisor, reporter, Roofs(supervisor, reporter, ROUND))
-    made.groups = [stand_in_worker.group(1)]
-    journal = Journal(folder)
-    made.open_journal(journal, measuring.earlier_events(journal, made) if resume else [])
-    return made
-
-
-def statuses(made):
-    return {point.implementation: point.status for point in made.points}
 
 
 def test_a_case_that_failed_before_an_interruption_is_not_run_again(tmp_path):
@@ -93,12 +41,15 @@ def test_what_is_known_of_a_group_outlives_a_device_that_does_not_come_back(tmp_
 
 def test_a_deadline_that_was_set_is_the_one_that_counts(tmp_path):
     made = session(tmp_path, Scripted())
-    assert made._silence_s(["torch"]) == 90 and made._silence_s(["compile"]) == 300
+    group, runs = made.groups[0], made.runs
+    assert runs.silence_s(group, ["torch"]) == pytest.approx(90, abs=0.1)
+    assert runs.silence_s(group, ["compile"]) == pytest.approx(300, abs=0.1)
+    large = group | {"work": group["work"] | {"depth": 100_000, "flops": 5e12}}
+    assert runs.silence_s(large, ["torch"]) == pytest.approx(90 + 1000 + 100, abs=0.1)
     made.request.deadline_s = 2.0
-    assert made._silence_s(["compile"]) == 2.0
-    assert (
-        made._most_s(["torch"], {"budget_s": 1.0, "rounds": None}) == 10 * 2.0 + 8.0
-    )  # two for the group, eight for its case
+    assert runs.silence_s(large, ["compile"]) == 2.0
+    two_and_eight = 10 * 2.0  # two steps for the group, eight for its case
+    assert runs.most_s(group, ["torch"], {"budget_s": 1.0, "rounds": None}) == two_and_eight + 8.0
     made.close("complete")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from types import SimpleNamespace
 
@@ -44,6 +45,23 @@ def test_what_is_replaced_is_named_and_put_back(guard, owner, name, called):
     setattr(owner, name, (lambda *arguments: None).__code__ if name == "__code__" else lambda *arguments: None)
     assert guard.replaced() == [called]
     assert getattr(owner, name) == before and guard.replaced() == []
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "called"),
+    [
+        (check.FACTOR, lambda table: table.update(forward=1e9), "seqroof.profiler.check.FACTOR"),
+        (check.EPSILON, lambda table: table.pop("bf16"), "seqroof.profiler.check.EPSILON"),
+        (nested := {"a": [1, {2}]}, lambda table: table["a"][1].add(3), "seqroof.profiler.check.NESTED"),
+    ],
+)
+def test_tables_are_known_by_their_content(monkeypatch, table, change, called):
+    monkeypatch.setattr(check, "NESTED", nested, raising=False)
+    guard, before = Guard(), copy.deepcopy(table)
+    guard.watch()
+    change(table)
+    assert guard.replaced() == [called]
+    assert table == before and guard.replaced() == [], "and are put back in place"
 
 
 def test_watching_again_forgives_nothing(guard, monkeypatch):
