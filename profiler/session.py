@@ -11,6 +11,8 @@ import time
 from functools import partial
 from typing import Any
 
+from pydantic import ValidationError
+
 from ..roofline import calibration
 from ..roofline.circumstances import between_arms, doubts_about_run
 from ..roofline.instrument import instrument
@@ -22,7 +24,7 @@ from .calibration import Calibration
 from .counting import Counting
 from .group_runs import GroupRuns
 from .interruption import shielded, stop_if_asked
-from .journal import Journal, JournalError
+from .journal import Journal, JournalError, Unreadable, first_fault
 from .points import recalled
 from .request import Request, key_of
 from .roofs import Roofs
@@ -46,6 +48,7 @@ class Session:
         self.watcher = watcher
         self.journal: Journal | None = None
         self.groups: list[dict[str, Any]] = []
+        self.code: dict[str, str] = {}  # hashes of the files that the kernels were loaded from
         self.points: list[Point] = []
         self.roofs = roofs or Roofs(supervisor, watcher)
         self.calibration = Calibration(supervisor)
@@ -73,45 +76,54 @@ class Session:
             implementations=self.request.implementations,
             compile=self.request.compile,
         )
-        self.groups = answer["groups"]
+        self.groups, self.code = answer["groups"], answer.get("code", {})
         self.watcher.planned(self.groups)
         return self.groups
 
     def identity(self) -> dict[str, Any]:
-        """What a resumed run must have in common with the first: request, device and versions."""
+        """What a resumed run must have in common with the first: request, device, versions and kernel files."""
         opened = self.supervisor.opened
         environment = opened["environment"]
         machine = {"id": opened["id"], "device_hash": environment["device_hash"], "torch": environment["torch"]}
         machine["threads"] = environment["threads"]
-        return {"request": self.request.identity(), "machine": machine}
+        return {"request": self.request.identity(), "machine": machine, "code": self.code}
 
     def open_journal(self, journal: Journal, resume: list[tuple[str, Any]], **facts: str) -> None:
         """Start the journal with these facts beside the identity, or take up what an earlier session left there."""
+        self.recall(resume)
         self.journal = journal
         if not resume:
             journal.clear()
             journal.write("header", self.identity() | facts)
         journal.write("opened", self.supervisor.opened)
-        self.recall(resume)
         if self.roofs.replayed:
             journal.write("ceilings", self.roofs.plain())
 
     def recall(self, events: list[tuple[str, Any]]) -> None:
-        """Take up ceilings and points of a journal."""
+        """Take up ceilings and points of a journal; raises `Unreadable` where this version cannot."""
         classes = {key_of(group): group["classes"] for group in self.groups}
-        for kind, data in events:
-            if kind == "ceilings":
-                self.roofs.recall(data)
-            elif kind == "origin of roofs":
-                self.roofs.origin = data
-            elif kind == "calibration":
-                self.calibration.recall(data)
-            elif kind == "surroundings":
-                self.surroundings.recall(data)
-            elif kind in ("group", "cases"):
-                points = [recalled(entry, classes.get(data["key"], {})) for entry in data["points"]]
-                self._settle(kind, data["key"], points)
-            self.earlier_s += data["session_s"] if kind == "end" else 0.0
+        for number, (kind, data) in enumerate(events, start=1):
+            try:
+                self._recall(kind, data, classes)
+            except (ValidationError, KeyError, TypeError, AttributeError) as error:
+                raise Unreadable(
+                    f"Line {number} of the journal, {kind!r}, is not as this seqroof writes it "
+                    f"({first_fault(error)}); use the version that wrote it, or start a new run without --resume."
+                ) from error
+
+    def _recall(self, kind: str, data: Any, classes: dict[str, dict[str, Any]]) -> None:
+        if kind == "ceilings":
+            self.roofs.recall(data)
+        elif kind == "origin of roofs":
+            self.roofs.origin = data
+        elif kind == "calibration":
+            self.calibration.recall(data)
+        elif kind == "surroundings":
+            self.surroundings.recall(data)
+        elif kind in ("group", "cases"):
+            points = [recalled(entry, classes.get(data["key"], {})) for entry in data["points"]]
+            self._settle(kind, data["key"], points)
+        self.earlier_s += data["session_s"] if kind == "end" else 0.0
 
     def run(self) -> None:
         """Measure ceilings and all groups that are not done yet, and look around before and after."""

@@ -28,6 +28,7 @@ from .plan import PlanError, check_names, groups_of, kernels_of, only, shapes_of
 from .settings import SETTINGS
 from .surroundings import look_around
 from .twins import time_twins
+from .versions import code_of
 
 
 class Worker:
@@ -102,7 +103,7 @@ class Worker:
             shapes = shapes_of(kernel, suite, axes, cases)
             groups += groups_of(kernel, shapes, dtypes or list(self.device.dtypes), directions, request)
         groups = only(groups, cases)
-        self.answer("planned", groups=groups)
+        self.answer("planned", groups=groups, code=code_of([kernel.module for kernel in loaded]))
 
     def do_calibrate(self) -> None:
         """Time one copy of known traffic by the clock of the kernels."""

@@ -8,7 +8,7 @@ from seqroof.profiler.request import Request
 from seqroof.profiler.roofs import Roofs
 from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import WorkerDied
-from seqroof.scripts import measuring
+from seqroof.scripts import run_folder
 from seqroof.scripts.progress import Reporter
 
 
@@ -54,7 +54,7 @@ def session(folder, supervisor, resume=False):
     made = Session(Request(), supervisor, reporter, Roofs(supervisor, reporter, ROUND))
     made.groups = [stand_in_worker.group(1)]
     journal = Journal(folder)
-    made.open_journal(journal, measuring.earlier_events(journal, made) if resume else [])
+    made.open_journal(journal, run_folder.earlier_events(journal, made) if resume else [])
     return made
 
 

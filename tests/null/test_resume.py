@@ -3,11 +3,12 @@
 import pytest
 from scripted import Scripted, begun, session, statuses, whole
 
+from seqroof.profiler import supervisor
 from seqroof.profiler.journal import Journal, read
 from seqroof.profiler.request import Request
 from seqroof.profiler.session import Session
-from seqroof.profiler.supervisor import WorkerDied
-from seqroof.scripts import measuring
+from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
+from seqroof.scripts import measuring, run_folder
 from seqroof.scripts.exits import Exit, Stop
 from seqroof.scripts.progress import Reporter
 
@@ -81,3 +82,97 @@ def test_a_journal_from_before_threads_were_written_down_is_taken_up(tmp_path):
     journal = tmp_path / "journal.jsonl"
     journal.write_text(journal.read_text().replace(',"threads":1', "", 1))
     session(tmp_path, Scripted(), resume=True).close("complete")
+
+
+def changed(folder, before, after):
+    journal = folder / "journal.jsonl"
+    text = journal.read_text()
+    assert before in text
+    journal.write_text(text.replace(before, after, 1))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ('"code":{"k.py":"ab"}', '"code":{"k.py":"cd"}', "k.py changed since"),
+        ('"code":{"k.py":"ab"}', '"code":{}', "k.py changed since"),
+        (run_folder.TOOL, "seqroof 99.0", "begun by seqroof 99.0, and this is"),
+    ],
+)
+def test_other_code_is_refused(tmp_path, before, after, says):
+    made = Session(Request(), Scripted(), Reporter(quiet=True))
+    made.code = {"k.py": "ab"}
+    measuring.begin(made, Journal(tmp_path), resume=False)
+    made.close("interrupted")
+    changed(tmp_path, before, after)
+    with pytest.raises(Stop, match=says) as refused:
+        measuring.begin(made, Journal(tmp_path), resume=True)
+    assert refused.value.code == Exit.NO_DEVICE and "--resume" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('"clock":"host"', '"clock":"sundial"'), ('"points":[', '"marks":['), ('"status":"ok"', '"status":"ok","new":1')],
+)
+def test_a_journal_of_another_version_is_refused_in_a_sentence(tmp_path, before, after):
+    first = session(tmp_path, Scripted(whole("reference", "torch")))
+    first.run()
+    first.close("interrupted")
+    changed(tmp_path, before, after)
+    written = (tmp_path / "journal.jsonl").read_bytes()
+    made = Session(Request(), Scripted(), Reporter(quiet=True))
+    with pytest.raises(Stop, match="is not as this seqroof writes it") as refused:
+        measuring.begin(made, Journal(tmp_path), resume=True)
+    assert refused.value.code == Exit.USAGE
+    assert (tmp_path / "journal.jsonl").read_bytes() == written, "what is refused is left as it is"
+
+
+def test_looks_at_the_surroundings_are_kept(tmp_path):
+    first = session(tmp_path, Scripted(whole("reference", "torch")))
+    first.run()
+    first.close("interrupted")
+    changed(tmp_path, '{"when":"before","facts":{}', '{"when":"before","facts":{"other_processes":3}')
+    second = session(tmp_path, Scripted(), resume=True)
+    second.run()
+    second.close("complete")
+    (before,) = second.surroundings.evidence([])  # the others saw nothing
+    assert (before.id, before.values) == ("surroundings-before", {"other_processes": 3})
+    assert [data["when"] for kind, data in read(tmp_path) if kind == "surroundings"] == [
+        "before", "after", "before resuming", "after",
+    ]  # fmt: skip
+
+
+class Counter:
+    """Counts whom it was asked to count."""
+
+    def __init__(self):
+        self.asked = []
+
+    def add(self, group, points, seed):
+        self.asked.append([point.implementation for point in points])
+        return points
+
+    def evidence(self):
+        return ()
+
+
+def test_cases_that_are_kept_before_their_group_ends_are_counted_too(tmp_path):
+    made = session(
+        tmp_path, Scripted([*whole("torch"), begun("reference", "parts"), WorkerDied("crashed", "x")], whole())
+    )
+    made.counting = Counter()
+    made.run()
+    assert made.counting.asked[0] == ["torch"]
+    made.close("complete")
+
+
+def test_a_device_that_needs_a_moment_is_tried_again(monkeypatch):
+    monkeypatch.setattr(supervisor, "START_PAUSE_S", 0.0)
+    left = [Refused("busy", "DeviceError"), WorkerDied("crashed", "x"), None]
+    asked = Supervisor("cuda:0")
+    monkeypatch.setattr(asked, "start", lambda: (_ for _ in ()).throw(left.pop(0)) if left[0] else left.pop(0))
+    asked.restart()
+    assert left == []
+    left[:] = [Refused("gone", "DeviceError")] * supervisor.START_ATTEMPTS
+    with pytest.raises(Refused, match="gone"):
+        asked.restart()
