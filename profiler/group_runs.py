@@ -42,13 +42,17 @@ Keep = Callable[[dict[str, Any], list[Point]], None]
 
 
 class GroupRuns:
-    """Runs groups with one supervised worker. `idle_w` is the power at rest, None where it is not known."""
+    """Runs groups with one supervised worker.
+
+    idle_w : the power at rest. cache_bytes : the measured size of the last cache. Both are None where not known.
+    """
 
     def __init__(self, request: Request, supervisor: Supervisor, watcher: Watcher) -> None:
         self.request = request
         self.supervisor = supervisor
         self.watcher = watcher
         self.idle_w: float | None = None
+        self.cache_bytes: float | None = None
         self._watch, self._device = True, ""
 
     def run(self, index: int, group: dict[str, Any], budget_s: float, known: set[str], keep: Keep) -> list[Point]:
@@ -119,6 +123,7 @@ class GroupRuns:
             "headline": headline(group),
             "idle_w": self.idle_w,
             "attribution": self.request.attribution,
+            "cache_bytes": self.cache_bytes,
         }
 
     def _replace_worker(self, group: dict[str, Any], points: list[Point], keep: Keep) -> None:

@@ -134,6 +134,7 @@ class Session:
             self.roofs.obtain(self.request.effort, self.calibration.looks.get("start"))
             self._write("origin of roofs", self.roofs.origin)
             self._write("ceilings", self.roofs.plain())
+        self.runs.cache_bytes = self.roofs.cache_bytes()
         waiting = [(index, group) for index, group in enumerate(self.groups) if key_of(group) not in self.done]
         for position, (index, group) in enumerate(waiting):
             stop_if_asked()

@@ -43,7 +43,9 @@ def code_of(modules: Sequence[Any]) -> dict[str, str]:
     files = {Path(file).resolve() for module in loaded if (file := getattr(module, "__file__", None))}
     folders = {Path(module.__file__).resolve().parent for module in modules}
     contents: dict[str, str] = {}
-    for file in sorted(found for found in files if found.parent in folders and found.suffix == ".py"):
+    # Modules without a file, such as torch.classes, may name one all the same.
+    beside = (file for file in files if file.parent in folders and file.suffix == ".py" and file.is_file())
+    for file in sorted(beside):
         contents[file.name] = contents.get(file.name, "") + file.read_text(encoding="utf-8", errors="replace")
     return {name: hashed(content) for name, content in contents.items()}
 

@@ -2,12 +2,15 @@
 
 import pytest
 from scripted import Scripted, begun, session, statuses, whole
+from user_kernels import GOOD, kernel_file
 
+from seqroof.kernels import _catalog
 from seqroof.profiler import supervisor
 from seqroof.profiler.journal import Journal, read
 from seqroof.profiler.request import Request
 from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
+from seqroof.profiler.versions import code_of
 from seqroof.scripts import measuring, run_folder
 from seqroof.scripts.exits import Exit, Stop
 from seqroof.scripts.progress import Reporter
@@ -176,3 +179,17 @@ def test_a_device_that_needs_a_moment_is_tried_again(monkeypatch):
     left[:] = [Refused("gone", "DeviceError")] * supervisor.START_ATTEMPTS
     with pytest.raises(Refused, match="gone"):
         asked.restart()
+
+
+def test_a_kernel_is_known_by_its_file_and_what_it_loads_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "helper.py").write_text("SCALE = 2\n")
+    (tmp_path / "unrelated.py").write_text("raise ValueError\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    file = kernel_file(tmp_path, "mine", text="import helper\n" + GOOD)
+    module = _catalog.load(file.name).module  # by a relative path, as it is typed
+    before = code_of([module])
+    assert set(before) == {file.name, "helper.py"}, "torch.classes names a file _classes.py, which there is not"
+    (tmp_path / "helper.py").write_text("SCALE = 3\n")
+    after = code_of([module])
+    assert after[file.name] == before[file.name] and after["helper.py"] != before["helper.py"]
