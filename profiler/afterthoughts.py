@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .calls import Group, call_of
-from .clock import Subject, measure, seldom
+from .clock import Subject, measure
 from .configuration import Facts, facts_of, launched
 from .points import HEADLINE_CLOCK, no_reading
+from .truths import announcing
 
 # Parts are a look inside a time that is known already: a sixth of what the whole was given.
 BUDGET_SHARE = 1 / 6
@@ -50,12 +51,14 @@ def time_parts(group: Group, names: Sequence[str], inputs: dict[str, Any], optio
 def _timed(group: Group, name: str, inputs: dict[str, Any], clock: Any, budget_s: float, emit: Emit) -> list[dict]:
     parts = group.kernel.implementations[name].parts(group.shape, inputs)
     subjects = [Subject(part.name, "warm", clock, [part.run], group.device.stopwatch("warm", clock)) for part in parts]
+    telling = announcing(emit, "parts")
     timings = measure(
         subjects,
         budget_s,
         None,
         group.seed,
-        on_round=seldom(lambda done: emit("begin", implementation=name, stage="parts")),
+        on_prepare=lambda part: telling(name),
+        on_slice=lambda index: telling(name),
     )
     return [
         {"name": part.name, "work": part.work.model_dump(), "time_s": timings[index].model_dump()}

@@ -19,6 +19,7 @@ from ..roofline.stats import median
 from .calls import Group, call_of
 from .clock import Subject
 from .points import HEADLINE_CLOCK
+from .working_set import made_bytes
 
 # Experiments together may take this share of what the timing of a group was given.
 BUDGET_SHARE = 1 / 3
@@ -28,8 +29,9 @@ ROUNDS, FEWEST_ROUNDS = 7, 3
 SAMPLE_S = 1e-3
 # The fewest rounds are made whatever the budget, unless one of them takes longer than this.
 SLOW_ROUND_S = 3.0
-# A virtual machine reports the whole last cache of its host and gets a part of it.
+# Where no knee was measured: a virtual machine reports the whole last cache of its host and gets a part of it.
 CACHE_SHARE = 0.5
+TOO_SLOW = "its calls are too slow for these experiments"
 
 Emit = Callable[..., None]
 
@@ -70,7 +72,8 @@ def attribute(group: Group, subjects: Sequence[Subject], options: dict[str, Any]
         own = {subject.cache: subject for subject in subjects if (subject.name, subject.clock) == (name, clock)}
         cold = group.module.work(group.shape, group.dtype, "forward").depth == 1
         try:
-            found = _experiments(group, name, own, cold, BUDGET_SHARE * options["budget_s"] / len(names))
+            budget_s = BUDGET_SHARE * options["budget_s"] / len(names)
+            found = _experiments(group, name, own, cold, budget_s, options.get("cache_bytes"))
         except Exception as error:  # whatever fails here, the time is known
             group.device.finish()
             why = f"the experiments failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
@@ -84,11 +87,26 @@ def attribute(group: Group, subjects: Sequence[Subject], options: dict[str, Any]
         )
 
 
-def _experiments(group: Group, name: str, own: dict[str, Subject], cold: bool, budget_s: float) -> Attribution:
+def _touched_bytes(group: Group, name: str, shape: Any, call: Callable[[], object]) -> int:
+    """Bytes that one call of an implementation goes through: inputs, outputs and what lies between them.
+
+    A compiled function does not show what it makes; it is taken for as thrifty as its work allows.
+    """
+    work = group.module.work(shape, group.dtype, "forward")
+    if name == "compile":
+        return work.compulsory_bytes
+    return max(work.compulsory_bytes, work.read_bytes + made_bytes(call))
+
+
+def _experiments(
+    group: Group, name: str, own: dict[str, Subject], cold: bool, budget_s: float, cache_bytes: float | None
+) -> Attribution:
     untried: dict[str, str] = {}
     base, warm = own["cold" if cold else "warm"], own["warm"]
-    held_bytes = CACHE_SHARE * group.device.last_cache_bytes()
-    in_cache = group.module.work(group.shape, group.dtype, "forward").compulsory_bytes <= held_bytes
+    if 2 * base.estimate_s > SLOW_ROUND_S:
+        return Attribution(wall="undetermined", reason=TOO_SLOW)
+    held_bytes = cache_bytes or CACHE_SHARE * group.device.last_cache_bytes()
+    in_cache = _touched_bytes(group, name, group.shape, warm.calls[0]) <= held_bytes
     arms = {"case": Arm(base.calls, base.stopwatch)}
     slices, threads = 1, _threads(group, untried)
     if threads:
@@ -103,7 +121,7 @@ def _experiments(group: Group, name: str, own: dict[str, Subject], cold: bool, b
     if cold and (in_cache or longer is not None):
         arms["warm"] = Arm(warm.calls, warm.stopwatch)
     if _interleave(arms, budget_s) < FEWEST_ROUNDS:
-        return Attribution(wall="undetermined", reason="its calls are too slow for these experiments")
+        return Attribution(wall="undetermined", reason=TOO_SLOW)
     times = {key: arm.samples for key, arm in arms.items()}
     again = times.get("warm", times["case"])
     steps = None
@@ -129,7 +147,9 @@ def _slice(
     for count in range(2, batch + 1):
         shape = dataclasses.replace(group.shape, B=batch // count) if batch % count == 0 else None
         if shape and group.module.work(shape, group.dtype, "forward").compulsory_bytes <= held_bytes:
-            return count, _call_in(group, name, shape, "sliced", untried)
+            call = _call_in(group, name, shape, "sliced", untried)
+            if call is None or _touched_bytes(group, name, shape, call) <= held_bytes:
+                return count, call
     untried["sliced"] = "no slice of the batch fits in the cache"
     return 1, None
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import torch
 
 from .clock import Subject
-from .copies import rotating_copies
+from .copies import footprint_bytes, rotating_copies, rotations
+from .gradients import Derivative, Operands
 
 # Starting a kernel takes a few microseconds, under 1 % of one that runs so long.
 LONG_LAUNCH_S = 1e-3
+# Every graph to rotate through costs a forward pass; those of one implementation may take so long in all.
+BUILDING_S = 2.0
 
 
 @dataclass
@@ -36,43 +40,18 @@ class Group:
         return self.module.inputs(self.shape, self.dtype, self.device.torch_device, self.seed + index)
 
 
-def derivative(run: Callable[..., Any], shape: Any, inputs: dict[str, Any], direction: str) -> Callable[[], Any]:
-    """A call that computes gradients: of a graph built beforehand (`backward`), or with its forward pass (`both`)."""
-    leaves = {
-        name: value.detach().clone().requires_grad_()
-        for name, value in inputs.items()
-        if isinstance(value, torch.Tensor) and value.is_floating_point()
-    }
-    arguments = {**inputs, **leaves}
-    outputs = run(shape, **arguments)
-    source = torch.Generator(device=outputs[0].device).manual_seed(0)
-    # Drawn in float32, so that every dtype sees the same gradients up to rounding.
-    gradients = [
-        torch.randn(o.shape, generator=source, device=o.device, dtype=torch.float32).to(
-            next(iter(inputs.values())).dtype
-        )
-        for o in outputs
-    ]
-    targets = list(leaves.values())
-
-    def backward() -> tuple[torch.Tensor, ...]:
-        grads = [g.to(o.dtype) for g, o in zip(gradients, outputs)]
-        return torch.autograd.grad(
-            outputs, targets, grads, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-
-    def both() -> tuple[torch.Tensor, ...]:
-        fresh = run(shape, **arguments)
-        return torch.autograd.grad(fresh, targets, gradients, allow_unused=True, materialize_grads=True)
-
-    return backward if direction == "backward" else both
-
-
-def call_of(run: Callable[..., Any], shape: Any, inputs: dict[str, Any], direction: str) -> Callable[[], Any]:
-    """The call that is checked and timed."""
+def call_of(
+    run: Callable[..., Any], shape: Any, inputs: dict[str, Any], direction: str, seed: int = 0
+) -> Callable[[], Any]:
+    """The call that is checked and timed. seed : of the incoming gradients, where it computes gradients."""
     if direction == "forward":
         return lambda: run(shape, **inputs)
-    return derivative(run, shape, inputs, direction)
+    return Derivative(run, shape, inputs, direction, seed)
+
+
+def operands_of(call: Callable[[], Any], inputs: dict[str, Any]) -> Operands:
+    """What a call of `call_of` reads; inputs : those that it was made with."""
+    return call.operands if isinstance(call, Derivative) else Operands(inputs)
 
 
 def grad_mode(direction: str) -> Any:
@@ -81,23 +60,52 @@ def grad_mode(direction: str) -> Any:
     return torch.no_grad() if direction == "forward" else torch.enable_grad()
 
 
-def subjects_of(group: Group, names: list[str], sets: list[dict[str, Any]], clocks: list[tuple]) -> list[Subject]:
-    """All things to time: every implementation under every cache state and clock."""
+def subjects_of(
+    group: Group,
+    names: list[str],
+    sets: list[dict[str, Any]],
+    clocks: list[tuple],
+    on_name: Callable[[str], object] = lambda name: None,
+) -> list[Subject]:
+    """All things to time: every implementation under every cache state and clock. on_name : told whose are made."""
+    rotate = group.device.kind == "cpu" and any(cache == "cold" for cache, _ in clocks)  # a GPU's cache is flushed
     copies = sets
-    if group.device.kind == "cpu" and any(cache == "cold" for cache, _ in clocks):  # a GPU's cache is flushed instead
+    if rotate and group.direction == "forward":
         copies = rotating_copies(sets, group.device.last_cache_bytes(), group.device.free_memory_bytes())
     subjects = []
     for name in names:
+        on_name(name)
         implementation = group.kernel.implementations[name]
+        calls = [call_of(implementation.run, group.shape, inputs, group.direction) for inputs in copies]
+        each = footprint_bytes(sets[0])
+        if rotate and group.direction != "forward":
+            each = calls[0].rotated_bytes()
+            calls += _more_derivatives(group, implementation.run, sets, each, len(names))
         for cache, clock in clocks:
             if clock == "graph" and not _worth_a_graph(group, implementation, sets[0]):
                 continue
-            chosen = copies if cache == "cold" and group.direction == "forward" else sets
-            calls = [call_of(implementation.run, group.shape, inputs, group.direction) for inputs in chosen]
+            chosen = calls if cache == "cold" else calls[: len(sets)]
             stopwatch = group.device.stopwatch(cache, clock)
-            if clock != "graph" or _can_be_captured(group, calls, stopwatch):
-                subjects.append(Subject(name, cache, clock, calls, stopwatch))
+            if clock != "graph" or _can_be_captured(group, chosen, stopwatch):
+                rotated = each * len(chosen) if rotate and cache == "cold" else None
+                subjects.append(Subject(name, cache, clock, chosen, stopwatch, rotated_bytes=rotated))
     return subjects
+
+
+def _more_derivatives(
+    group: Group, run: Callable[..., Any], sets: list[dict[str, Any]], each_bytes: int, shares: int
+) -> list[Callable[[], Any]]:
+    """Calls beside those of the sets, until all exceed twice the last cache, as far as memory and time allow.
+
+    each_bytes : of one. shares : implementations that the memory is for.
+    """
+    free = group.device.free_memory_bytes() // shares
+    wanted = rotations(len(sets), each_bytes, group.device.last_cache_bytes(), free) - len(sets)
+    more: list[Callable[[], Any]] = []
+    deadline = monotonic() + BUILDING_S
+    while len(more) < wanted and monotonic() < deadline:
+        more.append(call_of(run, group.shape, sets[len(more) % len(sets)], group.direction))
+    return more
 
 
 def _worth_a_graph(group: Group, implementation: Any, inputs: dict[str, Any]) -> bool:

@@ -280,12 +280,3 @@ def _share(error: float, allowed: float) -> float:
 
 def _finite(value: float) -> float | None:
     return value if value != float("inf") else None
-
-
-def changed_inputs(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Names of the inputs that a call has overwritten."""
-    return [
-        name
-        for name, value in before.items()
-        if isinstance(value, torch.Tensor) and not torch.equal(value.nan_to_num(), after[name].nan_to_num())
-    ]

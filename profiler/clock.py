@@ -12,13 +12,16 @@ import uuid
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic, perf_counter_ns  # held here: replacing them in `time` changes nothing
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ..roofline.record import CacheState, Clock, Timing
 from ..roofline.stats import FEWEST_SAMPLES, median, percentile, timing_interval
 from ..roofline.steadiness import QUIET_WIDTH, drifts
 from .second_clock import Account, raw_ns
+
+T = TypeVar("T")
 
 # A sample shorter than this is mostly clock: warm calls are repeated inside one sample until it is reached.
 LEAST_SAMPLE_S = 100e-6
@@ -33,6 +36,8 @@ SHARING_ROUNDS = 3 * LEAST_ROUNDS
 OVERTIME, OVERTIME_SMALL, OVERTIME_SMALL_S = 1.0, 4.0, 2.0
 # Telling the parent takes a processor away from what is timed, so it is told that rounds go on once in a while only.
 TELL_EVERY_S = 1.0
+# Of calls that take longer one tells how long they take.
+SLOW_CALL_S = 1.0
 # Six rounds of a case that takes seconds per call may cost this many times the budget, then fewer have to do.
 PATIENCE = 5
 
@@ -47,7 +52,10 @@ class Stopwatch(Protocol):
 
 @dataclass
 class Subject:
-    """What is timed: `calls` run the same implementation on rotating input sets."""
+    """What is timed: `calls` run the same implementation on rotating input sets.
+
+    rotated_bytes : of all that cold calls rotate through; None where nothing is rotated.
+    """
 
     name: str
     cache: CacheState
@@ -58,12 +66,17 @@ class Subject:
     position: int = 0
     repeats: int = 1
     estimate_s: float = 0.0
+    rotated_bytes: int | None = None
 
-    def prepare(self) -> None:
-        """Warm up twice, then choose how many warm calls make one sample."""
+    def prepare(self, tell: Callable[[], object] = lambda: None) -> None:
+        """Warm up twice, then choose how many warm calls make one sample. tell : told before every step."""
         for _ in range(2):
+            tell()
             self.calls[0]()
-        self.estimate_s = median(self.stopwatch.sample(self.calls, 0, 3))
+        tell()
+        self.estimate_s = self.stopwatch.sample(self.calls, 0, 1)[0]
+        if self.estimate_s < SLOW_CALL_S:
+            self.estimate_s = median(self.stopwatch.sample(self.calls, 0, 3))
         if self.cache == "warm":
             self.repeats = max(1, min(10_000, round(LEAST_SAMPLE_S / max(self.estimate_s, 1e-9))))
 
@@ -163,7 +176,7 @@ def measure(
     rounds: int | None,
     seed: int,
     on_round: Callable[[int], None] = lambda done: None,
-    on_prepare: Callable[[str], None] = lambda name: None,
+    on_prepare: Callable[[Subject], object] = lambda subject: None,
     on_slice: Callable[[int], None] = lambda index: None,
 ) -> dict[int, Timing]:
     """Time all subjects in interleaved rounds; returns a timing for the index of each subject.
@@ -171,13 +184,12 @@ def measure(
     budget_s : for all of them; more than `SHARING_ROUNDS` rounds that were asked for take as much longer.
     rounds : exactly so many; None means at least six, then until every interval is within 0.5 % of its median or
         the budget is spent; those that are unsteady then go on, for as long as `OVERTIME` says.
-    on_prepare, on_round : told who is warmed up, and the number of every finished round.
+    on_prepare, on_round : told who is warmed up, before every step of that, and the number of every finished round.
     on_slice : told whose part of a round has just ended; nothing is being timed then.
     """
     shuffle = random.Random(seed)
     for subject in subjects:
-        on_prepare(subject.name)
-        subject.prepare()
+        subject.prepare(partial(on_prepare, subject))
     on_round(0)
     order = list(range(len(subjects)))
     slice_s = budget_s / max(1, len(subjects)) / min(rounds or SHARING_ROUNDS, SHARING_ROUNDS)
@@ -222,15 +234,15 @@ def _overtime(
     return stops
 
 
-def seldom(tell: Callable[[int], None], every_s: float = TELL_EVERY_S) -> Callable[[int], None]:
+def seldom(tell: Callable[[T], object], every_s: float = TELL_EVERY_S) -> Callable[[T], None]:
     """Pass on the first call, and later ones when so much time has gone by since the last that was passed on."""
     last = float("-inf")
 
-    def told(done: int) -> None:
+    def told(news: T) -> None:
         nonlocal last
         if monotonic() - last >= every_s:
             last = monotonic()
-            tell(done)
+            tell(news)
 
     return told
 

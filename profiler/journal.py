@@ -14,11 +14,17 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 NAME = "journal.jsonl"
 
 
 class JournalError(Exception):
     """A journal that cannot be read or written, or does not belong here. The text is for people."""
+
+
+class Unreadable(JournalError):
+    """A journal with events that this version cannot take up."""
 
 
 class Busy(JournalError):
@@ -109,3 +115,11 @@ def read(folder: Path) -> list[tuple[str, Any]]:
         except (ValueError, KeyError, TypeError) as error:
             raise JournalError(f"{path} is damaged at line {number}; start a new run with --force.") from error
     return events
+
+
+def first_fault(error: Exception) -> str:
+    """The first thing that is wrong with an event, in a few words."""
+    if isinstance(error, ValidationError):
+        fault = error.errors()[0]
+        return f"{'.'.join(str(part) for part in fault['loc']) or 'the event'}: {fault['msg']}"
+    return f"{type(error).__name__}: {error}"

@@ -107,13 +107,19 @@ def with_afterthoughts(points: list[Point], event: dict[str, Any]) -> list[Point
     return [extended(point) for point in points]
 
 
-def with_lost(points: list[Point], group: dict[str, Any], stage: str, implementation: str, reason: str) -> list[Point]:
-    """The points when the worker was lost in an afterthought: what they lack, they lack for this reason."""
-    event = {"event": stage, "implementation": implementation, "parts": [], "reason": reason, "facts": {}}
-    event |= {"readings": dict.fromkeys(("cold", "warm"), no_reading(reason)), "energy": {"reason": reason}}
-    event |= {"found": {"wall": "undetermined", "reason": reason}}
-    cache, clock = headline(group) if stage == "energy" else ("warm", HEADLINE_CLOCK[group["kind"]])
-    return with_afterthoughts(points, event | {"cache": cache, "clock": clock})
+def with_lost(points: list[Point], group: dict[str, Any], owed: Iterable[tuple[str, str]], reason: str) -> list[Point]:
+    """The points when the worker was lost in an afterthought: what they lack, they lack for this reason.
+
+    owed : afterthoughts that were not told, each with its implementation.
+    """
+    lost: dict[str, Any] = {"parts": [], "reason": reason, "facts": {}, "energy": {"reason": reason}}
+    lost |= {"readings": dict.fromkeys(("cold", "warm"), no_reading(reason))}
+    lost |= {"found": {"wall": "undetermined", "reason": reason}}
+    for kind, name in owed:
+        cache, clock = ("warm", HEADLINE_CLOCK[group["kind"]]) if kind == "parts" else headline(group)
+        event = lost | {"event": kind, "implementation": name, "cache": cache, "clock": clock}
+        points = with_afterthoughts(points, event)
+    return points
 
 
 def recalled(entry: dict[str, Any], classes: dict[str, Any]) -> Point:

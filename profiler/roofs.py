@@ -50,6 +50,11 @@ class Roofs:
         self.replayed = known is not None
         self.ceilings = [replayed(ceiling) for ceiling in own_ceilings(known)] if known else []
 
+    def cache_bytes(self) -> float | None:
+        """The size of the last cache as measured, at the knee of its bandwidth; None where there was none."""
+        found = self.machine().best("capacity", "cache")
+        return found.value if found is not None and found.pattern == "knee" else None
+
     def obtain(self, effort: str, look: Look | None) -> None:
         """Take the roofs from the store where the calibration copy of this run agrees with theirs, else measure them.
 

@@ -107,11 +107,14 @@ class Supervisor:
                 self.opened = event
 
     def restart(self) -> None:
-        """Start a fresh worker after a death, and try again when that fails; raises `WorkerDied` after the last try."""
+        """Start a fresh worker after a death, and try again when that fails, or when the device needs a moment yet.
+
+        Raises `WorkerDied` or `Refused` after the last try.
+        """
         for attempt in range(START_ATTEMPTS):
             try:
                 return self.start()
-            except WorkerDied:
+            except (WorkerDied, Refused):
                 if attempt + 1 == START_ATTEMPTS:
                     raise
                 time.sleep(START_PAUSE_S)

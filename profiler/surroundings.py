@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +70,23 @@ class Surroundings:
         self._seen: dict[str, dict[str, Any]] = {}
         self.idle_w: float | None = None
 
-    def look(self, when: str) -> None:
-        """Look "before" or "after"; a worker that dies of it is replaced, and nothing else is lost."""
+    def look(self, when: str, write: Callable[[str, Any], None] = lambda kind, data: None) -> None:
+        """Look "before" or "after", and write it down; a worker that dies of it is replaced, nothing else is lost."""
         try:
             answer = self._supervisor.one("look", SILENCE_S, "looked", idle=when == "before")
         except WorkerDied as death:
             self._supervisor.restart()
             answer = {"facts": {}, "reasons": {"everything": f"the worker died while it looked: {death}"}}
-        self._seen[when] = answer
+        resumed = when == "before" and when in self._seen
+        seen = {"when": "before resuming" if resumed else when, "facts": answer["facts"], "reasons": answer["reasons"]}
+        write("surroundings", seen)
+        self.recall(seen)
         if when == "before":
             self.idle_w = answer["facts"].get("idle_w")
+
+    def recall(self, seen: dict[str, Any]) -> None:
+        """Take up a look of an earlier session."""
+        self._seen[seen["when"]] = seen
 
     def evidence(self, points: Sequence[Point]) -> tuple[Evidence, ...]:
         """Readings before, during and after, as far as the run came."""
@@ -90,7 +97,7 @@ class Surroundings:
                 values=found[when]["facts"],
                 how=_how(when, found[when]["reasons"]),
             )
-            for when in ("before", "during", "after")
+            for when in ("before", "before resuming", "during", "after")
             if when in found and (found[when]["facts"] or found[when]["reasons"])
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..roofline.record import Correctness, Point
 from .points import UNCHECKED, failed_point, refused_points, settled_point
 from .session import Session
+from .stages import REFERENCE, stage_of
 from .supervisor import WorkerDied
 
 
@@ -64,12 +65,12 @@ class Verification:
         points: list[Point] = []
         names = list(group["implementations"])
         while names:
-            current = "reference"
+            stage, current = REFERENCE, ""
             try:
-                for event in session.ask_group(index, group, names, {"time": False}):
+                for event in session.runs.ask(index, group, names, {"time": False}):
                     name = event.get("implementation", "")
                     if event["event"] == "begin":
-                        current = name
+                        stage, current = stage_of(event["stage"]), name
                     elif event["event"] == "failed":
                         points.append(settled_point(group, event))
                     elif event["event"] == "checked":
@@ -82,13 +83,14 @@ class Verification:
                 if self._ended:  # between the death of the last worker and the start of this one
                     session.supervisor.kill()
                     raise
-                if current == "reference" and current not in names:
+                settled = {point.implementation for point in points}
+                names = [name for name in names if name not in settled]
+                if stage == REFERENCE:
                     reason = f"the float64 reference of this shape failed: {death}"
                     return points + [failed_point(group, name, death.status, reason) for name in names]
                 culprit = current if current in names else names[0]
-                settled = {point.implementation for point in points} | {culprit}
                 points.append(failed_point(group, culprit, death.status, str(death)))
-                names = [name for name in names if name not in settled]
+                names.remove(culprit)
         return points
 
 

@@ -14,9 +14,10 @@ from typing import Any
 from ..roofline.units import seconds
 from .clock import Subject
 
-# A block of calls: long against the tenth of a millisecond that a message takes.
-BLOCK_S = 1.5e-3
-# Calls of a block at most: a clock that claims nothing must not make it endless.
+# A block of calls: longer than what a message may be late, so that a clock at three eighths of its pace shows.
+BLOCK_S = 6e-3
+# No call takes less than this. A clock that claims less must not make a block endless: it has so many calls then.
+LEAST_CLAIM_S = 1e-6
 MOST_CALLS = 500
 # Blocks per implementation. All must contradict: a parent that is kept waiting sees some of them late, and on a machine
 # with more to do than it has processors, most.
@@ -29,7 +30,7 @@ Doubt = tuple[str, dict[str, str]]
 
 def bear_witness(subject: Subject, claimed_s: float, emit: Callable[..., None]) -> None:
     """Run blocks of a subject's calls between two messages to the parent. claimed_s : its time per call."""
-    calls = max(1, min(MOST_CALLS, round(BLOCK_S / max(claimed_s, 1e-9))))
+    calls = max(1, round(BLOCK_S / claimed_s)) if claimed_s >= LEAST_CLAIM_S else MOST_CALLS
     for _ in range(BUSY_BLOCKS if busy() else BLOCKS):
         emit("witness", implementation=subject.name, ended=False, claimed_s=0.0)
         values = subject.stopwatch.sample(subject.calls[:1], 0, calls)

@@ -27,8 +27,10 @@ from .identity import roof_identity
 from .lifeline import end_with_parent
 from .plan import PlanError, check_names, claim_cases, groups_of, kernels_of, only, shapes_of
 from .probes import PROBES
+from .settings import SETTINGS
 from .surroundings import look_around
 from .twins import time_twins
+from .versions import code_of
 
 
 class Worker:
@@ -40,6 +42,7 @@ class Worker:
         self.device: Any = None
         self.loaded: dict[str, Any] = {}
         self.replaced: dict[str, list[str]] = {}  # what a kernel file replaced when it was loaded
+        self.chosen: dict[str, list[str]] = {}  # settings of the process that it changed then
 
     def handle(self, request: dict[str, Any]) -> None:
         """Do one request and close it with `done`, or with `refused` and a sentence."""
@@ -55,11 +58,13 @@ class Worker:
             guard.GUARD.watch()
             self.loaded[source] = self.catalog.load(source)
             self.replaced[source] = guard.GUARD.replaced()
+            self.chosen[source] = SETTINGS.changed()
         return self.loaded[source]
 
     def do_open(self, device: str) -> None:
         """Open the device and describe it."""
         self.device = open_device(device)
+        SETTINGS.remember()
         self.answer(
             "opened",
             name=self.device.name,
@@ -103,7 +108,7 @@ class Worker:
             shapes = shapes_of(kernel, suite, axes, cases)
             groups += groups_of(kernel, shapes, dtypes or list(self.device.dtypes), directions, request)
         groups = only(groups, cases)
-        self.answer("planned", groups=groups)
+        self.answer("planned", groups=groups, code=code_of([kernel.module for kernel in loaded]))
 
     def do_calibrate(self) -> None:
         """Time one copy of known traffic by the clock of the kernels."""
@@ -140,7 +145,7 @@ class Worker:
         """Check and time one group of cases."""
         kernel = self.kernel(source)
         group = Group(self.device, kernel, kernel.shape(**shape), dtype, direction, seed)
-        run_group(group, implementations, flops, options, self.answer, self.replaced[source])
+        run_group(group, implementations, flops, options, self.answer, self.replaced[source], self.chosen[source])
 
     def do_twins(
         self, source: str, shape: dict, dtype: str, direction: str, implementation: str, clock: list, **more: Any

@@ -21,9 +21,10 @@ TITLES += ("energy per call", "per token", "DRAM bytes counted", "× compulsory"
 
 def run_text(run: Run) -> str:
     """One sentence on the state of the device during a run; nothing for runs that recorded none."""
-    during = next((entry.values for entry in run.evidence if entry.id == "surroundings-during"), None)
-    if not during:
+    seen = next((entry for entry in run.evidence if entry.id.split(" device ")[0] == "surroundings-during"), None)
+    if seen is None or not seen.values:
         return ""
+    during, whose = seen.values, f" on the first of {len(run.devices)} devices" if run.devices else ""
     texts = [
         f"{words} {si(value, 'Hz')}"
         for name, words in (("clock_hz", "clock"), ("memory_clock_hz", "memory clock"))
@@ -40,7 +41,7 @@ def run_text(run: Run) -> str:
     texts += [f"clocks held down by {', '.join(clean(name) for name in held)}"] if held else []
     count = sum(point.counted is not None and point.counted.dram_read_bytes is not None for point in run.points)
     texts.append(f"bytes of {count} points counted" if count else "bytes modelled, none counted")
-    return f"Seen beside the clock (measured, medians): {'; '.join(texts)}."
+    return f"Seen beside the clock{whose} (measured, medians): {'; '.join(texts)}."
 
 
 def details(point: Point) -> list[str]:

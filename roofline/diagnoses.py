@@ -57,6 +57,16 @@ CLOSED_LIST: dict[str, Diagnosis] = {
         "the kernel file replaced parts of the measurement: {names}",
         "remove what sets these names; nothing was timed with them replaced that is shown as valid",
     ),
+    "settings-changed": Diagnosis(
+        "warning",
+        "the kernel file changed settings of the whole process when it was loaded: {names}",
+        "all rows are measured with the settings of the run, so these were put back; remove what sets them",
+    ),
+    "not-cold-enough": Diagnosis(
+        "warning",
+        "cold calls rotate through {rotated} only, which is less than twice the last cache of {cache}",
+        "read it as a time between cold and warm; free memory, or use a larger shape, for a cold one",
+    ),
     "clock-contradicted": Diagnosis(
         "invalid",
         "calls that took {claimed} by the clock of the worker took {seen} by that of its parent",

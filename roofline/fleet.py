@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from .record import DeviceRun, Fraction, Observation, Point, Run
+from .record import DeviceRun, Evidence, Fraction, Observation, Point, Run, Warning_
 from .telemetry import Telemetry
 from .units import percent, seconds, si
 
@@ -38,7 +38,7 @@ def merge(parts: Sequence[Part], tool: str) -> Run:
     first = known[0][1]
     points = tuple(p.model_copy(update={"device": device.rank}) for device, run in known for p in run.points)
     devices = ranked([part.device for part in parts], points)
-    own = [_of_device(known[0][0].rank, found) for found in first.observations]
+    own = [_of_device(device.rank, found) for device, run in known for found in run.observations]
     durations = [run.duration_s for _, run in known if run.duration_s is not None]
     complete = all(device.state == "complete" for device in devices)
     return first.model_copy(
@@ -49,12 +49,22 @@ def merge(parts: Sequence[Part], tool: str) -> Run:
             "points": points,
             "devices": tuple(devices),
             "observations": (*fleet_observations(devices, points), *own),
+            "evidence": tuple(_seen_by(device.rank, found) for device, run in known for found in run.evidence),
+            "warnings": tuple(_doubt_of(device.rank, doubt) for device, run in known for doubt in run.warnings),
         }
     )
 
 
 def _of_device(rank: int, found: Observation) -> Observation:
     return found.model_copy(update={"id": f"{found.id} device {rank}", "text": f"Device {rank}: {found.text}"})
+
+
+def _seen_by(rank: int, found: Evidence) -> Evidence:
+    return found.model_copy(update={"id": f"{found.id} device {rank}", "how": f"Device {rank}: {found.how}"})
+
+
+def _doubt_of(rank: int, doubt: Warning_) -> Warning_:
+    return doubt.model_copy(update={"cause": f"Device {rank}: {doubt.cause}"})
 
 
 def ranked(devices: Sequence[DeviceRun], points: Sequence[Point]) -> list[DeviceRun]:

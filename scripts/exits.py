@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import Any
 
@@ -53,6 +54,15 @@ class Stop(Exception):
     def __init__(self, text: str, code: Exit) -> None:
         super().__init__(text)
         self.code = code
+
+
+@contextlib.contextmanager
+def room_for(what: object, advice: str) -> Iterator[None]:
+    """End the command with a sentence where a file cannot be written; advice : what to do, without a full stop."""
+    try:
+        yield
+    except OSError as error:
+        raise Stop(f"{what} cannot be written ({error.strerror}); {advice}.", Exit.NO_DEVICE) from error
 
 
 def exit_code(statuses: list[str], *more: Exit) -> Exit:

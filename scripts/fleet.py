@@ -11,7 +11,7 @@ import signal
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,8 +23,8 @@ from seqroof.profiler.roofs import Roofs
 from seqroof.profiler.session import Session
 from seqroof.roofline.store import remove_leftovers, save
 
-from . import main, measuring, merging, profile_verb, reading
-from .exits import Exit, Stop, exit_code
+from . import main, measuring, merging, profile_verb, reading, run_folder
+from .exits import Exit, Stop, exit_code, room_for
 from .progress import Reporter, say
 
 # torchrun ends the other ranks 30 s after the first has died. So long may the case in hand take ...
@@ -119,7 +119,7 @@ def profile(
         raise Stop("--resume keeps a fleet and --force replaces it; choose one.", Exit.USAGE)
     at = place()
     request = profile_verb.request_of(
-        kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed, deadline
+        kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed, deadline=deadline
     )
     together = _measure(replace(request, device=device_for(device, at)), at, out, resume, force, roofs)
     if at.rank == 0 and together:
@@ -136,9 +136,9 @@ def _measure(request: Request, at: Place, out: Path, resume: bool, force: bool, 
         signal.signal(number, signal.SIG_DFL)
     end_with_parent(os.getppid(), signal.SIGTERM)
     crowded = _settle_in(request.device, at)
-    folder = measuring.output_folder(merging.rank_folder(out, at.rank), "", resume, force)
+    folder = run_folder.output_folder(merging.rank_folder(out, at.rank), "", resume, force)
     resume = resume and (folder / journal.NAME).exists()
-    claim = measuring.claimed(folder, resume)
+    claim = run_folder.claimed(folder, resume)
     with Reporter(quiet=at.rank != 0) as reporter, measuring.open_worker(request.device) as supervisor:
         known = measuring.known_roofs(roofs, supervisor.opened["id"])
         session = Session(request, supervisor, reporter, Roofs(supervisor, reporter, known))
@@ -154,20 +154,25 @@ def _measure(request: Request, at: Place, out: Path, resume: bool, force: bool, 
         interruption.install()
         interruption.grant(GRACE_S)
         facts = {"host": start.host, "start_s": start.start_s, "clock_error_s": start.clock_error_s}
-        claim.write("start", facts | {"crowded": crowded})
-        if not start.shared:
-            merging.write_fleet(out, at.ranks, 0)
         session.started = time.monotonic()
-        state = _measured(session)
+        state = _measured(session, claim, facts | {"crowded": crowded}, None if start.shared else at.ranks, out)
     session.close(state)
     return start.together
 
 
-def _measured(session: Session) -> str:
-    """Measure; what ends a single run ends this rank, which says so in its journal, and no other."""
+def _measured(
+    session: Session, claim: journal.Journal, facts: dict[str, Any], ranks_to_tell: int | None, out: Path
+) -> str:
+    """Measure; what ends a single run ends this rank, which says so in its journal where it can, and no other.
+
+    facts : how this rank has started. ranks_to_tell : to leave in a folder that rank 0 does not see.
+    """
     try:
+        claim.write("start", facts)
+        if ranks_to_tell is not None:
+            merging.write_fleet(out, ranks_to_tell, 0)
         return measuring.measured(session)
-    except Stop as stop:
+    except (Stop, journal.JournalError) as stop:
         session.broken = f"had to stop: {stop}"
         say(f"seqroof: {stop}")
         return "interrupted"
@@ -187,10 +192,16 @@ def _settle_in(device: str, at: Place) -> bool:
 
 def _gather(out: Path, ranks: int) -> Exit:
     """Wait until every rank has ended, and merge; after a signal wait no longer than torchrun leaves time for."""
-    last_s = float("inf")
-    while time.monotonic() < last_s and not all(
-        merging.state_of(merging.rank_folder(out, rank)) for rank in range(ranks)
-    ):
+    last_s, said = float("inf"), ""
+    waiting = {rank: merging.Ending(merging.rank_folder(out, rank)) for rank in range(ranks)}
+    while time.monotonic() < last_s:
+        waiting = {rank: ending for rank, ending in waiting.items() if not ending.has_come()}
+        if not waiting:
+            break
+        names = ", ".join(map(str, waiting))
+        if names != said:
+            say(f"seqroof: waiting for rank {names} of {ranks}")
+            said = names
         told_s = interruption.since()
         last_s = float("inf") if told_s is None else told_s + LAST_WAIT_S
         time.sleep(_LOOK_S)
@@ -201,7 +212,8 @@ def _merged(out: Path) -> Exit:
     """Merge a fleet's journals, write record and page, and show them; returns the exit code."""
     run = merging.merge(out)
     remove_leftovers(out)
-    save(run, out)
+    with room_for(out / "run.json", f"the journals hold everything: make room, then {_merge_command(out)}"):
+        save(run, out)
     reading.write_pages(run, out)
     reading.show(run)
     say(f"\nWritten: {out}/run.json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
@@ -25,17 +24,15 @@ from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
 from seqroof.profiler.verification import Verification
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Point, Run
-from seqroof.roofline.store import remove_leftovers, remove_products, save
+from seqroof.roofline.store import remove_products, save
 
 from . import reading
 from .against import refuse_other_machine
-from .exits import Exit, Stop, exit_code
+from .exits import Exit, Stop, exit_code, room_for
 from .progress import Reporter, say
+from .run_folder import RUNS, TOOL, claimed, earlier_events, output_folder
 from .stored_noise import with_noise
-from .version import VERSION
 
-TOOL = f"seqroof {VERSION}"
-RUNS = Path("seqroof-runs")
 CEILINGS = RUNS / "ceilings"
 # The quick suite must end within a minute on two cores, its start and its report included.
 QUICK_BUDGET_S = 42.0
@@ -64,71 +61,6 @@ def planned(session: Session) -> list[dict[str, Any]]:
         raise Stop(str(refusal), Exit.USAGE) from refusal
     except WorkerDied as death:
         raise Stop(f"A kernel file ended the worker when it was loaded: {death}.", Exit.USAGE) from death
-
-
-def output_folder(out: Path | None, device: str, resume: bool, force: bool) -> Path:
-    """Make the folder of a run before anything is measured; raises `Stop` when it cannot be written."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    folder = out or RUNS / f"{stamp}-{device.replace(':', '')}"
-    if folder.exists() and not folder.is_dir():
-        raise Stop(f"--out {folder} is a file; name a folder.", Exit.USAGE)
-    if _holds_a_run(folder) and not (resume or force):
-        raise Stop(f"{folder} already holds a run; add --force to replace it, or --resume to finish it.", Exit.USAGE)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise Stop(
-            f"{folder} cannot be written ({error.strerror}); choose another folder with --out.", Exit.USAGE
-        ) from error
-    return folder
-
-
-def _holds_a_run(folder: Path) -> bool:
-    """Whether something was measured there; a run that was refused leaves an empty journal."""
-    written = folder / journal.NAME
-    return (folder / "run.json").exists() or (written.exists() and written.stat().st_size > 0)
-
-
-def claimed(folder: Path, resume: bool) -> journal.Journal:
-    """The journal of a folder, locked for this process; raises `Stop` while another one measures into it."""
-    if resume and not (folder / journal.NAME).exists():
-        raise Stop(f"There is no journal in {folder}; leave out --resume to start a new run there.", Exit.USAGE)
-    try:
-        made = journal.Journal(folder)
-    except journal.JournalError as error:
-        raise Stop(str(error), Exit.NO_DEVICE) from error
-    except OSError as error:
-        raise Stop(f"The journal in {folder} cannot be written ({error.strerror}).", Exit.USAGE) from error
-    remove_leftovers(folder)
-    return made
-
-
-def earlier_events(claim: journal.Journal, session: Session) -> list[tuple[str, Any]]:
-    """What an earlier run left in the journal, nothing if it ended before its header; refuses what is not its own."""
-    folder = claim.path.parent
-    try:
-        events = claim.take_up()
-    except journal.JournalError as error:
-        raise Stop(str(error), Exit.USAGE) from error
-    if not events:
-        return []
-    header = next((data for kind, data in events if kind == "header"), None)
-    if header is None:
-        raise Stop(f"The journal in {folder} has no header; start a new run with --force.", Exit.USAGE)
-    identity = json.loads(json.dumps(session.identity()))
-    here = {name: identity["machine"][name] for name in header["machine"]}  # what older journals tell
-    if header["machine"] != here:
-        raise Stop(
-            f"{folder} was measured on another machine, torch version or number of threads; results of two do not "
-            "belong in one run. Start a new one without --resume.",
-            Exit.NO_DEVICE,
-        )
-    if header["request"] != identity["request"]:
-        raise Stop(f"{folder} was asked for other cases; repeat its command line, with --resume added.", Exit.USAGE)
-    return events
 
 
 def known_roofs(path: Path | None, machine_id: str) -> Machine | None:
@@ -169,20 +101,35 @@ def profile(
             created = begin(session, claim, resume)
             state = measured(session)
             run = with_noise(session.record(state, command_line(), commit(), created, TOOL, advice(request)))
-    save(run, folder)
-    session.close(state)
+    keep(run, folder, session, state)
     code = exit_code([point.status for point in run.points], Exit.INTERRUPTED if state == "interrupted" else Exit.OK)
     return run, folder, code
+
+
+def keep(run: Run, folder: Path, session: Session, state: str) -> None:
+    """Write the record of a session that has ended, and let go of its journal whatever becomes of that."""
+    try:
+        advice = f"its journal holds everything: make room, then finish it with {resume_command(folder)}"
+        with room_for(folder / "run.json", advice):
+            save(run, folder)
+    finally:
+        session.close(state)
 
 
 def begin(session: Session, claim: journal.Journal, resume: bool) -> str:
     """Begin the journal, or take it up; returns when the run was begun."""
     events = earlier_events(claim, session) if resume else []
-    if not events:  # what --force replaces must not stand beside a journal that is not its own
-        remove_products(claim.path.parent)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     facts = {"command": repeatable_command(sys.argv[1:]), "created": created, "commit": commit()}
-    session.open_journal(claim, events, **facts, tool=TOOL, advice=advice(session.request))
+    with room_for(claim.path, "make room, and repeat the command"):
+        if not events:  # what --force replaces must not stand beside a journal that is not its own
+            remove_products(claim.path.parent)
+        try:
+            session.open_journal(claim, events, **facts, tool=TOOL, advice=advice(session.request))
+        except journal.Unreadable as error:
+            raise Stop(str(error), Exit.USAGE) from error
+        except journal.JournalError as error:
+            raise Stop(str(error), Exit.NO_DEVICE) from error
     return next((data.get("created", created) for kind, data in events if kind == "header"), created)
 
 

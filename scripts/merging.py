@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from seqroof.profiler import journal
 from seqroof.profiler.request import Request
@@ -21,6 +25,9 @@ from .progress import Reporter
 from .version import VERSION
 
 FLEET = "fleet.json"
+# A rank whose journal nobody holds, and which has not grown for so long, has ended without a word: a group of cases
+# takes less, and locks are not seen on every shared file system.
+SILENT_S = 600.0
 _END_BYTES = 4096  # the line that ends a session has about a hundred
 
 
@@ -80,7 +87,10 @@ def _part(out: Path, rank: int, headers: dict[int, dict[str, Any]]) -> fleet.Par
     if "header" not in last or "opened" not in last:
         return fleet.Part(DeviceRun(rank=rank, state="lost", reason="it ended before it measured anything"), None)
     headers[rank] = last["header"]
-    run = _run_of(events, last)
+    try:
+        run = _run_of(events, last)
+    except (journal.JournalError, ValidationError, KeyError, TypeError) as error:
+        raise Stop(f"{folder / journal.NAME} cannot be merged. {_why_unreadable(error, last)}", Exit.USAGE) from error
     device = DeviceRun(
         rank=rank,
         **_ending(events, journal.is_busy(folder)),
@@ -90,6 +100,16 @@ def _part(out: Path, rank: int, headers: dict[int, dict[str, Any]]) -> fleet.Par
         **last.get("start", {}),
     )
     return fleet.Part(device, run)
+
+
+def _why_unreadable(error: Exception, last: dict[str, Any]) -> str:
+    if isinstance(error, journal.JournalError):
+        return str(error)
+    tool = last["header"].get("tool", "another version")
+    return (
+        f"It was written by {tool}, and seqroof {VERSION} does not understand it ({journal.first_fault(error)}); merge "
+        "with the version that wrote it."
+    )
 
 
 def _ending(events: list[tuple[str, Any]], busy: bool) -> dict[str, str]:
@@ -130,3 +150,26 @@ def state_of(folder: Path) -> str:
         return last["data"]["state"] if last["kind"] == "end" else ""
     except (OSError, ValueError, IndexError):
         return ""
+
+
+class Ending:
+    """Whether the rank of a folder has ended: it says so, or its journal is let go of without a word."""
+
+    def __init__(self, folder: Path, now: Callable[[], float] = time.monotonic) -> None:
+        self._folder = folder
+        self._now = now
+        self._held = False
+        self._size, self._grown = -1, now()
+
+    def has_come(self) -> bool:
+        """Look now. Where the lock was seen to be held, its absence tells at once; elsewhere only long silence does."""
+        if state_of(self._folder):
+            return True
+        if journal.is_busy(self._folder):
+            self._held = True
+            return False
+        path = self._folder / journal.NAME
+        size = path.stat().st_size if path.exists() else 0
+        if size != self._size:
+            self._size, self._grown = size, self._now()
+        return self._held or self._now() - self._grown > SILENT_S

@@ -17,7 +17,7 @@ from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Run
 from seqroof.roofline.store import RunFileError, load, write_atomically
 
-from .exits import Exit, Stop
+from .exits import Exit, Stop, room_for
 from .progress import say
 
 FORMATS = ("table", "md", "csv", "json")
@@ -52,13 +52,16 @@ def write_pages(run: Run, folder: Path) -> None:
     try:
         from seqroof.roofline import chart, page
 
-        write_atomically(folder / "report.html", page.render([run]).encode())
-        write_atomically(folder / "roofline.svg", chart.to_svg([run]).encode())
+        made = {"report.html": page.render([run]), "roofline.svg": chart.to_svg([run])}
     except ImportError:
         say(
             "seqroof: no page and chart here: the report extra is not installed (pip install 'seqroof[report]'). "
             f"Make them anywhere with: seqroof report {folder} --html page.html"
         )
+        return
+    for name, text in made.items():
+        with room_for(folder / name, f"{folder}/run.json is whole: make room, then seqroof report {folder} shows it"):
+            write_atomically(folder / name, text.encode())
 
 
 def report(

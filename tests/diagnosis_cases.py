@@ -13,7 +13,8 @@ import samples
 from round_machine import ROUND, ceiling, point, timing, work
 
 from seqroof.profiler import check, streams
-from seqroof.profiler.cases import replaced_doubt
+from seqroof.profiler.cases import replaced_doubt, settings_doubt
+from seqroof.profiler.copies import shortfall
 from seqroof.profiler.guard import Guard
 from seqroof.profiler.points import held_to_device, measured_point, with_afterthoughts
 from seqroof.profiler.recheck import slower_on_new_data
@@ -237,6 +238,12 @@ CASES = {
     "slower-on-new-data": Case(on_new_data(2000.0), on_new_data(1000.0)),
     "unfinished-work": Case(left_behind(1.0), left_behind(1e-5)),
     "measuring-code-replaced": Case(replaced(lambda outputs, truth: ([0.0], [0.0])), replaced(None)),
+    "settings-changed": Case(
+        told(lambda: settings_doubt(["the number of threads"])), told(lambda: settings_doubt([]))
+    ),
+    "not-cold-enough": Case(
+        told(lambda: shortfall(199, 100)), told(lambda: shortfall(None, 100) + shortfall(200, 100))
+    ),
     "clock-contradicted": Case(witnessed(9.0), witnessed(1.5)),
     "throttled": Case(watched(throttle={"hardware thermal slowdown": 0.5}), watched(throttle={"idle": 1.0})),
     "clocks-changed": Case(

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from seqroof.kernels import _catalog
-from seqroof.profiler import cases
+from seqroof.profiler import truths
+from seqroof.profiler.calls import Group, grad_mode
 from seqroof.profiler.devices import open_device
 
 CASES = [
@@ -33,14 +34,14 @@ def test_results_agree_with_the_reference(name, suite, index, dtype, direction):
     ]
     if not rows:
         pytest.skip("no implementation runs this case")
-    group = cases.Group(device, kernel, shape, dtype, direction, seed=0)
+    group = Group(device, kernel, shape, dtype, direction, seed=0)
     inputs = group.inputs(0)
     device.allow_tf32(dtype == "tf32")
-    with cases.grad_mode(direction):
-        found = cases.problems(group, inputs, kernel.module.work(shape, dtype, direction).matmul_flops)
+    with grad_mode(direction):
+        found = truths.problems(group, inputs, kernel.module.work(shape, dtype, direction).matmul_flops)
     failures = {}
     for row in rows:
-        result = cases.checked(group, row, inputs, found)
+        result = truths.checked(group, row, inputs, found)
         if not result.passed:
             failures[row] = result.detail
     assert failures == {}, dataclasses.asdict(shape)

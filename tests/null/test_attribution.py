@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
+import torch
 from round_machine import point, timing
 
 from seqroof.kernels import _catalog
 from seqroof.profiler import attribution
+from seqroof.profiler.attribution import attribute
+from seqroof.profiler.calls import Group
+from seqroof.profiler.clock import HostStopwatch, Subject
 from seqroof.profiler.points import with_afterthoughts
-from seqroof.roofline import export
+from seqroof.profiler.working_set import made_bytes
+from seqroof.roofline import Implementation, Work, export
 from seqroof.roofline._steps import detail_text
 from seqroof.roofline.attribution import agreement, agrees, decide, ratio_of
 from seqroof.roofline.experiments import Attribution, Ratio
+from seqroof.roofline.work import terms
 
 
 def ratio(value):
@@ -165,11 +172,14 @@ def test_arms_take_turns_and_slow_ones_are_given_up():
     assert attribution._interleave({"a": arm(1.0), "b": arm(1.0)}, 100.0) == 0
 
 
-@pytest.mark.parametrize(("held", "expected"), [(1.0, 2), (0.3, 4), (0.22, 6), (0.15, 12), (1e-6, None)])
+@pytest.mark.parametrize(("held", "expected"), [(1.0, 2), (0.3, 4), (0.27, 4), (0.15, 12), (1e-6, None)])
 def test_the_largest_slice_that_a_cache_holds_is_taken(held, expected):
     """A batch of twelve goes in two, three, four, six or twelve; its weights are in every slice."""
     group = group_of("gated_conv", {"B": 12, "T": 64, "C": 16, "O": 16, "W": 2})
-    whole = group.module.work(group.shape, "fp32", "forward").compulsory_bytes
+    inputs = group.module.inputs(group.shape, "fp32", "cpu", 0)
+    whole = attribution._touched_bytes(
+        group, "reference", group.shape, lambda: group.kernel.implementations["reference"].run(group.shape, **inputs)
+    )
     untried = {}
     count, call = attribution._slice(group, "reference", held * whole, untried)
     if expected is None:
@@ -204,3 +214,72 @@ def test_the_parent_keeps_it_with_the_point_it_belongs_to():
     event = {"event": "attribution", "implementation": "torch", "cache": "cold", "clock": "host"}
     found = with_afterthoughts(points, event | {"found": {"wall": "memory"}})
     assert [p.attribution.wall if p.attribution else None for p in found] == ["memory", None, None]
+
+
+MADE = 4 * 256 * 256  # bytes of one result
+
+
+@pytest.mark.parametrize(
+    ("call", "results"),
+    [
+        (lambda x: x + 1, 1),
+        (lambda x: (x + 1, x + 2, x[:1], x), 2),  # a view of the input is no new memory
+        (lambda x: ((x + 1) * 2).exp_().sum(), 2),  # the first is freed when the second is there; exp_ makes nothing
+        (lambda x: [x := x + 1 for _ in range(9)][-1], 9),  # all are kept
+        (lambda x: torch.softmax(x @ x.T, -1) @ x, 2),
+    ],
+)
+def test_what_a_call_makes_is_counted_while_it_lives(call, results):
+    x = torch.ones(256, 256)
+    with torch.no_grad():
+        assert made_bytes(lambda: call(x)) // MADE == results
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Sizes of a call that looks like attention."""
+
+    B: int
+
+
+def tried(knee_bytes):
+    """Experiments on a result of [8, 256] by way of scores [8, 256, 256], which the declared bytes leave out."""
+
+    def run(shape, x):
+        return ((x[:, :, None] * x[:, None, :]).sum(-1),)
+
+    def work(shape, dtype, direction):
+        size = 4 * 256 * shape.B
+        return Work(terms=terms("read_bytes", ("x", size, "")) + terms("write_bytes", ("y", size, "")))
+
+    module = SimpleNamespace(work=work, inputs=lambda shape, *rest: {"x": torch.ones(shape.B, 256)})
+    device = SimpleNamespace(
+        kind="cpu",
+        torch_device="cpu",
+        last_cache_bytes=lambda: 1 << 40,
+        finish=lambda: None,
+        stopwatch=lambda cache, clock: HostStopwatch(block=cache == "warm"),
+    )
+    kernel = SimpleNamespace(module=module, implementations={"row": Implementation(run)})
+    group = Group(device, kernel, Scores(8), "fp32", "forward", 0)
+    subjects = [
+        Subject("row", cache, "host", [lambda: run(None, torch.ones(8, 256))], HostStopwatch(cache == "warm"))
+        for cache in ("cold", "warm")
+    ]
+    told = []
+    options = {"attribution": True, "budget_s": 0.01, "cache_bytes": knee_bytes}
+    with torch.no_grad():
+        attribute(group, subjects, options, lambda event, **data: told.append(data))
+    return {name for name, ratio in told[-1]["found"].items() if isinstance(ratio, dict)} - {"halved"}
+
+
+def test_intermediate_results_count_for_what_fits_in_the_cache():
+    assert tried(2.5 * MADE) == {"sliced"}, "the scores of two of eight fit, so slices of two are tried"
+    assert tried(100 * MADE) == {"rotated"}
+    assert tried(None) == {"rotated"}, "half of what is reported, where no knee is known"
+
+
+def test_slow_calls_are_not_tried():
+    slow = Subject("row", "cold", "host", [], HostStopwatch(False), estimate_s=60.0)
+    found = attribution._experiments(SimpleNamespace(), "row", {"cold": slow, "warm": slow}, True, 1.0, None)
+    assert found.reason == attribution.TOO_SLOW

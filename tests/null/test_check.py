@@ -7,6 +7,7 @@ import torch
 
 from seqroof.kernels import attention, gated_conv, lstm_step
 from seqroof.profiler import check
+from seqroof.profiler.gradients import Operands
 
 LSTM = lstm_step.Shape(B=5, I=33, H=600)  # K >= 512, so that half-precision accumulation shows
 ATTENTION = attention.Shape(B=2, N=2, S=70, P=32)
@@ -139,8 +140,8 @@ def test_a_result_beyond_the_range_of_its_dtype_is_infinite():
 
 def test_overwritten_inputs_are_named():
     before = {"x": torch.ones(3), "n": 4}
-    assert check.changed_inputs(before, {"x": torch.ones(3), "n": 4}) == []
-    assert check.changed_inputs(before, {"x": torch.zeros(3), "n": 4}) == ["x"]
+    assert Operands({"x": torch.ones(3), "n": 4}).changed(before, 0) == []
+    assert Operands({"x": torch.zeros(3), "n": 4}).changed(before, 0) == ["x"]
 
 
 def test_a_recurrence_may_collect_its_rounding_in_one_element_but_not_on_average():

@@ -111,6 +111,14 @@ def test_cold_calls_rotate_and_warm_samples_stay_on_one_set(fake):
     assert set(fake.log) == {"0"}
 
 
+@pytest.mark.parametrize(("cost_s", "calls"), [(2.0, 3), (1e-3, 6)])
+def test_a_subject_is_told_of_before_every_step_of_its_warming_up(fake, cost_s, calls):
+    """A slow call is made once to learn how long it takes, a quick one three times more."""
+    told = []
+    subject(fake, "a", cost_s).prepare(lambda: told.append(len(fake.log)))
+    assert told == [0, 1, 2] and len(fake.log) == calls
+
+
 def test_rotating_copies_exceed_twice_the_cache_and_respect_memory():
     import torch
 

@@ -12,10 +12,12 @@ from user_kernels import GOOD
 
 from seqroof.profiler.journal import Journal, read
 from seqroof.roofline import export, fleet, page, store, table
-from seqroof.roofline.record import DeviceRun
+from seqroof.roofline._seen import run_text
+from seqroof.roofline.diagnoses import warn
+from seqroof.roofline.record import DeviceRun, Evidence, Observation
 from seqroof.roofline.telemetry import Spread, Telemetry
 from seqroof.scripts import merging
-from seqroof.scripts.exits import Stop
+from seqroof.scripts.exits import Exit, Stop
 from seqroof.scripts.fleet import device_for, share_of
 
 
@@ -101,6 +103,44 @@ def test_a_fleet_is_shown_everywhere():
 def test_a_run_of_one_device_says_nothing_of_devices():
     text = export.markdown(samples.run())
     assert "device" not in text.split("\n## ")[0].replace("device time", "")
+
+
+def test_what_every_rank_saw_and_doubted_is_kept():
+    doubt = warn("mig", slice="")
+    seen = Evidence(id="surroundings-during", values={"clock_hz": 1.5e9}, how="medians")
+    single = samples.run().model_copy(update={"warnings": (doubt,), "evidence": (seen,)})
+    found = [Observation(id="drift", text=f"rank {rank} drifts.") for rank in range(2)]
+    parts = [fleet.Part(device(rank), single.model_copy(update={"observations": (found[rank],)})) for rank in range(2)]
+    run = fleet.merge(parts, "seqroof")
+    assert [w.cause.split(":")[0] for w in run.warnings] == ["Device 0", "Device 1"]
+    assert [entry.id for entry in run.evidence] == [f"surroundings-during device {rank}" for rank in range(2)]
+    assert all(entry.how.startswith(f"Device {rank}: ") for rank, entry in enumerate(run.evidence))
+    assert [o.text for o in run.observations][-2:] == ["Device 0: rank 0 drifts.", "Device 1: rank 1 drifts."]
+    assert "first of 2 devices" in run_text(run) and "1.50 GHz" in run_text(run)
+
+
+def test_a_rank_that_lets_go_of_its_journal_is_waited_for_no_longer(tmp_path):
+    now = [0.0]
+    never, held = (merging.Ending(merging.rank_folder(tmp_path, rank), lambda: now[0]) for rank in range(2))
+    merging.rank_folder(tmp_path, 1).mkdir(parents=True)
+    journal = Journal(merging.rank_folder(tmp_path, 1))
+    assert not never.has_come() and not held.has_come()
+    journal.close()
+    assert held.has_come() and not never.has_come(), "its lock was seen, so its absence tells"
+    now[0] = merging.SILENT_S + 1
+    assert never.has_come()
+    fabricated(tmp_path, 2, end("complete"))
+    assert merging.Ending(merging.rank_folder(tmp_path, 2)).has_come()
+
+
+@pytest.mark.parametrize(("before", "after"), [(b'"suite":', b'"sweet":'), (b'"clock":"host"', b'"clock":"sundial"')])
+def test_a_journal_of_another_version_is_not_merged(tmp_path, before, after):
+    fabricated(tmp_path, 0, end("complete"))
+    journal = merging.rank_folder(tmp_path, 0) / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes().replace(before, after))
+    with pytest.raises(Stop, match="cannot be merged") as refused:
+        merging.merge(tmp_path)
+    assert refused.value.code == Exit.USAGE
 
 
 def test_cores_are_dealt_out():

@@ -6,8 +6,8 @@ import pytest
 import torch
 from mutants import LONG_SUMS, HalfAccumulate, kernels, of_mathematics, of_output, shape_of
 
-from seqroof.profiler import cases, devices
-from seqroof.profiler.calls import call_of, grad_mode
+from seqroof.profiler import devices, truths
+from seqroof.profiler.calls import Group, call_of, grad_mode
 
 KERNELS = {kernel.name: kernel for kernel in kernels()}
 RAGGED = [
@@ -34,10 +34,10 @@ def one_thread(monkeypatch):
 def case(name, dtype, direction, shape=None):
     """A group on the CPU with inputs, what results are held against, and the right result."""
     kernel = KERNELS[name]
-    group = cases.Group(devices.open_device("cpu"), kernel, shape or shape_of(kernel), dtype, direction, seed=0)
+    group = Group(devices.open_device("cpu"), kernel, shape or shape_of(kernel), dtype, direction, seed=0)
     inputs = group.inputs(0)
     with grad_mode(direction):
-        found = cases.problems(group, inputs, 0.0)
+        found = truths.problems(group, inputs, 0.0)
         right = tuple(call_of(kernel.reference, group.shape, inputs, direction)())
     return group, inputs, found, right
 
@@ -49,7 +49,7 @@ def accepted(mutants, found):
         if name == "right" or all(torch.equal(a, b) for a, b in zip(outputs, right)):
             continue
         TALLY["tried"] += 1
-        if cases.verdict_on(outputs, found).passed:
+        if truths.verdict_on(outputs, found).passed:
             passed.append(name)
     TALLY["accepted"] += len(passed)
     return passed
@@ -68,7 +68,7 @@ def of_outputs(right, inputs):
 @pytest.mark.parametrize("name", KERNELS)
 def test_wrong_outputs_are_rejected(name, dtype):
     _, inputs, found, right = case(name, dtype, "forward")
-    assert cases.verdict_on(right, found).passed
+    assert truths.verdict_on(right, found).passed
     assert accepted(of_outputs(right, inputs), found) == []
 
 
@@ -77,7 +77,7 @@ def test_wrong_outputs_are_rejected(name, dtype):
 )
 def test_wrong_gradients_are_rejected(name):
     _, inputs, found, right = case(name, "fp32", "backward")
-    assert cases.verdict_on(right, found).passed
+    assert truths.verdict_on(right, found).passed
     assert accepted(of_outputs(right, inputs), found) == []
 
 
@@ -110,12 +110,12 @@ def test_wrong_outputs_are_rejected_where_plain_pytorch_overflows():
     group, inputs, found, plain = case("gated_conv", "fp16", "forward")
     loud = {name: value * 600 if value.is_floating_point() else value for name, value in inputs.items()}
     with grad_mode("forward"):
-        found = cases.problems(group, loud, 0.0)
+        found = truths.problems(group, loud, 0.0)
         plain = tuple(call_of(kernel.reference, group.shape, loud, "forward")())
     (truth,) = found[0].truth.outputs
     assert truth.isfinite().all() and not plain[0].isfinite().all(), "these inputs do not overflow"
     right = (truth.to(plain[0].dtype),)
-    assert cases.verdict_on(right, found).passed
+    assert truths.verdict_on(right, found).passed
     assert accepted(of_outputs(right, loud) | {"plain": plain}, found) == []
 
 

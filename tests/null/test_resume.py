@@ -1,67 +1,19 @@
 """What a resumed session takes up from a journal, with a worker that follows a script."""
 
 import pytest
-import stand_in_worker
-from round_machine import ROUND
+from scripted import Scripted, begun, session, statuses, whole
+from user_kernels import GOOD, kernel_file
 
+from seqroof.kernels import _catalog
+from seqroof.profiler import supervisor
 from seqroof.profiler.journal import Journal, read
 from seqroof.profiler.request import Request
-from seqroof.profiler.roofs import Roofs
 from seqroof.profiler.session import Session
-from seqroof.profiler.supervisor import WorkerDied
-from seqroof.scripts import measuring
+from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
+from seqroof.profiler.versions import code_of
+from seqroof.scripts import measuring, run_folder
 from seqroof.scripts.exits import Exit, Stop
 from seqroof.scripts.progress import Reporter
-
-
-class Scripted:
-    """Answers each request for a group with the next entry: events, or an exception to raise."""
-
-    interpret = False
-
-    def __init__(self, *script):
-        self.script = list(script)
-        self.asked = []
-        self.opened = next(iter(stand_in_worker.answers({"op": "open"})))
-        self.restarts = 0
-
-    def ask(self, op, deadline_s, most_s=None, **request):
-        self.asked.append(tuple(request["implementations"]))
-        for event in self.script.pop(0):
-            if isinstance(event, BaseException):
-                raise event
-            yield event
-
-    def one(self, op, deadline_s, wanted, **request):
-        answers = stand_in_worker.answers({"op": op, **request})
-        return next((event for event in answers if event["event"] == wanted), {})
-
-    def restart(self):
-        self.restarts += 1
-        if self.script and self.script[0] == "no worker":
-            raise WorkerDied("crashed", "the device is gone")
-
-
-def begun(name, stage="check"):
-    return {"event": "begin", "implementation": name, "stage": stage}
-
-
-def whole(*names):
-    request = {"op": "group", "implementations": list(names)}
-    return list(stand_in_worker.answers(request))
-
-
-def session(folder, supervisor, resume=False):
-    reporter = Reporter(quiet=True)
-    made = Session(Request(), supervisor, reporter, Roofs(supervisor, reporter, ROUND))
-    made.groups = [stand_in_worker.group(1)]
-    journal = Journal(folder)
-    made.open_journal(journal, measuring.earlier_events(journal, made) if resume else [])
-    return made
-
-
-def statuses(made):
-    return {point.implementation: point.status for point in made.points}
 
 
 def test_a_case_that_failed_before_an_interruption_is_not_run_again(tmp_path):
@@ -93,12 +45,15 @@ def test_what_is_known_of_a_group_outlives_a_device_that_does_not_come_back(tmp_
 
 def test_a_deadline_that_was_set_is_the_one_that_counts(tmp_path):
     made = session(tmp_path, Scripted())
-    assert made._silence_s(["torch"]) == 90 and made._silence_s(["compile"]) == 300
+    group, runs = made.groups[0], made.runs
+    assert runs.silence_s(group, ["torch"]) == pytest.approx(90, abs=0.1)
+    assert runs.silence_s(group, ["compile"]) == pytest.approx(300, abs=0.1)
+    large = group | {"work": group["work"] | {"depth": 100_000, "flops": 5e12}}
+    assert runs.silence_s(large, ["torch"]) == pytest.approx(90 + 1000 + 100, abs=0.1)
     made.request.deadline_s = 2.0
-    assert made._silence_s(["compile"]) == 2.0
-    assert (
-        made._most_s(["torch"], {"budget_s": 1.0, "rounds": None}) == 10 * 2.0 + 8.0
-    )  # two for the group, eight for its case
+    assert runs.silence_s(large, ["compile"]) == 2.0
+    two_and_eight = 10 * 2.0  # two steps for the group, eight for its case
+    assert runs.most_s(group, ["torch"], {"budget_s": 1.0, "rounds": None}) == two_and_eight + 8.0
     made.close("complete")
 
 
@@ -130,3 +85,111 @@ def test_a_journal_from_before_threads_were_written_down_is_taken_up(tmp_path):
     journal = tmp_path / "journal.jsonl"
     journal.write_text(journal.read_text().replace(',"threads":1', "", 1))
     session(tmp_path, Scripted(), resume=True).close("complete")
+
+
+def changed(folder, before, after):
+    journal = folder / "journal.jsonl"
+    text = journal.read_text()
+    assert before in text
+    journal.write_text(text.replace(before, after, 1))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ('"code":{"k.py":"ab"}', '"code":{"k.py":"cd"}', "k.py changed since"),
+        ('"code":{"k.py":"ab"}', '"code":{}', "k.py changed since"),
+        (run_folder.TOOL, "seqroof 99.0", "begun by seqroof 99.0, and this is"),
+    ],
+)
+def test_other_code_is_refused(tmp_path, before, after, says):
+    made = Session(Request(), Scripted(), Reporter(quiet=True))
+    made.code = {"k.py": "ab"}
+    measuring.begin(made, Journal(tmp_path), resume=False)
+    made.close("interrupted")
+    changed(tmp_path, before, after)
+    with pytest.raises(Stop, match=says) as refused:
+        measuring.begin(made, Journal(tmp_path), resume=True)
+    assert refused.value.code == Exit.NO_DEVICE and "--resume" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('"clock":"host"', '"clock":"sundial"'), ('"points":[', '"marks":['), ('"status":"ok"', '"status":"ok","new":1')],
+)
+def test_a_journal_of_another_version_is_refused_in_a_sentence(tmp_path, before, after):
+    first = session(tmp_path, Scripted(whole("reference", "torch")))
+    first.run()
+    first.close("interrupted")
+    changed(tmp_path, before, after)
+    written = (tmp_path / "journal.jsonl").read_bytes()
+    made = Session(Request(), Scripted(), Reporter(quiet=True))
+    with pytest.raises(Stop, match="is not as this seqroof writes it") as refused:
+        measuring.begin(made, Journal(tmp_path), resume=True)
+    assert refused.value.code == Exit.USAGE
+    assert (tmp_path / "journal.jsonl").read_bytes() == written, "what is refused is left as it is"
+
+
+def test_looks_at_the_surroundings_are_kept(tmp_path):
+    first = session(tmp_path, Scripted(whole("reference", "torch")))
+    first.run()
+    first.close("interrupted")
+    changed(tmp_path, '{"when":"before","facts":{}', '{"when":"before","facts":{"other_processes":3}')
+    second = session(tmp_path, Scripted(), resume=True)
+    second.run()
+    second.close("complete")
+    (before,) = second.surroundings.evidence([])  # the others saw nothing
+    assert (before.id, before.values) == ("surroundings-before", {"other_processes": 3})
+    assert [data["when"] for kind, data in read(tmp_path) if kind == "surroundings"] == [
+        "before", "after", "before resuming", "after",
+    ]  # fmt: skip
+
+
+class Counter:
+    """Counts whom it was asked to count."""
+
+    def __init__(self):
+        self.asked = []
+
+    def add(self, group, points, seed):
+        self.asked.append([point.implementation for point in points])
+        return points
+
+    def evidence(self):
+        return ()
+
+
+def test_cases_that_are_kept_before_their_group_ends_are_counted_too(tmp_path):
+    made = session(
+        tmp_path, Scripted([*whole("torch"), begun("reference", "parts"), WorkerDied("crashed", "x")], whole())
+    )
+    made.counting = Counter()
+    made.run()
+    assert made.counting.asked[0] == ["torch"]
+    made.close("complete")
+
+
+def test_a_device_that_needs_a_moment_is_tried_again(monkeypatch):
+    monkeypatch.setattr(supervisor, "START_PAUSE_S", 0.0)
+    left = [Refused("busy", "DeviceError"), WorkerDied("crashed", "x"), None]
+    asked = Supervisor("cuda:0")
+    monkeypatch.setattr(asked, "start", lambda: (_ for _ in ()).throw(left.pop(0)) if left[0] else left.pop(0))
+    asked.restart()
+    assert left == []
+    left[:] = [Refused("gone", "DeviceError")] * supervisor.START_ATTEMPTS
+    with pytest.raises(Refused, match="gone"):
+        asked.restart()
+
+
+def test_a_kernel_is_known_by_its_file_and_what_it_loads_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "helper.py").write_text("SCALE = 2\n")
+    (tmp_path / "unrelated.py").write_text("raise ValueError\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    file = kernel_file(tmp_path, "mine", text="import helper\n" + GOOD)
+    module = _catalog.load(file.name).module  # by a relative path, as it is typed
+    before = code_of([module])
+    assert set(before) == {file.name, "helper.py"}, "torch.classes names a file _classes.py, which there is not"
+    (tmp_path / "helper.py").write_text("SCALE = 3\n")
+    after = code_of([module])
+    assert after[file.name] == before[file.name] and after["helper.py"] != before["helper.py"]

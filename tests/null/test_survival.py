@@ -15,7 +15,7 @@ from seqroof.profiler.journal import Journal, read
 from seqroof.profiler.supervisor import Supervisor, WorkerDied
 from seqroof.roofline.store import RunFileError, load
 from seqroof.scripts.exits import Exit, Stop
-from seqroof.scripts.measuring import claimed
+from seqroof.scripts.run_folder import claimed
 
 # What `torch` does at a batch size, and the status and the words of the reason that this must get.
 FAULTS = {

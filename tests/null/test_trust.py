@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from seqroof.profiler import check, clock, streams, witness
 from seqroof.profiler.clock import Subject
 from seqroof.profiler.guard import Guard, in_words
 from seqroof.profiler.recheck import slower_on_new_data
-from seqroof.profiler.witness import BLOCKS, BUSY_BLOCKS, Witness, bear_witness
+from seqroof.profiler.witness import BLOCK_S, BLOCKS, BUSY_BLOCKS, MOST_CALLS, Witness, bear_witness
 
 
 @pytest.fixture
@@ -44,6 +45,23 @@ def test_what_is_replaced_is_named_and_put_back(guard, owner, name, called):
     setattr(owner, name, (lambda *arguments: None).__code__ if name == "__code__" else lambda *arguments: None)
     assert guard.replaced() == [called]
     assert getattr(owner, name) == before and guard.replaced() == []
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "called"),
+    [
+        (check.FACTOR, lambda table: table.update(forward=1e9), "seqroof.profiler.check.FACTOR"),
+        (check.EPSILON, lambda table: table.pop("bf16"), "seqroof.profiler.check.EPSILON"),
+        (nested := {"a": [1, {2}]}, lambda table: table["a"][1].add(3), "seqroof.profiler.check.NESTED"),
+    ],
+)
+def test_tables_are_known_by_their_content(monkeypatch, table, change, called):
+    monkeypatch.setattr(check, "NESTED", nested, raising=False)
+    guard, before = Guard(), copy.deepcopy(table)
+    guard.watch()
+    change(table)
+    assert guard.replaced() == [called]
+    assert table == before and guard.replaced() == [], "and are put back in place"
 
 
 def test_watching_again_forgives_nothing(guard, monkeypatch):
@@ -91,8 +109,22 @@ def test_a_block_counts_the_call_before_it(monkeypatch, busy, blocks):
     asked, sent = [], []
     subject = Subject("x", "warm", "host", [lambda: None], Stopwatch())
     bear_witness(subject, 1e-4, lambda event, **data: sent.append(data))
-    assert asked == [15] * blocks
-    assert [data["claimed_s"] for data in sent if data["ended"]] == [pytest.approx(16e-4)] * blocks
+    assert asked == [60] * blocks
+    assert [data["claimed_s"] for data in sent if data["ended"]] == [pytest.approx(61e-4)] * blocks
+
+
+@pytest.mark.parametrize(("pace", "doubted"), [(1.0, False), (0.5, False), (0.36, True), (0.1, True)])
+def test_a_clock_that_lags_by_more_than_its_blocks_allow_is_doubted(pace, doubted):
+    assert bool(witnessed(*[(pace * seen, seen) for seen in [BLOCK_S / pace] * BLOCKS])) is doubted
+
+
+@pytest.mark.parametrize(("claimed", "calls"), [(1e-6, 6000), (1e-9, MOST_CALLS), (0.0, MOST_CALLS), (1.0, 1)])
+def test_a_clock_that_claims_nothing_makes_no_endless_block(monkeypatch, claimed, calls):
+    monkeypatch.setattr(witness, "busy", lambda: False)
+    asked = []
+    stopwatch = SimpleNamespace(sample=lambda calls, first, repeats: asked.append(repeats) or [claimed])
+    bear_witness(Subject("x", "warm", "host", [lambda: None], stopwatch), claimed, lambda event, **data: None)
+    assert asked == [calls] * BLOCKS
 
 
 def timings(**caches):

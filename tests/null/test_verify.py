@@ -7,12 +7,14 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import stand_in_worker
 from user_kernels import GOOD, kernel_file
 
 from seqroof.kernels import _catalog
+from seqroof.profiler.group_runs import COMPILE_SILENCE_S, INTERPRETED_SILENCE_S, SILENCE_S
 from seqroof.profiler.plan import shapes_of
 from seqroof.profiler.request import Request
-from seqroof.profiler.session import COMPILE_SILENCE_S, INTERPRETED_SILENCE_S, SILENCE_S, Session
+from seqroof.profiler.session import Session
 from seqroof.scripts.progress import Reporter
 
 ODD = "\nODD = [Shape(2), Shape(5, 7)]\nODD_LONG = [Shape(6, 11)]\nSHAPES['standard'] = [Shape(9, 9)]\n"
@@ -55,9 +57,11 @@ def test_the_interpreter_may_be_silent_for_longer(interpret, names, patience_s):
 
     supervisor = SimpleNamespace(interpret=interpret, ask=ask)
     session = Session(Request(), supervisor, SimpleNamespace())  # type: ignore[arg-type]
-    group = {"source": "k", "shape": {}, "dtype": "fp32", "direction": "forward", "work": {"matmul_flops": 0}}
-    assert list(session.ask_group(0, group, names, {})) == []
-    assert asked == [("group", patience_s, names)] and INTERPRETED_SILENCE_S > SILENCE_S
+    group = stand_in_worker.group(1)
+    assert list(session.runs.ask(0, group, names, {})) == []
+    ((operation, silence_s, asked_for),) = asked
+    assert (operation, asked_for) == ("group", names) and INTERPRETED_SILENCE_S > SILENCE_S
+    assert silence_s == pytest.approx(patience_s, abs=0.1), "the work of this group takes next to nothing"
 
 
 def verify(folder, *arguments):

@@ -1,0 +1,80 @@
+"""A full disk: what was finished is kept, and every command ends with a sentence and exit code 4, never with 1."""
+
+import errno
+import os
+
+import pytest
+import samples
+from scripted import Scripted, session, whole
+
+from seqroof.profiler.journal import Journal, is_busy, read
+from seqroof.profiler.request import Request
+from seqroof.profiler.session import Session
+from seqroof.scripts import fleet, measuring, reading
+from seqroof.scripts.exits import Exit, Stop
+from seqroof.scripts.progress import Reporter
+
+
+def full(journal):
+    """The journal, on a disk that takes nothing more."""
+    device = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(device, journal._file.fileno())
+    os.close(device)
+    return journal
+
+
+def no_space(*arguments, **options):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_run_that_cannot_begin(tmp_path):
+    with pytest.raises(Stop, match="cannot be written") as stopped:
+        measuring.begin(Session(Request(), Scripted(), Reporter(quiet=True)), full(Journal(tmp_path)), resume=False)
+    assert stopped.value.code == Exit.NO_DEVICE
+
+
+def test_what_a_run_would_replace_cannot_be_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(measuring, "remove_products", no_space)
+    with pytest.raises(Stop, match="cannot be written") as stopped:
+        measuring.begin(Session(Request(), Scripted(), Reporter(quiet=True)), Journal(tmp_path), resume=False)
+    assert stopped.value.code == Exit.NO_DEVICE
+
+
+def test_a_disk_that_fills_while_measuring(tmp_path):
+    made = session(tmp_path, Scripted(whole("reference", "torch")))
+    full(made.journal)
+    with pytest.raises(Stop, match="make room and resume") as stopped:
+        measuring.measured(made)
+    assert stopped.value.code == Exit.NO_DEVICE
+
+
+def test_the_record_cannot_be_written(tmp_path, monkeypatch):
+    made = session(tmp_path, Scripted(whole("reference", "torch")))
+    made.run()
+    monkeypatch.setattr(measuring, "save", no_space)
+    with pytest.raises(Stop, match=r"run\.json cannot be written .*--resume") as stopped:
+        measuring.keep(samples.run(), tmp_path, made, "complete")
+    assert stopped.value.code == Exit.NO_DEVICE
+    assert "group" in dict(read(tmp_path)) and not is_busy(tmp_path), "the journal is whole, and let go of"
+
+
+def test_the_last_word_of_a_journal_cannot_be_written(tmp_path):
+    made = session(tmp_path, Scripted(whole("reference", "torch")))
+    made.run()
+    full(made.journal)
+    made.close("complete")
+    assert not is_busy(tmp_path) and "end" not in dict(read(tmp_path))
+
+
+def test_the_page_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "write_atomically", no_space)
+    with pytest.raises(Stop, match=r"report\.html cannot be written") as stopped:
+        reading.write_pages(samples.run(), tmp_path)
+    assert stopped.value.code == Exit.NO_DEVICE
+
+
+def test_a_rank_of_a_fleet_ends_by_itself_and_no_other(tmp_path, capsys):
+    made = session(tmp_path, Scripted())
+    state = fleet._measured(made, full(made.journal), {"host": 0}, None, tmp_path)
+    assert state == "interrupted" and "had to stop" in made.broken and "No space left" in capsys.readouterr().err
+    made.close(state)
