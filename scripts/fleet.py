@@ -119,7 +119,7 @@ def profile(
         raise Stop("--resume keeps a fleet and --force replaces it; choose one.", Exit.USAGE)
     at = place()
     request = profile_verb.request_of(
-        kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed, deadline
+        kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed, deadline=deadline
     )
     together = _measure(replace(request, device=device_for(device, at)), at, out, resume, force, roofs)
     if at.rank == 0 and together:
