@@ -77,9 +77,9 @@ def subjects_of(
         on_name(name)
         implementation = group.kernel.implementations[name]
         calls = [call_of(implementation.run, group.shape, inputs, group.direction) for inputs in copies]
-        each = footprint_bytes(sets[0])
-        if rotate and group.direction != "forward":
-            each = calls[0].rotated_bytes()
+        each, first = footprint_bytes(sets[0]), calls[0]
+        if rotate and isinstance(first, Derivative):
+            each = first.rotated_bytes()
             calls += _more_derivatives(group, implementation.run, sets, each, len(names))
         for cache, clock in clocks:
             if clock == "graph" and not _worth_a_graph(group, implementation, sets[0]):

@@ -226,8 +226,9 @@ class _Attempt:
         return [pair for pair in pairs if pair not in self._told]
 
     def _is_wanted(self, kind: str, stage: str) -> bool:
-        if kind == "attribution":
-            return self.options["attribution"] and self.group["direction"] == "forward"
-        if kind == "second_clock":
-            return self.options["watch"]
-        return kind != "energy" or stage == "energy" or self.options["idle_w"] is not None  # else there is no meter
+        wanted = {
+            "attribution": self.options["attribution"] and self.group["direction"] == "forward",
+            "second_clock": self.options["watch"],
+            "energy": self.options["idle_w"] is not None,  # else there is no meter
+        }
+        return kind == stage or wanted[kind]

@@ -71,7 +71,7 @@ def cells(grid: Grid) -> list[Cell]:
     """All places of a map, in the order of its axes T, H, B."""
     found = []
     for index, (T, H, B) in enumerate(itertools.product(*(grid.axes[name] for name in ("T", "H", "B")))):
-        known = {wall: value for wall in WALLS if (value := grid.floors_s[wall][index])}
+        known: dict[Wall, float] = {wall: value for wall in WALLS if (value := grid.floors_s[wall][index])}
         wall = max(known, key=known.__getitem__, default=None)
         rest = max((value for other, value in known.items() if other != wall), default=0.0)
         contested = wall is not None and rest >= CONTEST_SHARE * known[wall]

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -76,7 +76,7 @@ class Row:
 HEADING = f"{'limit':<14} {'gauge':>14} {'other':>14} {'ratio':>6}  verdict, other program"
 
 
-def best_rates(samples: dict[str, Callable[[], float | None]], rounds: int, pause_s: float) -> dict[str, float]:
+def best_rates(samples: Mapping[str, Callable[[], float | None]], rounds: int, pause_s: float) -> dict[str, float]:
     """The shortest time of each sample over interleaved rounds; what gives None is left out. One round warms up."""
     best: dict[str, float] = {}
     for number in range(rounds + 1):

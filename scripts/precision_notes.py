@@ -13,7 +13,7 @@ import datetime
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 Errors = dict[tuple[str, str, int], float]
 
 
-def measured(name: str, rows: dict[str, Sequence[int]]) -> Errors:
+def measured(name: str, rows: Mapping[str, Sequence[int]]) -> Errors:
     """Run the rows of a kernel; an error is the largest of y within the first T steps, absolute."""
     import torch
 
@@ -55,7 +55,7 @@ def measured(name: str, rows: dict[str, Sequence[int]]) -> Errors:
     return found
 
 
-def _y(module: Any, row: str, tensors: dict[str, Any], rows: dict[str, Sequence[int]]) -> Any:
+def _y(module: Any, row: str, tensors: dict[str, Any], rows: Mapping[str, Sequence[int]]) -> Any:
     """The outputs (T, B, H) of a row for as many steps as any of `rows` needs."""
     longest = max(max(steps) for steps in rows.values())
     shape = module.Shape(T=longest, **SIZES)

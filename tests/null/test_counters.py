@@ -13,8 +13,7 @@ from user_kernels import kernel_file
 
 from seqroof.profiler import counted_case, counters, counting, obstacles, perf
 from seqroof.profiler.counters import CountersDenied, Ncu, NotOffered, Perf, counted_bytes, probe
-from seqroof.profiler.request import Request
-from seqroof.profiler.session import Session
+from seqroof.profiler.group_runs import _Attempt
 from seqroof.profiler.supervisor import WorkerDied
 from seqroof.roofline import ncu
 from seqroof.roofline.record import Point
@@ -315,9 +314,10 @@ def test_the_runner_tells_what_it_has_done(monkeypatch, tmp_path):
 
 
 def test_a_worker_that_dies_measuring_energy_costs_the_energy_alone():
-    made = Session(Request(), SimpleNamespace(opened={}), SimpleNamespace())  # type: ignore[arg-type]
-    found, culprit = made._blame(
-        {**GROUP, "sequence": False}, ["torch"], points(), "energy", "torch", WorkerDied("crashed", "SIGSEGV")
-    )
+    options = {"attribution": False, "watch": False, "idle_w": 60.0}
+    attempt = _Attempt({**GROUP, "sequence": False}, ["torch"], options)
+    attempt.points = points()
+    attempt.take({"event": "begin", "implementation": "torch", "stage": "energy"})
+    found, culprit = attempt.blame(WorkerDied("crashed", "SIGSEGV"))
     assert culprit is None and [point.time_s is not None for point in found] == [True, True]
     assert found[0].energy is not None and found[0].energy.reason == "SIGSEGV" and found[1].energy is None

@@ -16,6 +16,7 @@ from seqroof.roofline._seen import run_text
 from seqroof.roofline.diagnoses import warn
 from seqroof.roofline.record import DeviceRun, Evidence, Observation
 from seqroof.roofline.telemetry import Spread, Telemetry
+from seqroof.scripts import fleet as fleet_script
 from seqroof.scripts import merging
 from seqroof.scripts.exits import Exit, Stop
 from seqroof.scripts.fleet import device_for, share_of
@@ -276,3 +277,12 @@ def test_a_fleet_loses_a_rank_then_finishes(tmp_path, roofs):
 
 def finished(folder, rank):
     return [data for kind, data in read(merging.rank_folder(folder / "f", rank)) if kind == "group"]
+
+
+def test_a_deadline_reaches_every_rank_and_asks_for_no_counters(tmp_path, monkeypatch):
+    asked = []
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(fleet_script, "_measure", lambda request, *rest: asked.append(request))
+    fleet_script.profile(tmp_path, device="cpu", deadline="30s")
+    assert (asked[0].deadline_s, asked[0].counters) == (30.0, False)

@@ -8,9 +8,9 @@ from round_machine import point, timing
 
 from seqroof.profiler import afterthoughts, device_records
 from seqroof.profiler.device_records import SPAN, covered, watch
+from seqroof.profiler.group_runs import GroupRuns
 from seqroof.profiler.points import no_reading, with_afterthoughts
 from seqroof.profiler.request import Request
-from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import WorkerDied
 
 
@@ -191,10 +191,10 @@ def test_a_hang_in_the_profiler_keeps_the_times_and_is_not_risked_again():
     supervisor = Hangs()
     supervisor.opened = opened
     watcher = SimpleNamespace(group=lambda *told: None)
-    session = Session(Request(), supervisor, watcher)  # type: ignore[arg-type]
+    runs = GroupRuns(Request(), supervisor, watcher)  # type: ignore[arg-type]
     whole = {**GROUP, "source": "k", "kind": "cuda"}
     for _ in range(2):
-        points, culprit = session._try_group(0, whole, ["torch"], 1.0)
+        points, culprit = runs._try_group(0, whole, ["torch"], 1.0, lambda group, points: None)
     assert culprit is None and [p.status for p in points] == ["ok"] and "no sign" in points[0].second_clock.reason
     assert asked == [True, False]
 
@@ -210,11 +210,11 @@ def test_a_worker_on_another_device_makes_points_invalid():
             yield {"event": "point", **EVENT, "doubts": []}
 
     supervisor = Moves()
-    session = Session(Request(), supervisor, SimpleNamespace(group=lambda *told: None))  # type: ignore[arg-type]
+    runs = GroupRuns(Request(), supervisor, SimpleNamespace(group=lambda *told: None))  # type: ignore[arg-type]
     whole = {**GROUP, "source": "k"}
-    (first,), _ = session._try_group(0, whole, ["torch"], 1.0)
+    (first,), _ = runs._try_group(0, whole, ["torch"], 1.0, lambda group, points: None)
     supervisor.opened = {**supervisor.opened, "environment": {"device_hash": "cd"}}
-    (second,), _ = session._try_group(0, whole, ["torch"], 1.0)
+    (second,), _ = runs._try_group(0, whole, ["torch"], 1.0, lambda group, points: None)
     assert first.status == "ok" and second.status == "invalid" and "GPU cd" in second.reason
 
 

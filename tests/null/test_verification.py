@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from seqroof.profiler.stages import REFERENCE
 from seqroof.profiler.supervisor import Refused, WorkerDied
 from seqroof.profiler.verification import Verification
 from seqroof.roofline.work import Work
@@ -50,13 +51,15 @@ class FakeSession:
 
     def __init__(self, **does: Any) -> None:
         self.supervisor, self.does = FakeSupervisor(), does
+        self.runs = SimpleNamespace(ask=self.ask)
         self.watcher = SimpleNamespace(finished=lambda index, points: None)
         self.seen: list[int] = []
 
-    def ask_group(self, index: int, group: dict[str, Any], names: list[str], options: dict[str, Any]) -> Any:
+    def ask(self, index: int, group: dict[str, Any], names: list[str], options: dict[str, Any]) -> Any:
         self.seen.append(index)
-        for name in ("reference", *names):
-            yield {"event": "begin", "implementation": name, "stage": "check"}
+        for name in (REFERENCE, *names):
+            stage, shown = ("check", name) if name in names else (REFERENCE, "")
+            yield {"event": "begin", "implementation": shown, "stage": stage}
             action = self.does.get(name)
             if isinstance(action, Exception):
                 raise action
@@ -91,9 +94,10 @@ def test_a_death_costs_the_row_at_fault_and_the_rest_goes_on() -> None:
 
 
 def test_a_reference_that_dies_is_blamed_once_for_all_rows() -> None:
-    session = FakeSession(reference=WorkerDied("oom", "killed"))
-    found = run([session], [group(0, "one", "two")])
-    assert [row for row in found if row[2] != "skipped"] == [(0, "one", "oom"), (0, "two", "oom")]
+    """Also where one of the rows is called `reference`: that is an implementation like any other."""
+    session = FakeSession(**{REFERENCE: WorkerDied("oom", "killed")})
+    found = run([session], [group(0, "reference", "two")])
+    assert [row for row in found if row[2] != "skipped"] == [(0, "reference", "oom"), (0, "two", "oom")]
     assert session.supervisor.starts == 1
 
 
