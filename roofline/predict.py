@@ -15,10 +15,21 @@ from .work import Work
 
 
 def prediction(
-    work: Work, dtype: str, weights: Weights, chain: Chain, machine: Machine, cache: CacheState = "cold"
+    work: Work,
+    dtype: str,
+    weights: Weights,
+    chain: Chain,
+    machine: Machine,
+    cache: CacheState = "cold",
+    *,
+    hoists: bool = False,
+    depth: int | None = None,
 ) -> dict[str, Any]:
-    """What `seqroof predict --json` prints: the work's sums, both floor sets and the machine, in the record's names."""
-    own = own_floors(work, dtype, weights, chain, machine, cache)
+    """What `seqroof predict --json` prints: the work's sums, both floor sets and the machine, in the record's names.
+
+    hoists, depth : of an implementation whose own they are, as `own_floors` takes them.
+    """
+    own = own_floors(work, dtype, weights, chain, machine, cache, hoists=hoists, depth=depth)
     best = best_floors(work, dtype, machine, cache)
     return {
         "work": work.model_dump(mode="json"),

@@ -15,6 +15,7 @@ import typer
 from seqroof.profiler import interruption
 
 from .exits import Exit, Stop
+from .options import Band, Device, Direction, Dtype, Json, Kernels, Seed, Shape, Suite
 
 app = typer.Typer(
     name="seqroof",
@@ -24,24 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="First steps: seqroof profile · seqroof predict lstm_step --shape B=1,I=1024,H=1024 --on h200-sxm",
 )
-
-Shape = Annotated[
-    list[str] | None, typer.Option("--shape", help="Sizes and sweeps: B=1:64:x2,T=128|512,H=768.", show_default=False)
-]
-Dtype = Annotated[
-    list[str] | None, typer.Option("--dtype", help="fp32 (strictly no TF32), tf32, fp16, bf16.", show_default=False)
-]
-Kernels = Annotated[
-    list[str] | None, typer.Argument(metavar="[KERNEL|FILE.py]...", help="Default: every kernel.", show_default=False)
-]
-Direction = Annotated[
-    list[str] | None, typer.Option("--direction", help="forward, backward, both.", show_default=False)
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda:N.")]
-Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
-Suite = Annotated[str | None, typer.Option("--suite", help="quick, standard, full.", show_default="quick")]
-Band = Annotated[str, typer.Option("--band", help="Changes within this are the same.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")]
 
 
 def _version(wanted: bool) -> None:
@@ -232,6 +215,33 @@ def predict(
     from . import predicting
 
     predicting.predict(kernel, on, shape, dtype, direction, weights, chain, cache, json)
+
+
+@app.command()
+def inspect(
+    kernel: Annotated[str, typer.Argument(metavar="KERNEL|FILE.py")],
+    implementation: Annotated[
+        list[str] | None, typer.Option(help="Only these; default: all triton*.", show_default=False)
+    ] = None,
+    shape: Shape = None,
+    dtype: Dtype = None,
+    direction: Direction = None,
+    target: Annotated[list[str] | None, typer.Option(help="sm_80, sm_90, sm_100, ...", show_default="sm_90")] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Every configuration that the kernel file lists, whatever the shape.")
+    ] = False,
+    filter: Annotated[str, typer.Option(help="With --all: only labels with these words.", show_default=False)] = "",
+    json: Json = False,
+) -> None:
+    """Compile what a kernel would launch on a GPU: registers, spills, occupancy, instructions, floors. Needs no GPU."""
+    from . import inspecting
+
+    if all_ or filter:
+        if shape or direction or implementation:
+            raise Stop("--all and --filter go with --dtype and --target only; leave the others out.", Exit.USAGE)
+        inspecting.inspect_all(kernel, dtype, target, filter, json)
+    else:
+        inspecting.inspect(kernel, inspecting.Asked(implementation, shape, dtype, direction, target), json)
 
 
 @app.command("list")
