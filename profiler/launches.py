@@ -90,12 +90,14 @@ class _Valueless(TorchFunctionMode):
         self.device = device
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.Tensor.device.__get__:  # type: ignore[attr-defined]
+        if func == torch.Tensor.device.__get__:  # type: ignore[attr-defined]  # a new object each time it is named
             return self.device
-        if func is torch.Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
+        if func == torch.Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
             return True
         if func is torch.Tensor.cuda:
             return args[0]
+        if func is torch.device:  # a name, on which nothing is made
+            return func(*args, **(kwargs or {}))
         moved = {name: _META if _is_device(value) else value for name, value in (kwargs or {}).items()}
         moved.pop("generator", None)  # it belongs to another device, and nothing is drawn
         if func in _DRAWS:

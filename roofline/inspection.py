@@ -141,7 +141,7 @@ def _severity(one: Inspected) -> tuple[int, float]:
         return _IDLE, one.multiprocessors / one.programs
     if one.waves is not None and one.waves <= 1:
         return _FITS, one.waves
-    return _LIMITED, -one.occupancy.share
+    return (_LIMITED, -one.occupancy.share) if one.occupancy.share < 1 else (_FITS, 0.0)
 
 
 def _said(one: Inspected) -> str:
@@ -160,8 +160,10 @@ def _said(one: Inspected) -> str:
             f"{one.multiprocessors - one.programs} stand idle whatever the occupancy; "
             "try a smaller tile, or give each program a part of the sum"
         )
-    if kind == _FITS:
+    if kind == _FITS and one.waves is not None and one.waves <= 1:
         return "is on the machine with all its programs at once, so occupancy does not limit it"
+    if kind == _FITS:
+        return f"fills its multiprocessors with {one.occupancy.programs} programs each; nothing limits its occupancy"
     return _limited(one)
 
 
@@ -187,8 +189,6 @@ _REMEDY = {
 
 def _limited(one: Inspected) -> str:
     held, name = one.occupancy.programs, one.occupancy.limited_by[0]
-    if one.occupancy.share >= 1:
-        return f"fills its multiprocessors with {held} programs each; nothing limits its occupancy"
     share = percent(one.occupancy.share)
     text = f"is limited to {counted(held, 'program')} per multiprocessor ({share} of the warps) by {name}"
     room = room_for(one.resources, one.target, held + 1, name)

@@ -132,7 +132,8 @@ def _rounded(value: int, unit: int) -> int:
 def room_for(needs: Resources, target: Target, programs: int, resource: str) -> int | None:
     """The most of a resource that a program may use for so many to fit.
 
-    In registers per thread, or bytes of shared memory. None for resources that a kernel does not choose by degrees, or where nothing would be left.
+    In registers per thread, or bytes of shared memory. None for resources that a kernel does not choose by degrees, or
+    where nothing would be left.
     """
     if resource == "registers":
         fitting = (r for r in range(REGISTER_LIMIT, 0, -1) if _by_registers(_with_registers(needs, r)) >= programs)

@@ -63,8 +63,8 @@ def inspect(source: str, asked: Asked, as_json: bool) -> None:
     _print(kernel, triton, inspected, models, refused, as_json)
 
 
-def inspect_all(source: str, dtypes: list[str] | None, targets: list[str] | None, words: str, as_json: bool) -> None:
-    """Print one line for every configuration that the kernel file lists; words : all of which a label must hold."""
+def inspect_all(source: str, dtypes: list[str] | None, targets: list[str] | None, text: str, as_json: bool) -> None:
+    """Print one line for every configuration that the kernel file lists; text : a part of its label."""
     kernel = kernel_named(source)
     if not kernel.compile_cases:
         raise Stop(f"{kernel.name} has no list COMPILE of what it launches; give --shape instead.", Exit.USAGE)
@@ -73,13 +73,13 @@ def inspect_all(source: str, dtypes: list[str] | None, targets: list[str] | None
         (case, target)
         for case in kernel.compile_cases
         for target in _targets(targets)
-        if target.capability in case.targets and all(word in case.label for word in words.split())
+        if target.capability in case.targets and text in case.label
         if not wanted or set(wanted) & set(case.label.replace(",", " ").split())
     ]
     if not chosen:
         raise Stop(
-            f"No configuration of {kernel.name} has these words in its label and this target, such as "
-            f"{kernel.compile_cases[0].label!r}.",
+            f"No configuration of {kernel.name} is for this target and dtype and has {text!r} in its label; "
+            f"labels are such as {kernel.compile_cases[0].label!r}.",
             Exit.USAGE,
         )
     triton, programs = _compiled(chosen)

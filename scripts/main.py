@@ -230,7 +230,7 @@ def inspect(
     all_: Annotated[
         bool, typer.Option("--all", help="Every configuration that the kernel file lists, whatever the shape.")
     ] = False,
-    filter: Annotated[str, typer.Option(help="With --all: only labels with these words.", show_default=False)] = "",
+    filter: Annotated[str, typer.Option(help="With --all: only labels that contain this.", show_default=False)] = "",
     json: Json = False,
 ) -> None:
     """Compile what a kernel would launch on a GPU: registers, spills, occupancy, instructions, floors. Needs no GPU."""
