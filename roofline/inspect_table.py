@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _NAMES = 13  # width of the names of rows
-_COLUMN = 31  # a narrower column would break its facts
+_COLUMN = 30  # a narrower column would break its facts
+_GAP = 2
 _WALL_WORDS = {"dram": "DRAM"}
 
 
@@ -72,10 +73,10 @@ def _columns(columns: Sequence[tuple[list[str], dict[str, list[str]]]], console:
     """Print columns of named rows, in as many blocks as the width asks for."""
     from rich.table import Table
 
-    room = max(1, (console.width - _NAMES - 1) // (_COLUMN + 1))
+    room = max(1, (console.width - _NAMES - _GAP) // (_COLUMN + _GAP))
     for first in range(0, len(columns), room):
         block = columns[first : first + room]
-        shown = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
+        shown = Table(box=None, pad_edge=False, show_header=False, padding=(0, _GAP, 0, 0))
         shown.add_column(width=_NAMES)
         for _ in block:
             shown.add_column(width=_COLUMN, overflow="fold")
@@ -108,7 +109,7 @@ def _model(model: dict[str, Any]) -> dict[str, list[str]]:
     floors = {_WALL_WORDS.get(wall, wall): [_floor(model, wall)] for wall in WALLS}
     return {
         "machine": [model["machine"]["id"]],
-        "design": [f"weights {model['weights']}, waits by {model['chain']}"],
+        "design": [f"weights {model['weights']}", f"steps wait by {model['chain']}"],
         "work": products,
         "bytes": size,
         "intensity": [f"{_number(model['intensity'])} FLOP/B", f"ridge {_number(model['ridge'])} FLOP/B"],
