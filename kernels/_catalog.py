@@ -101,6 +101,12 @@ def kernel_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
 
 
+def compile_cases_loaded() -> list[CompileCase]:
+    """The Triton configurations of all kernel files loaded so far: of a kernel, and of those that it is built from."""
+    modules = [module for name, module in sys.modules.items() if name.startswith(("seqroof.kernels.", "seqroof_user_"))]
+    return [case for module in modules for case in getattr(module, "COMPILE", ())]
+
+
 def load(source: str) -> Kernel:
     """Load a kernel by name, or a user's file by a path that ends in .py.
 

@@ -51,12 +51,18 @@ class Plan:
     stepwise: bool
 
 
-@cache
 def device_limits(device: torch.device | str) -> tuple[int, int]:
     """Multiprocessors, and shared memory that one program may have in bytes; those of an H200 where there is no GPU."""
-    if torch.device(device).type != "cuda" or not torch.cuda.is_available():
+    found = torch.device(device)
+    if found.type != "cuda" or not torch.cuda.is_available():
         return H200
-    properties = torch.cuda.get_device_properties(device)
+    # By number, because which device "cuda" means may change.
+    return _limits_of(torch.cuda.current_device() if found.index is None else found.index)
+
+
+@cache
+def _limits_of(number: int) -> tuple[int, int]:
+    properties = torch.cuda.get_device_properties(number)
     return properties.multi_processor_count, properties.shared_memory_per_block_optin
 
 

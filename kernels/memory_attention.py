@@ -154,8 +154,9 @@ def reference(shape: Shape, memory: Tensor, weights: Tensor, controls: Tensor) -
         gate = torch.sigmoid(gate)
         mixed = gate * content + (1 - gate) * weights
         shift = torch.softmax(shift, dim=1)
-        turned = sum(shift[:, i : i + 1] * torch.roll(mixed, i - 1, dims=1) for i in range(SHIFTS))
-        assert isinstance(turned, Tensor)
+        turned = sum(
+            (shift[:, i : i + 1] * torch.roll(mixed, i - 1, dims=1) for i in range(SHIFTS)), mixed.new_zeros(())
+        )
         powered = (turned / turned.amax(1, keepdim=True).detach()) ** (1 + F.softplus(sharpening))
         weights = powered / powered.sum(1, keepdim=True)
         reads.append(torch.bmm(weights[:, None], memory)[:, 0])

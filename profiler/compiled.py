@@ -10,74 +10,68 @@ import re
 import subprocess
 import tempfile
 import time
-from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..roofline.contract import CompileCase
+from ..roofline.inspection import Instruction
+from ..roofline.occupancy import BLOCK_REGISTER_LIMIT, REGISTER_LIMIT, TARGETS, WARP_THREADS, Resources
+from .machine_program import instructions
 
-# Shared memory that one thread block may have. Source: CUDA C++ Programming Guide, table "Technical Specifications
-# per Compute Capability", row "Maximum amount of shared memory per thread block".
-SHARED_LIMIT_BYTES = {
-    80: 163 * 1024,
-    86: 99 * 1024,
-    87: 163 * 1024,
-    89: 99 * 1024,
-    90: 227 * 1024,
-    100: 227 * 1024,
-    103: 227 * 1024,
-    120: 99 * 1024,
-    121: 99 * 1024,
-}
-# Same table, the same for all of them: 32-bit registers of one thread, and of one thread block.
-REGISTER_LIMIT = 255
-BLOCK_REGISTER_LIMIT = 65536
-WARP_THREADS = 32
 # A warp group, four warps, multiplies 64 rows at a time on sm_90: from there on its own instruction is worth having.
 WARP_GROUP_ROWS = 64
 WARP_GROUP_WARPS = 4
 
-# Matrix products by one warp (HMMA and kin), by a warp group (..GMMA) and by the fifth-generation unit (UTC..MMA).
-_TENSOR = re.compile(r"\b(?:[HIDQ]MMA|[HIQ]GMMA|UTC[A-Z]*MMA)\b")
-# 128-bit loads to registers or to shared memory, and bulk copies, which are wider still.
-_WIDE = re.compile(r"\b(?:LDG|LDGSTS)(?:\.[A-Z0-9_]+)*\.128\b|\b(?:UBLKCP|UTMALDG)\b")
 _RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+)")
 _DOT_ROWS = re.compile(r"tt\.dot\b.*-> tensor<(\d+)x")
+
+
+# Bits of an access that is worth asking for; a bulk copy, which has no width of its own, is wider still.
+WIDE_BITS = 128
 
 
 @dataclass(frozen=True)
 class Compiled:
     """What the compiler made of one configuration for one compute capability.
 
+    function : name of the Triton function.
     stack_bytes : local memory per thread; spilled registers appear here.
-    shared_bytes : shared memory of one thread block.
-    tensor, wide : instruction -> how often it stands in the program (not how often it runs).
+    shared_bytes : shared memory of one thread block. tensor_columns : columns of tensor memory, on sm_100 and its kin.
     dot_rows : rows of the largest matrix product in the source program, 0 without one.
+    program : the instructions that matter, as often as they stand in the machine program.
     time_s : wall-clock time of the compilation; near zero when Triton's cache had the result.
     """
 
     label: str
+    function: str
     capability: int
     triton: str
     registers: int
     stack_bytes: int
     shared_bytes: int
+    tensor_columns: int
     cubin_bytes: int
     warps: int
     dot_rows: int
-    tensor: dict[str, int]
-    wide: dict[str, int]
+    program: tuple[Instruction, ...]
     time_s: float
 
-    def facts(self) -> dict[str, int | float | str]:
-        """Flatten into plain values for a record or a table."""
-        flat = {name: value for name, value in asdict(self).items() if name not in ("tensor", "wide")}
-        return flat | {"tensor": _listed(self.tensor), "wide": _listed(self.wide)}
+    @property
+    def resources(self) -> Resources:
+        """What one program takes of a multiprocessor."""
+        return Resources(self.registers, self.shared_bytes, self.warps * WARP_THREADS, self.tensor_columns)
 
+    @property
+    def tensor(self) -> dict[str, int]:
+        """Tensor-core instruction -> how often it stands in the program."""
+        return {entry.name: entry.count for entry in self.program if entry.group == "tensor"}
 
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
+    @property
+    def wide(self) -> dict[str, int]:
+        """128-bit loads and bulk copies -> how often they stand in the program."""
+        loads = [entry for entry in self.program if entry.group == "load"]
+        return {entry.name: entry.count for entry in loads if not entry.bits or entry.bits >= WIDE_BITS}
 
 
 def compile_case(case: CompileCase, capability: int) -> Compiled:
@@ -86,34 +80,40 @@ def compile_case(case: CompileCase, capability: int) -> Compiled:
     Raises `ValueError` when the case cannot be compiled as described (its text says why), `RuntimeError` when Triton is
     missing, interprets its kernels in this process, or fails to compile.
     """
+    started = time.perf_counter()
+    built = build(case, capability)
+    time_s = time.perf_counter() - started
+    cubin = built.asm["cubin"]
+    registers, stack_bytes, text = _disassemble(cubin)
+    return Compiled(
+        label=case.label,
+        function=case.kernel.fn.__name__,
+        capability=capability,
+        triton=built.metadata.triton_version,
+        registers=registers,
+        stack_bytes=stack_bytes,
+        shared_bytes=built.metadata.shared,
+        tensor_columns=built.metadata.tmem_size,
+        cubin_bytes=len(cubin),
+        warps=built.metadata.num_warps,
+        dot_rows=max(map(int, _DOT_ROWS.findall(built.asm["ttir"])), default=0),
+        program=instructions(text),
+        time_s=time_s,
+    )
+
+
+def build(case: CompileCase, capability: int) -> Any:
+    """Triton's own record of a compiled case, with every stage in `asm`; raises what `compile_case` raises."""
     triton = _import_triton(case)
     source = _source(case)
-    started = time.perf_counter()
     try:
-        compiled = triton.compile(
+        return triton.compile(
             source,
             target=triton.backends.compiler.GPUTarget("cuda", capability, WARP_THREADS),
             options=dict(case.options),
         )
     except Exception as error:  # compiler passes raise anything, and the sentence must name the case
         raise RuntimeError(f"{case.label} does not compile for sm_{capability}: {error}") from error
-    time_s = time.perf_counter() - started
-    cubin = compiled.asm["cubin"]
-    registers, stack_bytes, program = _disassemble(cubin)
-    return Compiled(
-        label=case.label,
-        capability=capability,
-        triton=triton.__version__,
-        registers=registers,
-        stack_bytes=stack_bytes,
-        shared_bytes=compiled.metadata.shared,
-        cubin_bytes=len(cubin),
-        warps=compiled.metadata.num_warps,
-        dot_rows=max(map(int, _DOT_ROWS.findall(compiled.asm["ttir"])), default=0),
-        tensor=dict(Counter(_TENSOR.findall(program))),
-        wide=dict(Counter(_WIDE.findall(program))),
-        time_s=time_s,
-    )
 
 
 def _import_triton(case: CompileCase) -> Any:
@@ -189,8 +189,8 @@ def gates(case: CompileCase, result: Compiled, capability: int) -> list[str]:
 
     Raises `ValueError` for a compute capability whose limits are not known.
     """
-    if capability not in SHARED_LIMIT_BYTES:
-        known = ", ".join(map(str, SHARED_LIMIT_BYTES))
+    if capability not in TARGETS:
+        known = ", ".join(map(str, TARGETS))
         raise ValueError(f"The limits of compute capability {capability} are not known; known are {known}.")
     return [*_resource_failures(result, capability), *_instruction_failures(case, result, capability)]
 
@@ -205,7 +205,7 @@ def _resource_failures(result: Compiled, capability: int) -> list[str]:
         failures.append(
             f"{result.registers} registers in {result.warps} warps, together more than {BLOCK_REGISTER_LIMIT}"
         )
-    limit = SHARED_LIMIT_BYTES[capability]
+    limit = TARGETS[capability].block_shared_bytes
     if result.shared_bytes > limit:
         failures.append(f"{result.shared_bytes} bytes of shared memory, sm_{capability} has {limit}")
     return failures

@@ -36,6 +36,11 @@ def machine(id: str) -> Machine:
     raise KeyError(f"The catalogue has no machine {id!r}; {hint}.")
 
 
+def multiprocessors(id: str) -> int | None:
+    """Multiprocessors, compute units or cores of a machine by id; None where their number is not known."""
+    return next((part.units for part in PARTS if part.id == id), None)
+
+
 def by_driver_name(name: str) -> Machine | None:
     """The row of a device under the name that its driver reports ("NVIDIA H200"), or None."""
     return next((machines()[part.id] for part in PARTS if name in part.drivers), None)

@@ -25,7 +25,10 @@ def prediction(
     hoists: bool = False,
     depth: int | None = None,
 ) -> dict[str, Any]:
-    """What `seqroof predict --json` prints: the work's sums, both floor sets and the machine, in the record's names."""
+    """What `seqroof predict --json` prints: the work's sums, both floor sets and the machine, in the record's names.
+
+    hoists, depth : of an implementation whose own they are, as `own_floors` takes them.
+    """
     own = own_floors(work, dtype, weights, chain, machine, cache, hoists=hoists, depth=depth)
     best = best_floors(work, dtype, machine, cache)
     return {

@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
+from . import model_verbs
 from .exits import Exit, Stop, run
+from .options import Band, Device, Direction, Dtype, Json, Kernels, Seed, Shape, Suite
 
 app = typer.Typer(
     name="seqroof",
@@ -20,24 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="First steps: seqroof profile · seqroof predict lstm_step --shape B=1,I=1024,H=1024 --on h200-sxm",
 )
-
-Shape = Annotated[
-    list[str] | None, typer.Option("--shape", help="Sizes and sweeps: B=1:64:x2,T=128|512,H=768.", show_default=False)
-]
-Dtype = Annotated[
-    list[str] | None, typer.Option("--dtype", help="fp32 (strictly no TF32), tf32, fp16, bf16.", show_default=False)
-]
-Kernels = Annotated[
-    list[str] | None, typer.Argument(metavar="[KERNEL|FILE.py]...", help="Default: every kernel.", show_default=False)
-]
-Direction = Annotated[
-    list[str] | None, typer.Option("--direction", help="forward, backward, both.", show_default=False)
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda:N.")]
-Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
-Suite = Annotated[str | None, typer.Option("--suite", help="quick, standard, full, claims.", show_default="quick")]
-Band = Annotated[str, typer.Option("--band", help="Changes within this are the same.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")]
 
 
 def _version(wanted: bool) -> None:
@@ -231,102 +215,12 @@ def claims(
     raise typer.Exit(claiming.claims(runs or [], expect, json))
 
 
-@app.command()
-def predict(
-    kernel: Annotated[str, typer.Argument(metavar="KERNEL|FILE.py")],
-    on: Annotated[str, typer.Option(help="A machine of the catalogue, such as h200-sxm.")],
-    shape: Shape = None,
-    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "bf16",
-    direction: Annotated[str, typer.Option(help="forward, backward, both.")] = "forward",
-    weights: Annotated[str, typer.Option(help="reread or kept.")] = "reread",
-    chain: Annotated[str, typer.Option(help="launch, graph, barrier or inside.")] = "launch",
-    cache: Annotated[str, typer.Option(help="cold or warm.")] = "cold",
-    json: Json = False,
-) -> None:
-    """Compute the floors of a kernel, or of a sweep, on any machine of the catalogue. Needs no GPU."""
-    from . import predicting
-
-    predicting.predict(kernel, on, shape, dtype, direction, weights, chain, cache, json)
-
-
-@app.command("what-if")
-def what_if(
-    kernel: Annotated[str, typer.Argument(metavar="KERNEL|FILE.py|RUN")],
-    on: Annotated[str, typer.Option(help="A machine of the catalogue, or the path of a run.")] = "h200-sxm",
-    shape: Shape = None,
-    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "bf16",
-    direction: Annotated[str, typer.Option(help="forward, backward, both.")] = "forward",
-    weights: Annotated[str, typer.Option(help="reread or kept.")] = "reread",
-    chain: Annotated[str, typer.Option(help="launch, graph, barrier or inside.")] = "launch",
-    cache: Annotated[str, typer.Option(help="cold or warm.")] = "cold",
-    json: Json = False,
-) -> None:
-    """Say what more compute, bandwidth or batch, another design or machine would buy. Needs no GPU.
-
-    For a RUN: what would help each of its points, and how far its measured pairs bear the model out.
-    """
-    if Path(kernel).exists() and not kernel.endswith(".py"):
-        from . import supposing_run
-
-        supposing_run.what_if_run(Path(kernel), json)
-    else:
-        from . import supposing
-
-        supposing.what_if_kernel(kernel, on, shape, dtype, direction, weights, chain, cache, json)
-
-
-@app.command()
-def explain(
-    kernel: Annotated[str, typer.Argument(metavar="KERNEL|FILE.py")],
-    on: Annotated[str, typer.Option(help="A machine of the catalogue, or the path of a run.")] = "h200-sxm",
-    shape: Shape = None,
-    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "fp32",
-    direction: Annotated[str, typer.Option(help="forward, backward, both.")] = "forward",
-    measure: Annotated[bool, typer.Option("--measure", help="Measure the case here, and explain its time.")] = False,
-    device: Device = "auto",
-) -> None:
-    """Explain a case: its cost term by term, its four walls, and why its time is not the best possible one."""
-    from . import explaining
-
-    explaining.explain(kernel, on, shape, dtype, direction, measure, device)
-
-
-@app.command("map")
-def map_(
-    kernel: Annotated[str, typer.Argument(metavar="lstm|gru|rnn")] = "lstm",
-    on: Annotated[str, typer.Option(help="A machine of the catalogue, or the path of a run.")] = "h200-sxm",
-    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "bf16",
-    steps: Annotated[int, typer.Option(help="Steps of the sequences: 1, 16, 128, 1024.")] = 128,
-    svg: Annotated[Path | None, typer.Option(help="Draw it into this file.", show_default=False)] = None,
-    png: Annotated[Path | None, typer.Option(help="Draw it into this file.", show_default=False)] = None,
-    json: Json = False,
-) -> None:
-    """Show which wall binds a recurrence at every batch and hidden size, and where one gives way to another."""
-    from . import mapping
-
-    mapping.show_map(kernel, on, dtype, steps, json, {"svg": svg, "png": png})
-
-
-@app.command()
-def contrast(
-    equal: Annotated[str, typer.Option(help="parameters, flops or width.")] = "parameters",
-    budget: Annotated[
-        str | None, typer.Option(help="How many: 250k, 1M, 2G.", show_default="1M, 32G, width 256")
-    ] = None,
-    shape: Shape = None,
-    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "fp32",
-    direction: Annotated[list[str] | None, typer.Option(help="forward, backward, both.", show_default=False)] = None,
-    rows: Annotated[str, typer.Option(help="What is compared: reference, torch, compile or triton.")] = "torch",
-    on: Annotated[str, typer.Option(help="A machine of the catalogue, or the path of a run.")] = "h200-sxm",
-    measure: Annotated[bool, typer.Option("--measure", help="Measure all of them here.")] = False,
-    device: Device = "auto",
-    svg: Annotated[Path | None, typer.Option(help="Draw it into this file.", show_default=False)] = None,
-    json: Json = False,
-) -> None:
-    """Set complete layers beside one another: LSTM, GRU, RNN, attention, hierarchy and convolutions of equal size."""
-    from . import contrasting
-
-    contrasting.contrast_layers(equal, budget, shape, dtype, direction, rows, on, measure, device, json, svg)
+app.command()(model_verbs.predict)
+app.command("what-if")(model_verbs.what_if)
+app.command()(model_verbs.explain)
+app.command("map")(model_verbs.map_)
+app.command()(model_verbs.contrast)
+app.command()(model_verbs.inspect)
 
 
 @app.command("list")

@@ -50,7 +50,7 @@ def predict(
         "cache": choice("--cache", cache, ("cold", "warm")),
     }
     rows = []
-    for sizes in _shapes(kernel, axes):
+    for sizes in shapes_of(kernel, axes):
         work = kernel.module.work(sizes, dtype, direction)
         case = {"kernel": kernel.name, "shape": dataclasses.asdict(sizes), "direction": direction}
         rows.append({**case, **prediction(work, dtype, machine=machine, **options)})
@@ -65,7 +65,8 @@ def predict(
         _print_sweep(rows, swept, found)
 
 
-def _shapes(kernel: Any, axes: dict[str, list[int]]) -> list[Any]:
+def shapes_of(kernel: Any, axes: dict[str, list[int]]) -> list[Any]:
+    """Every combination of sizes; one that the kernel refuses ends the command with its sentence."""
     catalog = catalog_of_kernels()
     combined = [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
     try:

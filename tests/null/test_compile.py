@@ -19,6 +19,7 @@ import pytest
 from seqroof.kernels import _catalog, _triton
 from seqroof.profiler.compiled import Compiled, compile_case, gates
 from seqroof.roofline.contract import CompileCase
+from seqroof.roofline.inspection import Instruction
 
 # A folder with an older Triton to put on PYTHONPATH, made by scripts/test.
 OLD_TRITON = os.environ.get("SEQROOF_TRITON_OLD")
@@ -114,20 +115,25 @@ def test_every_kernel_with_a_triton_row_lists_what_it_launches() -> None:
             assert {80, 90, 100} <= targets, name
 
 
+HGMMA, HMMA = Instruction("HGMMA", "tensor", 8, 8), Instruction("HMMA", "tensor", 8, 8)
+WIDE = Instruction("LDG.128", "load", 1, 0, bits=128)
+
+
 def _good() -> tuple[CompileCase, Compiled]:
     case = CompileCase("made up", kernel=None, signature={}, expects=("tensor", "wide"))
     result = Compiled(
         label=case.label,
         capability=90,
+        function="made_up",
         triton="3.9.0",
         registers=128,
         stack_bytes=0,
         shared_bytes=232448,
+        tensor_columns=0,
         cubin_bytes=1,
         warps=4,
         dot_rows=64,
-        tensor={"HGMMA": 8},
-        wide={"LDG.E.128": 1},
+        program=(HGMMA, WIDE),
         time_s=0.5,
     )
     return case, result
@@ -140,9 +146,9 @@ def _good() -> tuple[CompileCase, Compiled]:
         ({"registers": 256}, "at most 255"),
         ({"registers": 255, "warps": 16}, "together more than 65536"),
         ({"shared_bytes": 232449}, "shared memory"),
-        ({"tensor": {}}, "no tensor-core instruction"),
-        ({"tensor": {"HMMA": 8}}, "HGMMA"),
-        ({"wide": {}}, "128-bit"),
+        ({"program": (WIDE,)}, "no tensor-core instruction"),
+        ({"program": (HMMA, WIDE)}, "HGMMA"),
+        ({"program": (HGMMA, dataclasses.replace(WIDE, bits=64))}, "128-bit"),
     ],
 )
 def test_each_gate_closes(change: dict, word: str) -> None:
@@ -154,7 +160,7 @@ def test_each_gate_closes(change: dict, word: str) -> None:
 
 def test_limits_belong_to_the_target() -> None:
     case, result = _good()
-    assert "sm_80 has 166912" in gates(case, dataclasses.replace(result, tensor={"HMMA": 1}), 80)[0]
+    assert "sm_80 has 166912" in gates(case, dataclasses.replace(result, program=(HMMA, WIDE)), 80)[0]
     with pytest.raises(ValueError, match="70 are not known"):
         gates(case, result, 70)
 
@@ -182,7 +188,7 @@ def test_without_the_divisibility_hint_the_wide_gate_fails() -> None:
     blind = dataclasses.replace(case, divisible=())
     result = compile_case(blind, 90)
     assert any("128-bit" in failure for failure in gates(blind, result, 90))
-    assert result.facts()["wide"] == "none"
+    assert result.wide == {} and {entry.bits for entry in result.program if entry.group == "load"} == {16}
 
 
 if __name__ == "__main__":

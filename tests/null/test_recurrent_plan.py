@@ -23,6 +23,7 @@ from seqroof.kernels._recurrent_triton import LAYER_LAG
 from seqroof.kernels._torch import DTYPES
 from seqroof.profiler import compiled
 from seqroof.roofline.contract import CompileCase
+from seqroof.roofline.occupancy import TARGETS, occupancy
 
 pytestmark = pytest.mark.skipif(not _triton.AVAILABLE, reason="triton is not installed here")
 compiles = pytest.mark.skipif(_triton.interpreted(), reason="TRITON_INTERPRET=1: interpreted kernels do not compile")
@@ -40,9 +41,6 @@ KIB = 1024
 # C++ Programming Guide, "Technical Specifications per Compute Capability". A seventh of an H100 has 16 or 14 of them.
 A100, H100, B200, SLICE = (108, 163 * KIB), (132, 227 * KIB), (148, 227 * KIB), (14, 227 * KIB)
 MACHINES = {80: A100, 90: H100, 100: B200}
-# Shared memory of one multiprocessor, same table, and what the system takes of it for every program.
-SHARED_PER_SM = {80: 164 * KIB, 90: 228 * KIB, 100: 228 * KIB}
-SHARED_OF_SYSTEM = KIB
 
 # L, D, dilation, ragged
 STACKS = [(1, 1, 1, 0), (4, 1, 1, 0), (1, 2, 1, 1), (3, 2, 1, 0), (2, 1, 3, 1)]
@@ -322,35 +320,6 @@ def test_every_direction_of_every_layer_is_launched_once(
             assert launch.numbers["first_chain"] + launch.grid[1] <= chains
 
 
-def _instructions_in_loops(program: str, pattern: re.Pattern[str]) -> tuple[int, int]:
-    """Count the lines of a machine program with a pattern: all of them, and the most in one loop, which is what lies
-    between a label and a branch back to it."""
-    lines = program.splitlines()
-    found = [number for number, line in enumerate(lines) if pattern.search(line)]
-    labels = {line.strip().rstrip(":"): number for number, line in enumerate(lines) if line.startswith(".L_")}
-    loops = [
-        (labels[target[1]], number)
-        for number, line in enumerate(lines)
-        if (target := re.search(r"\bBRA\b.*?\((\.L_\w+)\)", line)) and labels.get(target[1], number) < number
-    ]
-    return len(found), max((sum(first < number < last for number in found) for first, last in loops), default=0)
-
-
-def _compile(monkeypatch: pytest.MonkeyPatch, case: CompileCase, target: int) -> tuple[compiled.Compiled, str]:
-    """Compile a case; returns what is known of it, and its machine program."""
-    programs: list[str] = []
-    disassemble = compiled._disassemble
-
-    def noting(cubin: bytes) -> tuple[int, int, str]:
-        found = disassemble(cubin)
-        programs.append(found[2])
-        return found
-
-    with monkeypatch.context() as patched:
-        patched.setattr(compiled, "_disassemble", noting)
-        return compiled.compile_case(case, target), programs[0]
-
-
 # H up to what each target keeps of an LSTM. The ordinary run compiles what the others are between.
 RESIDENT = [(90, H) for H in (256, 512, 768, 1024, 1536)] + [(80, 1024), (100, 1536)]
 REST = [(80, H) for H in (256, 512, 768)] + [(100, H) for H in (256, 512, 768, 1024)]
@@ -368,27 +337,10 @@ def test_programs_that_wait_for_one_another_are_on_the_device_together(
     for launch in launches:
         case = case_of("lstm", launch)
         assert case is not None and target in case.targets
-        result, program = _compile(monkeypatch, case, target)
+        result = compiled.compile_case(case, target)
         tile = tiles.Tile(*(launch.values[key] for key in ("UNITS", "BATCH", "DEPTH", "CHUNKS", "FLIGHT")))
         assert result.shared_bytes <= tiles.shared_bytes(launch.values["SLOTS"], tile, "bf16", wave=False)
-        registers = result.registers * result.warps * compiled.WARP_THREADS
-        by_shared = SHARED_PER_SM[target] // (result.shared_bytes + SHARED_OF_SYSTEM)
-        per_sm = min(by_shared, compiled.BLOCK_REGISTER_LIMIT // registers)
+        per_sm = occupancy(result.resources, TARGETS[target]).programs
         assert per_sm >= 1 and launch.grid[0] * launch.grid[1] * launch.grid[2] <= sms * per_sm
-        total, in_loop = _instructions_in_loops(program, compiled._TENSOR)
-        assert in_loop == total > 0
-
-
-def test_instructions_are_counted_in_the_loop_that_has_most_of_them() -> None:
-    program = """
-.L_x_0:
-        /*0000*/  HMMA.16816.F32 R0, R1, R2, R0 ;
-        /*0010*/  @P0 BRA `(.L_x_1) ;
-.L_x_2:
-        /*0020*/  HMMA.16816.F32 R0, R1, R2, R0 ;
-        /*0030*/  HMMA.16816.F32 R0, R1, R2, R0 ;
-        /*0040*/  @!P0 BRA `(.L_x_2) ;
-.L_x_1:
-        /*0050*/  HMMA.16816.F32 R0, R1, R2, R0 ;
-"""
-    assert _instructions_in_loops(program, compiled._TENSOR) == (4, 2)
+        products = [entry for entry in result.program if entry.group == "tensor"]
+        assert products and all(entry.in_loops == entry.count for entry in products)
