@@ -22,7 +22,7 @@ Source: Graves, Wayne and Danihelka, Neural Turing Machines, arXiv 1410.5401, 20
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -154,9 +154,7 @@ def reference(shape: Shape, memory: Tensor, weights: Tensor, controls: Tensor) -
         gate = torch.sigmoid(gate)
         mixed = gate * content + (1 - gate) * weights
         shift = torch.softmax(shift, dim=1)
-        turned = sum(
-            (shift[:, i : i + 1] * torch.roll(mixed, i - 1, dims=1) for i in range(SHIFTS)), mixed.new_zeros(())
-        )
+        turned = reduce(torch.add, (shift[:, i : i + 1] * torch.roll(mixed, i - 1, dims=1) for i in range(SHIFTS)))
         powered = (turned / turned.amax(1, keepdim=True).detach()) ** (1 + F.softplus(sharpening))
         weights = powered / powered.sum(1, keepdim=True)
         reads.append(torch.bmm(weights[:, None], memory)[:, 0])
