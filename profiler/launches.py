@@ -123,9 +123,7 @@ def would_launch(module: Any, run: Callable[..., Any], shape: Any, dtype: str, d
     if importlib.util.find_spec("triton") is None:
         raise RuntimeError("Inspecting needs triton, which installs on Linux with `pip install triton`.")
     if os.environ.get("TRITON_INTERPRET") == "1":
-        raise RuntimeError(
-            "TRITON_INTERPRET=1 is set, and interpreted kernels do not compile; unset it and start again."
-        )
+        raise RuntimeError("TRITON_INTERPRET=1 is set: interpreted kernels do not compile; unset it and start again.")
     found: list[Launch] = []
     try:
         with _noted(found, target), _tf32(dtype == "tf32"), torch.device(_META), _Valueless(device):
