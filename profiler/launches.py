@@ -8,6 +8,8 @@ Operators of PyTorch beside them compute nothing either.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -116,15 +118,19 @@ def would_launch(module: Any, run: Callable[..., Any], shape: Any, dtype: str, d
     """What `run` would launch for a shape, on a device given by `pretended`; equal launches are counted together.
 
     module : the kernel file, for its `inputs`. Raises `Unplanned` with a sentence for a launcher that looks at values,
-    or that needs of the GPU what is not told here; `RuntimeError` without Triton.
+    or that needs of the GPU what is not told here; `RuntimeError` without Triton, or where it interprets its kernels.
     """
+    if importlib.util.find_spec("triton") is None:
+        raise RuntimeError("Inspecting needs triton, which installs on Linux with `pip install triton`.")
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        raise RuntimeError("TRITON_INTERPRET=1 is set: interpreted kernels do not compile; unset it and start again.")
     found: list[Launch] = []
     try:
         with _noted(found, target), _tf32(dtype == "tf32"), torch.device(_META), _Valueless(device):
             _call(run, shape, module.inputs(shape, dtype, "cpu", 0), direction, found)
     except Unplanned:
         raise
-    except Exception as error:  # a launcher may raise anything
+    except Exception as error:  # a launcher may raise anything, in any of its libraries
         raise Unplanned(
             f"What is launched cannot be told without a GPU: the launcher ends with {type(error).__name__}: {error}"
         ) from error
@@ -162,12 +168,10 @@ def _tf32(allowed: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def _noted(found: list[Launch], target: Target) -> Iterator[None]:
     """Note what is launched inside instead of launching it."""
-    try:
-        from triton.backends.compiler import GPUTarget
-        from triton.compiler import make_backend
-        from triton.runtime.jit import JITFunction, create_function_from_signature
-    except ImportError as error:
-        raise RuntimeError("Inspecting needs triton, which installs on Linux with `pip install triton`.") from error
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import make_backend
+    from triton.runtime.jit import JITFunction, create_function_from_signature
+
     backend = make_backend(GPUTarget("cuda", target.capability, WARP_THREADS))
     binders: dict[int, Any] = {}
 

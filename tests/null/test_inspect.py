@@ -191,6 +191,12 @@ def test_wrong_input_gets_a_sentence(tmp_path, arguments, says):
     assert done.returncode == 2 and says in done.stderr and done.stdout == "", done.stderr
 
 
+def test_interpreted_kernels_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    done = seqroof("inspect", "lstm_step", cwd=tmp_path)
+    assert done.returncode == 4 and "unset it" in done.stderr
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_tables_keep_to_the_width_and_need_no_colour(tmp_path, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
