@@ -93,7 +93,7 @@ PIECES = (
     Piece(
         "tests",
         "the tests that need a GPU",
-        300,
+        270,
         _pytest("tests/gpu", *(f"--ignore={file}" for file in _ALONE), *_beside_one_another()),
     ),
     Piece("verify", "every implementation against its reference", 160, _seqroof("verify", "--device", "cuda:0")),
@@ -215,11 +215,16 @@ PIECES = (
         _sizes("lstm_sizes", "lstm", "B=1|16|64,T=512,I=512,H=256|512|768|1024|1536", budget_s=38),
     ),
     Piece(
+        "claims",
+        "what the verdicts on the claims rest on, the probes of gradients and reach included",
+        120,
+        _profile("claims", "--suite", "claims", budget_s=70),
+    ),
+    Piece(
         "counters",
         "bytes of an LSTM step as counters see them, beside the modelled ones",
         60,
         _sizes("counters", "lstm_step", "B=1,I=2048,H=2048", *_COUNTED, rows="torch,triton", budget_s=10),
     ),
-    Piece("quick", "all kernels, as a first run shows them", 90, _profile("quick", "--suite", "quick", budget_s=60)),
     Piece("peers", "other people's recurrent kernels", 80, _peers(), needs=tuple(PEERS.values())),
 )
