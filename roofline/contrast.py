@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from .floors import best_floors
 from .machine import Machine
-from .record import Fraction, Point, Wall
+from .record import CacheState, Fraction, Point, Wall
 from .work import Work
 
 Basis = Literal["parameters", "flops", "width"]
@@ -21,6 +21,9 @@ GRANULES = (64, 32, 16, 8, 4, 2, 1)
 # So close to what was asked for, so that any two layers are within 2 % of one another.
 EQUAL = 0.0099
 LARGEST = 16384
+# One state of the caches for all, and the clocks of headlines: a graph's clock leaves out what launching costs.
+CACHE: CacheState = "warm"
+CLOCKS = ("host", "events")
 
 
 def solved(cost: Callable[[int], float], target: float, multiple: int = 1) -> int:
@@ -48,7 +51,7 @@ class Row:
     """One layer at one length: what it costs, what the machine would need at least, and what was measured of it.
 
     least_s : the best possible floor, modelled. The rest of the second half is None where nothing was measured:
-    `point` is the fastest valid row of the class that is compared.
+    `point` is the fastest valid row of the class that is compared; `lost` says why others are not there.
     """
 
     layer: str
@@ -59,6 +62,7 @@ class Row:
     least_s: float | None
     bound: Wall | None
     point: Point | None
+    lost: tuple[str, ...] = ()
 
     @property
     def token_s(self) -> float | None:
@@ -99,17 +103,20 @@ def row(
     """A layer beside its measured point.
 
     rows : the class of implementations that is compared, "reference", "torch" or "triton": the part of their names
-        before a dot or an underscore, so that a library is never compared with plain code.
+        before a dot or an underscore, so that a library is never compared with plain code. All rows are taken with warm
+        caches, whatever the headline of their kernel, or recurrences would be compared warm with what is timed cold.
     """
-    floors = best_floors(work, dtype, machine, "warm")
-    found = [
+    floors = best_floors(work, dtype, machine, CACHE)
+    mine = [
         point
         for point in points
         if (point.kernel, point.shape, point.dtype, point.direction) == (kernel, shape, dtype, direction)
-        if point.status == "ok" and point.time_s and point.headline and class_of(point) == rows
+        if point.cache == CACHE and point.clock in CLOCKS and class_of(point) == rows and point.status != "skipped"
     ]
-    fastest = min(found, key=lambda point: point.time_s.median if point.time_s else 0.0, default=None)
-    return Row(layer, kernel, shape, direction, work, floors.largest_s, floors.bound, fastest)
+    timed = [point for point in mine if point.status == "ok" and point.time_s]
+    fastest = min(timed, key=lambda point: point.time_s.median if point.time_s else 0.0, default=None)
+    lost = tuple(f"{point.implementation}: {point.status}, {point.reason}" for point in mine if point not in timed)
+    return Row(layer, kernel, shape, direction, work, floors.largest_s, floors.bound, fastest, lost)
 
 
 def class_of(point: Point) -> str:

@@ -59,7 +59,8 @@ def _panel(rows: Sequence[Row], direction: str, colours: dict[str, str]) -> Json
     layers = list(dict.fromkeys(row.layer for row in rows))
     values = []
     for row in rows:
-        times = {"measured": row.token_s, "least": row.least_s / row.work.tokens if row.least_s else None}
+        least = row.least_s / row.work.tokens if row.least_s and row.work.tokens else None
+        times = {"measured": row.token_s, "least": least}
         values += [
             {"T": row.shape["T"], "layer": row.layer, "kind": kind, "time": time}
             for kind, time in times.items()

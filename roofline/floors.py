@@ -74,7 +74,8 @@ def _compute(work: Work, dtype: str, machine: Machine) -> tuple[float | None, st
     known = [(count / roof.value, name, roof) for name, count, roof in demands if count and roof is not None]
     unknown = [name for name, count, roof in demands if count and roof is None]
     missing = f"; rate of {' and '.join(unknown)} not known" if unknown else ""
-    if not known:
+    # What the pointwise operations need says next to nothing of a kernel whose products are left out.
+    if not known or demands[0][0] in unknown:
         return None, f"not known{missing}", 0.0
     time_s, name, roof = max(known, key=lambda entry: entry[0])
     unit = roof.unit if name != "special functions" else "op/s"

@@ -58,7 +58,11 @@ def remedies(case: Case, machine: Machine) -> list[Remedy]:
     now = time_s(case, machine)
     if not now:
         return []
-    found = [Remedy(name, 1 - then / now) for name, other in designs(case).items() if (then := time_s(other, machine))]
+    found = [
+        Remedy(name, 1 - then / now)
+        for name, other in designs(case, machine).items()
+        if (then := time_s(other, machine))
+    ]
     found = sorted((remedy for remedy in found if remedy.saves >= WORTH), key=lambda remedy: -remedy.saves)
     # The best possible design is named where it saves more than the single changes do.
     singles = max((remedy.saves for remedy in found if remedy.change != BEST), default=0.0)

@@ -16,6 +16,7 @@ from .experiments import SeenWall
 from .floors import CONTEST_SHARE, FloorSet, best_floors, own_floors
 from .machine import Machine
 from .record import WALLS, Grid, Point, Wall
+from .units import percent
 from .work import Work
 
 BATCHES = tuple(2**n for n in range(12))
@@ -50,14 +51,13 @@ def grids(kernel: str, work_of: WorkOf, dtype: str, machine: Machine) -> tuple[G
 
 @dataclass(frozen=True)
 class Cell:
-    """What binds at one place of a map. share : of its time that matrix products need, at most 1; modelled."""
+    """What binds at one place of a map, of the walls that are known; modelled."""
 
     B: int
     H: int
     T: int
     wall: Wall | None
     contested: bool
-    share: float | None
 
     @property
     def letter(self) -> str:
@@ -75,9 +75,13 @@ def cells(grid: Grid) -> list[Cell]:
         wall = max(known, key=known.__getitem__, default=None)
         rest = max((value for other, value in known.items() if other != wall), default=0.0)
         contested = wall is not None and rest >= CONTEST_SHARE * known[wall]
-        share = known.get("compute", 0.0) / known[wall] if wall else None
-        found.append(Cell(int(B), int(H), int(T), wall, contested, share))
+        found.append(Cell(int(B), int(H), int(T), wall, contested))
     return found
+
+
+def unknown(grid: Grid) -> list[Wall]:
+    """The walls of which this machine's catalogue row says nothing, so that the map cannot show them."""
+    return [wall for wall in WALLS if all(value is None for value in grid.floors_s[wall])]
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,15 @@ def boundaries(grid: Grid, steps: int) -> list[Boundary]:
     return found
 
 
+def share_in_words(grid: Grid, steps: int) -> str:
+    """How much of the map bears the argument out, or why that cannot be said."""
+    absent = unknown(grid)
+    if absent:
+        names = ", ".join(WORDS[wall] for wall in absent)
+        return f"not known on this machine: {names}; letters are of the other walls, and prove nothing"
+    return f"a bandwidth binds at {percent(bandwidth_share(grid, steps))} of the places"
+
+
 def bandwidth_share(grid: Grid, steps: int) -> float:
     """The share of the map's places, at so many steps, where a bandwidth binds: what the argument claims."""
     shown = [cell for cell in cells(grid) if steps == cell.T and cell.wall]
@@ -134,11 +147,12 @@ class Spot:
 
 
 def spots(points: Iterable[Point], kernel: str, dtype: str) -> list[Spot]:
-    """The measured headline points of a kernel that lie on its map: one layer, one direction, forward."""
+    """The measured headline points of a kernel that lie on its map: one plain layer, forward, I = H."""
     found = []
     for point in points:
         shape = point.shape
-        plain = all(shape.get(name, 1) == 1 for name in ("L", "D", "dilation"))
+        plain = all(shape.get(name, 1) == 1 for name in ("L", "D", "dilation")) and not shape.get("ragged")
+        plain = plain and shape.get("I") == shape.get("H") and shape.get("B", 0) > 0
         if (point.kernel, point.dtype, point.direction) != (kernel, dtype, "forward") or not plain:
             continue
         if point.status != "ok" or not point.headline or point.time_s is None or not {"B", "H"} <= set(shape):

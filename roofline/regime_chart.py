@@ -11,7 +11,6 @@ from ._marks import SCHEMA
 from ._view import clean
 from .record import Grid
 from .regime import Cell, Spot
-from .units import percent
 
 CELL = 30  # pixels of a cell: four digits of the chart's text size have room below it
 TITLES = {"streamed": "weights read again at every step", "best": "the best possible design"}
@@ -29,7 +28,7 @@ def spec(grids: Sequence[Grid], spots: Sequence[Spot], steps: int, machine: str,
         "config": _theme.chart_config(colours, TEXT),
         "title": {
             "text": f"Which wall binds {grids[0].kernel} {grids[0].dtype} on {clean(machine)}",
-            "subtitle": f"{steps} steps, modelled. {regime.KEY}; a circle: measured",
+            "subtitle": f"{steps} steps, caches cold, modelled. {regime.KEY}; a circle: measured",
             "offset": 16,
         },
         "spacing": 24,
@@ -39,10 +38,7 @@ def spec(grids: Sequence[Grid], spots: Sequence[Spot], steps: int, machine: str,
 
 def describe(grids: Sequence[Grid], steps: int) -> str:
     """Say in words what the maps show, for readers who do not see them."""
-    told = (
-        f"{TITLES[grid.design]}: a bandwidth binds at {percent(regime.bandwidth_share(grid, steps))} of the places"
-        for grid in grids
-    )
+    told = (f"{TITLES[grid.design]}: {regime.share_in_words(grid, steps)}" for grid in grids)
     first = grids[0]
     return f"Maps of the wall that binds {first.kernel} {first.dtype} over batch and hidden size, {steps} steps; " + (
         "; ".join(told) + "."
@@ -75,7 +71,11 @@ def _map(grid: Grid, spots: Sequence[Spot], steps: int, colours: dict[str, str])
         ("measured", marked, {"type": "point", "shape": "circle", "size": 320, "stroke": colours["ink"]}, {}),
     ]
     return {
-        "title": {"text": TITLES[grid.design], "fontSize": TEXT + 1},
+        "title": {
+            "text": TITLES[grid.design],
+            "subtitle": regime.share_in_words(grid, steps),
+            "fontSize": TEXT + 1,
+        },
         "width": CELL * len(sizes["B"]),
         "height": CELL * len(sizes["H"]),
         "layer": [

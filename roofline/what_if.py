@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 from .contract import Chain, Weights
-from .floors import FloorSet, best_floors, own_floors
+from .floors import FloorSet, best_floors, best_residency, own_floors
 from .machine import Ceiling, Machine
 from .record import CacheState, Point
 from .stats import median
@@ -23,7 +23,7 @@ FACTORS = (2.0, 4.0, 10.0)
 BEST = "the best possible design"
 # Half of the step of the difference quotient: small against any factor of interest, large against rounding.
 STEP = 0.01
-# Two dtypes of half the width: what an 8-bit unit would do is assumed, after what vendors state of the parts with one.
+# What an 8-bit unit would do beside a 16-bit one: assumed, after what vendors state of the parts that have both.
 NARROWER_RATE = 2.0
 
 
@@ -69,6 +69,8 @@ def _floors(case: Case, machine: Machine) -> FloorSet:
     return own_floors(case.work, case.dtype, case.weights, case.chain, machine, case.cache, **how)
 
 
+# Those that make a time; how much a cache holds only decides which of them do.
+RATES = ("compute", "dram", "cache", "latency")
 RESOURCES: dict[str, tuple[str, Callable[[Ceiling], bool]]] = {
     "compute": ("arithmetic", lambda roof: roof.quantity == "rate"),
     "dram": ("DRAM bandwidth", lambda roof: roof.quantity == "bandwidth" and roof.level == "dram"),
@@ -78,13 +80,19 @@ RESOURCES: dict[str, tuple[str, Callable[[Ceiling], bool]]] = {
 }
 
 
+# What an interval and its value are; scaled together.
+_VALUES = ("value", "low", "high")
+# How the steps of one launch can wait for one another.
+_LASTING: tuple[Chain, ...] = ("barrier", "inside")
+
+
 def scaled(machine: Machine, resource: str, factor: float) -> Machine:
     """The machine with so many times as much of a resource; latencies are divided by the factor."""
     _, concerns = RESOURCES[resource]
 
     def changed(roof: Ceiling) -> Ceiling:
         by = 1 / factor if roof.quantity == "latency" else factor
-        values = {name: value * by for name in ("value", "low", "high") if (value := getattr(roof, name)) is not None}
+        values = {name: value * by for name in _VALUES if (value := getattr(roof, name)) is not None}
         return roof.model_copy(update=values | {"provenance": "modelled", "how": f"{factor:g} x: {roof.how}"})
 
     return machine.model_copy(
@@ -93,11 +101,14 @@ def scaled(machine: Machine, resource: str, factor: float) -> Machine:
 
 
 def elasticities(case: Case, machine: Machine) -> dict[str, float]:
-    """Percent of time that one percent more of each resource saves; empty where the time cannot be estimated."""
+    """Percent of time that one percent more of each rate saves; empty where the time cannot be estimated.
+
+    What a cache holds is left out: it moves the time in steps, of which a derivative says nothing.
+    """
     if not time_s(case, machine):
         return {}
     found = {}
-    for resource in RESOURCES:
+    for resource in RATES:
         more, less = (time_s(case, scaled(machine, resource, factor)) for factor in (1 + STEP, 1 / (1 + STEP)))
         found[resource] = math.log(less / more) / (2 * math.log(1 + STEP)) if more and less else 0.0
     return found
@@ -126,24 +137,37 @@ def halved(work: Work) -> Work:
     return work.model_copy(update={"terms": smaller, **sizes})
 
 
-def narrower(case: Case, machine: Machine) -> tuple[Case, Machine]:
-    """The call on numbers of half the width, on units that multiply them at twice the rate (assumed)."""
+def narrower(case: Case, machine: Machine) -> tuple[str, Case, Machine]:
+    """The call on numbers of half the width, with what that is in words.
+
+    From 32 to 16 bits on the machine's own units for them; from 16 to 8 bits on units of twice the rate (assumed).
+    """
+    if case.dtype in ("fp32", "tf32"):
+        return "16-bit numbers", replace(case, work=halved(case.work), dtype="bf16"), machine
 
     def doubled(roof: Ceiling) -> Ceiling:
         if roof.quantity != "rate" or roof.dtype != case.dtype:
             return roof
+        values = {name: NARROWER_RATE * value for name in _VALUES if (value := getattr(roof, name)) is not None}
         how = f"{NARROWER_RATE:g} x the rate of {case.dtype}: {roof.how}"
-        return roof.model_copy(update={"value": NARROWER_RATE * roof.value, "provenance": "assumed", "how": how})
+        return roof.model_copy(update=values | {"provenance": "assumed", "how": how})
 
     faster = machine.model_copy(update={"ceilings": tuple(map(doubled, machine.ceilings))})
-    return replace(case, work=halved(case.work)), faster
+    words = "8-bit numbers, products at twice the rate (assumed)"
+    return words, replace(case, work=halved(case.work)), faster
 
 
-def designs(case: Case) -> dict[str, Case]:
-    """Other designs of the same call by what they change, the best possible one last."""
+def designs(case: Case, machine: Machine) -> dict[str, Case]:
+    """Other designs of the same call by what they change, the best possible one last.
+
+    Weights can be kept where those that meet the state fit on the chip, and only as long as a launch lasts.
+    """
     found = {}
-    if case.weights == "reread":
-        found["weights kept on chip"] = replace(case, weights="kept")
+    if case.weights == "reread" and case.work.depth > 1 and best_residency(case.work, machine) == "chip":
+        known = {chain: roof.value for chain in _LASTING if (roof := machine.best("latency", chain))}
+        if known:
+            chain = min(known, key=known.__getitem__)
+            found["weights kept on chip, one launch"] = replace(case, weights="kept", chain=chain, depth=None)
     if case.work.depth > 1:
         if not case.hoists and case.work.hoisted_bytes < case.work.streamed_bytes:
             found["input product once for all steps"] = replace(case, hoists=True)

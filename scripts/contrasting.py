@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from seqroof.profiler.request import Request
@@ -17,16 +19,15 @@ from seqroof.roofline import _view, contrast, contrast_chart
 from seqroof.roofline.contrast import Basis, Row
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Fraction, Run
-from seqroof.roofline.store import write_atomically
 from seqroof.roofline.units import percent, seconds, si
 
-from . import measuring
+from . import measuring, pictures
 from .asking import catalog_of_kernels, kernel_named
 from .exits import Exit, Stop
 from .predicting import choice
 from .reading import load_run
 from .supposing import machine_named
-from .sweep import check_device, parse_directions, parse_dtypes, parse_shape
+from .sweep import check_device, one_case, parse_directions, parse_shape
 
 
 @dataclass(frozen=True)
@@ -96,22 +97,25 @@ def contrast_layers(
         _amount(budget or BUDGETS[wanted]),
         axes["B"][0],
         tuple(axes["T"]),
-        parse_dtypes([dtype])[0],
+        one_case(dtype)[0],
         tuple(parse_directions(direction or ["forward", "both"])),
         choice("--rows", rows, ROWS),
     )
-    cases = _cases(asked)
+    pictures.check_writable(svg)
+    cases, code = _cases(asked), Exit.OK
     run = load_run(Path(on)) if Path(on).exists() else None
     if measure:
-        run = _measured(cases, asked, check_device(device))
+        run, code = _measured(cases, asked, check_device(device))
     machine = run.machine if run else machine_named(on)
     found = _rows(cases, asked, run, machine)
     if svg is not None:
-        write_atomically(svg, contrast_chart.to_svg(found, asked.dtype).encode())
+        pictures.write(svg, lambda: contrast_chart.to_svg(found, asked.dtype))
     if as_json:
         print(json.dumps({"equal": asked.basis, "budget": asked.budget, "rows": [_plain(row) for row in found]}))
     else:
         _print(found, asked, machine)
+    if code:
+        raise typer.Exit(int(code))
 
 
 def _amount(text: str) -> float:
@@ -153,7 +157,7 @@ def _sized(layer: Layer, kernel: Any, T: int, asked: Asked) -> Any:
     )
 
 
-def _measured(cases: Sequence[tuple[Layer, Any, dict[str, int]]], asked: Asked, device: str) -> Run:
+def _measured(cases: Sequence[tuple[Layer, Any, dict[str, int]]], asked: Asked, device: str) -> tuple[Run, Exit]:
     wanted = [
         {"kernel": layer.kernel, "shape": shape, "dtype": asked.dtype, "direction": direction}
         for layer, _, shape in cases
@@ -168,7 +172,8 @@ def _measured(cases: Sequence[tuple[Layer, Any, dict[str, int]]], asked: Asked, 
         compile=asked.rows == "compile",
         group_s=GROUP_S,
     )
-    return measuring.profile(request, None, False, False)[0]
+    run, _, code = measuring.profile(request, None, False, False)
+    return run, code
 
 
 def _rows(cases: Sequence[tuple[Layer, Any, dict[str, int]]], asked: Asked, run: Run | None, on: Machine) -> list[Row]:
@@ -217,7 +222,9 @@ def _print(rows: Sequence[Row], asked: Asked, machine: Machine) -> None:
     console = Console(highlight=False)
     unit = {"parameters": "parameters", "flops": "FLOP in a forward pass", "width": "numbers per token"}[asked.basis]
     asked_for = f"{si(asked.budget, '').strip()} {unit}"
-    console.print(f"Equal {asked.basis}: {asked_for}, batch {asked.batch}, {asked.dtype}, on {machine.name}")
+    console.print(
+        f"Equal {asked.basis}: {asked_for}, batch {asked.batch}, {asked.dtype}, caches warm, on {escape(machine.name)}"
+    )
     for direction in asked.directions:
         for T in asked.lengths:
             here = [row for row in rows if (row.direction, row.shape["T"]) == (direction, T)]
@@ -226,10 +233,14 @@ def _print(rows: Sequence[Row], asked: Asked, machine: Machine) -> None:
             console.print(f"\n[bold]T={T}, {contrast_chart.DIRECTIONS[direction]}[/bold]{apart}")
             console.print(_table(here, console.width))
     console.print(
-        f"\nTime and energy: measured, the fastest {asked.rows} row of each layer. Least: the best possible floor on "
-        "this machine, with its wall (modelled). Shares: of the machine, of this design, the classic roofline."
+        f"\nTime, energy and peak memory: measured, the fastest {asked.rows} row of each layer. Modelled: what is "
+        "saved for gradients; and the least time, the best possible floor on this machine, with its wall. Shares: of "
+        "the machine, of this design, the classic roofline."
     )
-    if not any(row.point for row in rows):
+    lost = [f"{row.layer} T={row.shape['T']} {row.direction}, {text}" for row in rows for text in row.lost]
+    for text in dict.fromkeys(lost):
+        console.print(escape(_view.clean(text)), style="yellow")
+    if not any(row.point for row in rows) and not lost:
         console.print("Nothing was measured of these; add --measure.")
 
 
@@ -238,6 +249,7 @@ COLUMNS: tuple[tuple[str, bool, Callable[[Row], str]], ...] = (
     ("parameters", True, lambda row: si(row.work.parameters, "").strip()),
     ("FLOP", True, lambda row: si(row.work.flops, "").strip()),
     ("bytes", True, lambda row: si(row.work.compulsory_bytes, "B")),
+    ("peak", True, lambda row: _bytes(row.point.peak_memory_bytes if row.point else None)),
     ("saved", True, lambda row: si(row.work.saved_bytes, "B")),
     ("depth", False, lambda row: str(row.work.depth)),
     ("least", False, lambda row: seconds(row.least_s / row.work.tokens) if row.least_s and row.work.tokens else "-"),
@@ -263,6 +275,10 @@ def _table(rows: Sequence[Row], width: int) -> Table:
     for row, texts in zip(rows, zip(*known.values())):
         table.add_row(row.layer, *texts)
     return table
+
+
+def _bytes(value: int | None) -> str:
+    return si(value, "B") if value else "-"
 
 
 def _share(value: Fraction | None) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -23,11 +25,11 @@ from seqroof.roofline.work import Work
 
 from . import measuring
 from .asking import kernel_named, one_shape
-from .exits import Exit, Stop
+from .exits import Exit
 from .predicting import print_walls
 from .reading import load_run
 from .supposing import machine_named
-from .sweep import parse_directions, parse_dtypes
+from .sweep import one_case
 
 # The quantities of a work in the order in which a reader meets them, with their units.
 QUANTITIES = {
@@ -50,9 +52,12 @@ def explain(
     """Print cost, walls and estimate of a case, what was measured of it, and what would move it."""
     kernel = kernel_named(source)
     sizes = one_shape(kernel, shape, "explain")
-    (dtype,), (direction,) = parse_dtypes([dtype])[:1], parse_directions([direction])[:1]
+    dtype, direction = one_case(dtype, direction)
     case = {"shape": dataclasses.asdict(sizes), "dtype": dtype, "direction": direction}
-    run = _measured(source, case, device) if measure else load_run(Path(on)) if Path(on).exists() else None
+    code = Exit.OK
+    if measure:
+        on, code = _measured(source, case, device)
+    run = load_run(Path(on)) if Path(on).exists() else None
     machine = run.machine if run else machine_named(on)
     found = _of_case(run, kernel.name, case) if run else []
     work = kernel.module.work(sizes, dtype, direction)
@@ -63,17 +68,24 @@ def explain(
     console.print(escape((kernel.module.__doc__ or "").strip().split("\n\n")[0]), "\n")
     _print_cost(work, console)
     _print_design(work, dtype, machine, found, console)
+    words = f"{shlex.quote(source)} --shape {shlex.quote(text)} --dtype {dtype} --direction {direction}"
     if not found:
-        command = f"seqroof explain {source} --shape {text} --dtype {dtype} --direction {direction} --measure"
-        console.print(f"This is the prediction. Now measure: {command}", soft_wrap=True)
-        return
-    for point in found:
-        _print_gap(point, console)
-    _print_remedies(found[0], machine, console)
+        where = "" if run else f" It is for {escape(machine.name)}; what is measured is this machine."
+        console.print(f"This is the prediction.{where} Now measure: seqroof explain {words} --measure", soft_wrap=True)
+    else:
+        for point in found:
+            _print_gap(point, console)
+        _print_remedies(found[0], machine, console)
+        how = f"--weights {found[0].weights} --chain {found[0].chain} --cache {found[0].cache}"
+        console.print(f"More: seqroof what-if {words} {how} --on {shlex.quote(on)}", soft_wrap=True)
+    for point in _others(run, kernel.name, case) if run else ():
+        console.print(escape(_view.clean(f"{point.implementation}: {point.status}, {point.reason}")), style="yellow")
+    if code:
+        raise typer.Exit(int(code))
 
 
-def _measured(source: str, case: dict[str, Any], device: str) -> Run:
-    """A run of this case alone, measured now and kept as any other."""
+def _measured(source: str, case: dict[str, Any], device: str) -> tuple[str, Exit]:
+    """The folder of a run of this case alone, measured now and kept as any other, and what it would exit with."""
     request = Request(
         kernels=[source],
         axes={name: [size] for name, size in case["shape"].items()},
@@ -82,10 +94,18 @@ def _measured(source: str, case: dict[str, Any], device: str) -> Run:
         device=device,
         attribution=True,
     )
-    run, folder, _ = measuring.profile(request, None, False, False)
-    if not _of_case(run, run.points[0].kernel if run.points else "", case):
-        raise Stop(f"Nothing of this case could be timed; seqroof report {folder} says why.", Exit.CASE_FAILED)
-    return run
+    _, folder, code = measuring.profile(request, None, False, False)
+    return str(folder), code
+
+
+def _others(run: Run, kernel: str, case: dict[str, Any]) -> list[Point]:
+    """What of a case could not be timed or may not be believed, with its reason."""
+    return [
+        point
+        for point in run.points
+        if point.kernel == kernel and point.headline and point.status not in ("ok", "skipped")
+        if all(getattr(point, name) == value for name, value in case.items())
+    ]
 
 
 def _of_case(run: Run, kernel: str, case: dict[str, Any]) -> list[Point]:
@@ -126,11 +146,13 @@ def _print_cost(work: Work, console: Console) -> None:
 def _print_design(work: Work, dtype: str, machine: Machine, found: Sequence[Point], console: Console) -> None:
     """The walls of the fastest measured design, or of the plain one where nothing was measured."""
     like = found[0] if found else None
+    cache = like.cache if like else "warm" if work.depth > 1 else "cold"
     weights, chain = (like.weights, like.chain) if like and like.weights and like.chain else ("reread", "launch")
     how = {"hoists": like.hoists, "depth": like.depth} if like else {}
-    made = prediction(work, dtype, weights, chain, machine, like.cache if like else "cold", **how)
+    made = prediction(work, dtype, weights, chain, machine, cache, **how)
     if like:
         console.print(f"The four walls of [bold]{escape(_view.clean(like.implementation))}[/bold], the fastest row:")
+    console.print(f"Caches {cache}, as the headline of such a kernel is timed.")
     print_walls(made, console)
     if made["estimate_s"]:
         console.print(f"\nEstimate of this design: {seconds(made['estimate_s'])} (modelled, never scored).\n")
@@ -171,5 +193,3 @@ def _print_remedies(point: Point, machine: Machine, console: Console) -> None:
         )
     if not found:
         console.print("No other design known here would save a tenth of the estimate.")
-    text = point.shape_text
-    console.print(f"More: seqroof what-if {point.kernel} --shape {text} --dtype {point.dtype}", soft_wrap=True)

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from seqroof.roofline import regime, regime_chart
-from seqroof.roofline._view import MissingExtra
 from seqroof.roofline.attribution import SEEN_WORDS
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Grid
 from seqroof.roofline.regime import Spot
-from seqroof.roofline.store import write_atomically
 from seqroof.roofline.units import percent
 
+from . import pictures
 from .asking import kernel_named
 from .exits import Exit, Stop
 from .reading import load_run
 from .supposing import machine_named
-from .sweep import parse_dtypes
+from .sweep import one_case
 
 # Kernels with a batch, steps and one hidden size: those whose weights are what the argument is about.
 MAPPED = ("lstm", "gru", "rnn")
@@ -37,14 +38,17 @@ def show_map(name: str, on: str, dtype: str, steps: int, as_json: bool, files: d
         raise Stop(f"There is no map of {name!r}; there is one of {', '.join(MAPPED)}.", Exit.USAGE)
     if steps not in regime.STEPS:
         raise Stop(f"--steps {steps} is not drawn; it is one of {', '.join(map(str, regime.STEPS))}.", Exit.USAGE)
-    (dtype,) = parse_dtypes([dtype])[:1]
+    dtype, _ = one_case(dtype)
+    for path in files.values():
+        pictures.check_writable(path)
     kernel, machine = kernel_named(name), machine_named(on)
     grids = regime.grids(name, lambda B, H, T: _work(kernel, dtype, B, H, T), dtype, machine)
     run = load_run(Path(on)) if Path(on).exists() else None
     spots = regime.spots(run.points, name, dtype) if run else []
     for format, path in files.items():
         if path is not None:
-            _write(format, path, (grids, spots, steps, machine.name))
+            draw = {"svg": regime_chart.to_svg, "png": regime_chart.to_png}[format]
+            pictures.write(path, partial(draw, grids, spots, steps, machine.name))
     if as_json:
         print(json.dumps({"machine": machine.id, "grids": [grid.model_dump(mode="json") for grid in grids]}))
     else:
@@ -55,23 +59,12 @@ def _work(kernel: Any, dtype: str, B: int, H: int, T: int) -> Any:
     return kernel.module.work(kernel.shape(B=B, T=T, I=H, H=H), dtype, "forward")
 
 
-def _write(format: str, path: Path, drawing: tuple[Any, ...]) -> None:
-    draw = {"svg": regime_chart.to_svg, "png": regime_chart.to_png}[format]
-    try:
-        content = draw(*drawing)
-        write_atomically(path, content.encode() if isinstance(content, str) else content)
-    except MissingExtra as error:
-        raise Stop(str(error), Exit.USAGE) from error
-    except OSError as error:
-        raise Stop(f"{path} cannot be written ({error.strerror}).", Exit.USAGE) from error
-
-
 def _print(grids: Sequence[Grid], spots: Sequence[Spot], steps: int, machine: Machine, console: Console) -> None:
-    console.print(f"[bold]{grids[0].kernel}[/bold] {grids[0].dtype}, I = H, {steps} steps on {machine.name} (modelled)")
+    kernel, dtype, name = grids[0].kernel, grids[0].dtype, escape(machine.name)
+    console.print(f"[bold]{kernel}[/bold] {dtype}, I = H, {steps} steps, caches cold, on {name} (modelled)")
     console.print(f"{regime.KEY}; * measured\n")
     for grid in grids:
-        share = percent(regime.bandwidth_share(grid, steps))
-        console.print(f"{regime_chart.TITLES[grid.design]}: a bandwidth binds at {share} of the places")
+        console.print(f"{regime_chart.TITLES[grid.design]}: {regime.share_in_words(grid, steps)}")
         for line in regime.drawn(grid, steps, spots):
             console.print(_coloured(line), soft_wrap=True)
         for text in regime.changes(grid, steps):
@@ -97,7 +90,8 @@ def _print_spots(spots: Sequence[Spot], console: Console) -> None:
     agreed = sum(spot.agrees is True for spot in told)
     console.print(f"{len(spots)} measured points; experiments without floors name a wall for {len(told)} of them")
     if told:
-        console.print(f"and agree with the model on {agreed} ({percent(agreed / len(told))}).")
+        share = percent(agreed / len(told))
+        console.print(f"and agree with the modelled wall of the point's own design on {agreed} ({share}).")
     for spot in [spot for spot in told if not spot.agrees][:MOST_LISTED]:
         place = f"B={spot.B}, H={spot.H}, T={spot.T} {spot.implementation}"
         seen = SEEN_WORDS[spot.seen or "undetermined"]

@@ -20,7 +20,7 @@ from seqroof.roofline.work import Work
 
 from .asking import catalog_of_kernels, kernel_named
 from .exits import Exit, Stop
-from .sweep import parse_directions, parse_dtypes, parse_shape
+from .sweep import one_case, parse_shape
 
 RESIDENCY_WORDS = {"chip": "on chip", "cache": "in the cache", "dram": "in DRAM"}
 
@@ -43,7 +43,7 @@ def predict(
         machine = catalogue.machine(on)
     except KeyError as error:
         raise Stop(str(error.args[0]), Exit.USAGE) from error
-    (dtype,), (direction,) = parse_dtypes([dtype])[:1], parse_directions([direction])[:1]
+    dtype, direction = one_case(dtype, direction)
     options = {
         "weights": choice("--weights", weights, ("reread", "kept")),
         "chain": choice("--chain", chain, ("launch", "graph", "barrier", "inside")),

@@ -17,6 +17,7 @@ from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Run
 from seqroof.roofline.store import RunFileError, load, write_atomically
 
+from . import pictures
 from .exits import Exit, Stop, room_for
 from .progress import say
 
@@ -77,7 +78,7 @@ def report(
         raise Stop(f"There is no format {format!r}; formats are {', '.join(FORMATS)}.", Exit.USAGE)
     wanted = {kind: path for kind, path in files.items() if path is not None}
     for path in wanted.values():
-        _check_writable(path, force)
+        pictures.check_writable(path, force)
     runs = [load_run(path) for path in paths]
     if format in ("json", "csv") and len(runs) > 1:
         raise Stop(f"--format {format} writes one document, so it takes one run; {len(runs)} were given.", Exit.USAGE)
@@ -105,28 +106,11 @@ def _with_counters(runs: list[Run], file: Path) -> Run:
         raise Stop(f"{file}: {error}.", Exit.USAGE) from error
 
 
-def _check_writable(path: Path, force: bool) -> None:
-    if path.is_dir():
-        raise Stop(f"{path} is a folder; name a file.", Exit.USAGE)
-    if path.exists() and not force:
-        raise Stop(f"{path} exists; add --force to replace it.", Exit.USAGE)
-    if not os.access(path.parent if path.parent != Path() else Path("."), os.W_OK):
-        raise Stop(f"{path} cannot be written; choose another folder.", Exit.USAGE)
-
-
 def _write(kind: str, path: Path, runs: list[Run]) -> None:
     from seqroof.roofline import chart, page
 
     makers: dict[str, Any] = {"html": page.render, "svg": chart.to_svg, "png": chart.to_png, "pdf": chart.to_pdf}
-    try:
-        content = makers[kind](runs)
-    except ImportError as error:
-        raise Stop(f"{error}", Exit.NO_DEVICE) from error
-    try:
-        write_atomically(path, content.encode() if isinstance(content, str) else content)
-    except OSError as error:
-        raise Stop(f"{path} cannot be written ({error.strerror}); choose another folder.", Exit.USAGE) from error
-    say(f"seqroof: written {path}")
+    pictures.write(path, lambda: makers[kind](runs))
 
 
 def _print_run(run: Run, format: str, all_points: bool) -> None:

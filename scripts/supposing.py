@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from seqroof.roofline import catalogue, what_if
+from seqroof.roofline.floors import best_residency
 from seqroof.roofline.machine import Machine
-from seqroof.roofline.units import seconds
+from seqroof.roofline.units import seconds, si
 from seqroof.roofline.what_if import FACTORS, RESOURCES, Case
 
 from .asking import kernel_named, one_shape
 from .exits import Exit, Stop
 from .predicting import choice
 from .reading import load_run
-from .sweep import parse_directions, parse_dtypes
+from .sweep import one_case
 
 NOTE = (
     "All of this is modelled: the latency of the chain plus the largest other floor. It is never scored, and "
@@ -51,7 +53,7 @@ def what_if_kernel(
     """Print what each change would buy for one case on a machine of the catalogue, or on that of a run."""
     kernel, machine = kernel_named(source), machine_named(on)
     sizes = one_shape(kernel, shape, "what-if")
-    (dtype,), (direction,) = parse_dtypes([dtype])[:1], parse_directions([direction])[:1]
+    dtype, direction = one_case(dtype, direction)
     case = Case(
         kernel.module.work(sizes, dtype, direction),
         dtype,
@@ -59,13 +61,16 @@ def what_if_kernel(
         choice("--weights", weights, ("reread", "kept")),
         choice("--chain", chain, ("launch", "graph", "barrier", "inside")),
     )
+    if case.weights == "kept" and best_residency(case.work, machine) != "chip":
+        held = si(case.work.recurrent_bytes, "B")
+        raise Stop(f"{held} of weights that meet the state do not fit on the chip of {machine.id}.", Exit.USAGE)
     if not what_if.time_s(case, machine):
         raise Stop(
             f"The time of this case on {machine.id} cannot be estimated: the rate of {dtype} or the latency of "
             f"{chain} is not known there. Take another machine, --dtype or --chain, or a run of your own as --on.",
             Exit.USAGE,
         )
-    made = {"kernel": kernel.name, "shape": dataclasses.asdict(sizes), "dtype": dtype, "direction": direction}
+    made = {"kernel": source, "shape": dataclasses.asdict(sizes), "dtype": dtype, "direction": direction}
     made |= supposed(case, machine) | {"batch": _batches(kernel, sizes, case, direction, machine)}
     made |= {"machine": machine.id, "machines": _machines(case)}
     print(json.dumps(made)) if as_json else _print(made)
@@ -85,14 +90,14 @@ def supposed(case: Case, machine: Machine) -> dict[str, Any]:
     """Elasticities and gains of a design and of the best possible one, and what other designs and dtypes would take."""
     now = what_if.time_s(case, machine) or 0.0
     names = {"design": case, "best": case.best}
-    others = {name: what_if.time_s(other, machine) for name, other in what_if.designs(case).items()}
-    small = what_if.time_s(*what_if.narrower(case, machine))
+    others = {name: what_if.time_s(other, machine) for name, other in what_if.designs(case, machine).items()}
+    words, small, faster = what_if.narrower(case, machine)
     return {
         "estimate_s": {name: what_if.time_s(one, machine) for name, one in names.items()},
         "elasticities": {name: what_if.elasticities(one, machine) for name, one in names.items()},
         "gains": {name: what_if.gains(one, machine) for name, one in names.items()},
         "designs": {name: _gain(now, time) for name, time in others.items()},
-        "half_width": _gain(now, small),
+        "half_width": {"change": words} | _gain(now, what_if.time_s(small, faster)),
     }
 
 
@@ -129,9 +134,8 @@ def _machines(case: Case) -> dict[str, Any]:
 def _print(made: dict[str, Any]) -> None:
     console = Console(highlight=False)
     sizes = ",".join(f"{name}={value}" for name, value in made["shape"].items())
-    console.print(
-        f"[bold]{escape(made['kernel'])}[/bold] {sizes} {made['dtype']} {made['direction']} on {made['machine']}"
-    )
+    case = f"{sizes} {made['dtype']} {made['direction']}"
+    console.print(f"[bold]{escape(made['kernel'])}[/bold] {case} on {escape(made['machine'])}")
     design, best = (made["estimate_s"][name] for name in ("design", "best"))
     console.print(f"This design {seconds(design)}, the best possible {_known(best)} (modelled).\n")
     _print_resources(made, console)
@@ -145,11 +149,12 @@ def _print(made: dict[str, Any]) -> None:
 
 def experiment(name: str, kernel: str, shape: dict[str, int]) -> str:
     """The nearest experiment that can be run to see whether the model is right about a change."""
-    text = ",".join(f"{size}={value}" for size, value in shape.items())
+    text = shlex.quote(",".join(f"{size}={value}" for size, value in shape.items()))
     batch = shape.get("B", 1)
     batches = ",".join(f"{size}={batch}:{8 * batch}:x2" if size == "B" else f"{size}={n}" for size, n in shape.items())
     smaller = ",".join(f"{size}={n}|{max(1, n // 4)}" if size in "HCPM" else f"{size}={n}" for size, n in shape.items())
-    return EXPERIMENTS[name].format(kernel=kernel, shape=text, batches=batches, smaller=smaller)
+    sizes = {"batches": shlex.quote(batches), "smaller": shlex.quote(smaller)}
+    return EXPERIMENTS[name].format(kernel=shlex.quote(kernel), shape=text, **sizes)
 
 
 def _print_resources(made: dict[str, Any], console: Console) -> None:
@@ -177,7 +182,7 @@ def _print_changes(made: dict[str, Any], console: Console) -> None:
     table.add_column("times as fast", justify="right")
     rows = dict(made["designs"])
     rows |= {f"batch of {batch} (per token)": gain for batch, gain in made["batch"].items()}
-    rows["numbers of half the width, products at twice the rate (assumed)"] = made["half_width"]
+    rows[made["half_width"]["change"]] = made["half_width"]
     for name, gain in rows.items():
         table.add_row(name, _known(gain["estimate_s"]), _times(gain["times_as_fast"]))
     console.print(table)
@@ -185,7 +190,12 @@ def _print_changes(made: dict[str, Any], console: Console) -> None:
 
 
 def _print_machines(made: dict[str, Any], console: Console) -> None:
-    table = Table(box=None, pad_edge=False, title="Elsewhere, by datasheets", title_justify="left")
+    table = Table(
+        box=None,
+        pad_edge=False,
+        title="Elsewhere, by the catalogue (datasheet, published and assumed figures)",
+        title_justify="left",
+    )
     for title in ("machine", "year", "this design", "times as fast", "best possible", "times as fast"):
         table.add_column(title, justify="left" if title == "machine" else "right")
     shown = {id: row for id, row in made["machines"].items() if row["best"] or row["class"] == "compute-in-memory"}

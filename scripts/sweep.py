@@ -70,6 +70,14 @@ def parse_dtypes(texts: list[str]) -> list[str]:
     return list(dict.fromkeys(DTYPES[name] for name in names))
 
 
+def one_case(dtype: str, direction: str = "forward") -> tuple[str, str]:
+    """The only dtype and direction that a verb is about; raises `Stop` with a sentence for none or several."""
+    dtypes, directions = parse_dtypes([dtype]), parse_directions([direction])
+    if len(dtypes) != 1 or len(directions) != 1:
+        raise _usage("This takes one dtype and one direction, such as --dtype bf16 --direction forward.")
+    return dtypes[0], directions[0]
+
+
 def parse_duration(text: str | None) -> float | None:
     """Read `90`, `60s`, `5m` or `1h` into seconds; raises `Stop` with a sentence."""
     if text is None:

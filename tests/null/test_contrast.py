@@ -44,8 +44,12 @@ def rows_of(points, rows="torch"):
 
 
 def test_the_fastest_valid_row_of_one_class_is_compared():
-    points = [point(timing(300.0)), point(timing(200.0), implementation="torch.flash")]
-    points += [point(timing(100.0), status="invalid"), point(timing(50.0), implementation="triton_step")]
+    warm = {"cache": "warm"}
+    points = [point(timing(300.0), **warm), point(timing(200.0), implementation="torch.flash", **warm)]
+    points += [
+        point(timing(100.0), status="invalid", **warm),
+        point(timing(50.0), implementation="triton_step", **warm),
+    ]
     points += [
         point(timing(10.0), shape={"B": 2}),
         point(timing(10.0), dtype="bf16"),
@@ -54,6 +58,7 @@ def test_the_fastest_valid_row_of_one_class_is_compared():
     assert rows_of(points).point.implementation == "torch.flash"
     assert rows_of(points, "triton").point.implementation == "triton_step"
     assert rows_of(points, "reference").point is None
+    assert rows_of(points).lost == ("torch: invalid, ",)
     assert rows_of(points).token_s == 200.0 and rows_of(points).tokens_per_s == pytest.approx(1 / 200)
 
 
@@ -93,12 +98,12 @@ def test_a_run_puts_its_times_beside_the_least_ones(tmp_path):
     assert found.exit_code == 0, found.output
     (line,) = [line for line in found.output.splitlines() if line.startswith("LSTM") and "400 s" in line]
     assert line.split()[1:6] == ["16", "191", "s", "DRAM", "400"]
-    assert all(len(text) <= 80 for text in found.output.splitlines())
+    assert all(len(text) <= 80 for text in found.stdout.splitlines())
     assert picture.read_text().startswith("<svg")
 
 
 def test_the_picture_tells_measured_from_modelled_and_says_it_in_words():
-    rows = [rows_of([point(timing(200.0))]), rows_of([])]
+    rows = [rows_of([point(timing(200.0), cache="warm")]), rows_of([])]
     rows = [contrast.Row(**{**vars(row), "shape": {"T": 8}}) for row in rows]
     panel = contrast_chart.spec(rows, "fp32")["hconcat"][0]
     assert sorted(value["kind"] for value in panel["data"]["values"]) == ["least", "least", "measured"]
@@ -127,6 +132,7 @@ def test_measuring_fills_the_table(tmp_path, monkeypatch):
         (("--shape", "H=4"), "one batch"),
         (("--rows", "cudnn"), "reference, torch"),
         (("--budget", "3"), "within 1 %"),
+        (("--svg", "no/such/folder/picture.svg"), "cannot be written"),
     ],
 )
 def test_bad_input_ends_in_a_sentence(arguments, said):

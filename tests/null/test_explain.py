@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from round_machine import ROUND, ceiling, point, timing
+from round_machine import ROUND, point, timing
 from samples import run
 from typer.testing import CliRunner
 
@@ -12,7 +12,7 @@ from seqroof.roofline import catalogue, gap
 from seqroof.roofline.record import Floors
 from seqroof.roofline.store import save
 from seqroof.roofline.verdict import judge
-from seqroof.roofline.what_if import BEST, Case
+from seqroof.roofline.what_if import Case
 from seqroof.scripts.main import app
 
 H200 = catalogue.machine("h200-sxm")
@@ -52,17 +52,17 @@ def test_what_is_not_known_has_no_parts():
 def test_remedies_are_those_that_save_a_tenth_the_best_first():
     job = LSTM.module.work(LSTM.shape(B=1, T=512, I=1024, H=1024), "bf16", "forward")
     found = gap.remedies(Case(job, "bf16", "warm", "reread", "launch"), H200)
-    assert found[0].change == BEST and len(found) > 2
+    assert found[0].change == "weights kept on chip, one launch" and len(found) > 2
     assert [remedy.saves for remedy in found] == sorted((remedy.saves for remedy in found), reverse=True)
     assert all(remedy.saves >= gap.WORTH for remedy in found)
-    assert gap.remedies(Case(job, "bf16", "warm"), H200) == []
+    assert gap.remedies(Case(job, "bf16", "warm"), H200) == [], "the best possible design has none"
 
 
 def test_the_best_possible_design_is_not_named_beside_the_only_change_it_makes():
-    job = LSTM.module.work(LSTM.shape(B=1, T=1, I=4096, H=4096), "bf16", "forward")
-    slow = H200.model_copy(update={"ceilings": (*H200.ceilings, ceiling("latency", "inside", 1e-9, unit="s"))})
-    changes = [remedy.change for remedy in gap.remedies(Case(job, "bf16", "warm", "reread", "inside"), slow)]
-    assert len(changes) == len(set(changes)) and not {BEST, "weights kept on chip"} <= set(changes)
+    """Hoisting and a barrier are done already; keeping the weights is all that the best one does besides."""
+    job = LSTM.module.work(LSTM.shape(B=1, T=512, I=1024, H=1024), "bf16", "forward")
+    found = gap.remedies(Case(job, "bf16", "warm", "reread", "barrier", hoists=True), H200)
+    assert [remedy.change for remedy in found] == ["weights kept on chip, one launch"]
 
 
 def explain(*arguments):
@@ -105,7 +105,7 @@ def test_a_run_shows_the_parts_of_what_was_measured(tmp_path):
         (("lstm", "--shape", "B=1|2,T=4,I=8,H=8"), "takes one shape"),
         (("lstm", "--shape", "B=1,T=4,I=8,H=8", "--on", "h2000"), "path of a run"),
         (("lstm", "--shape", "B=1,T=4,I=8,H=8", "--dtype", "int3"), "int3"),
-        (("lstm", "--shape", "B=1,T=0,I=8,H=8"), "T"),
+        (("lstm", "--shape", "B=1,T=0,I=8,H=8"), "T must be at least 1"),
     ],
 )
 def test_bad_input_ends_in_a_sentence(arguments, said):
