@@ -31,9 +31,9 @@ LEAST_ROUNDS = 6
 MOST_ROUNDS = 40
 # Rounds that share a budget. More take as much longer, each as long as these, or they would not narrow an interval.
 SHARING_ROUNDS = 3 * LEAST_ROUNDS
-# Whoever is noisy or drifts when the budget is spent goes on alone: for up to as long again, and after a small budget,
-# whose few rounds one disturbance is enough for, up to four times as long but no more than two seconds.
-OVERTIME, OVERTIME_SMALL, OVERTIME_SMALL_S = 1.0, 4.0, 2.0
+# Whoever is noisy or drifts when the budget is spent goes on alone, for up to as long again: what is unsteady after the
+# few rounds of a small budget was mostly disturbed in some of them only. More would not fit a suite into its minute.
+OVERTIME = 1.0
 # Telling the parent takes a processor away from what is timed, so it is told that rounds go on once in a while only.
 TELL_EVERY_S = 1.0
 # Of calls that take longer one tells how long they take.
@@ -183,7 +183,7 @@ def measure(
 
     budget_s : for all of them; more than `SHARING_ROUNDS` rounds that were asked for take as much longer.
     rounds : exactly so many; None means at least six, then until every interval is within 0.5 % of its median or
-        the budget is spent; those that are unsteady then go on, for as long as `OVERTIME` says.
+        the budget is spent; those that are unsteady then go on, for up to `OVERTIME` times as long.
     on_prepare, on_round : told who is warmed up, before every step of that, and the number of every finished round.
     on_slice : told whose part of a round has just ended; nothing is being timed then.
     """
@@ -205,8 +205,7 @@ def measure(
         stop = _why_stop(subjects, done, rounds, deadline, deadline + PATIENCE * budget_s)
     stops = dict.fromkeys(range(len(subjects)), stop)
     if rounds is None and done >= LEAST_ROUNDS:
-        more_s = max(OVERTIME * budget_s, min(OVERTIME_SMALL * budget_s, OVERTIME_SMALL_S))
-        stops |= _overtime(subjects, slice_s, monotonic() + more_s, shuffle, on_slice)
+        stops |= _overtime(subjects, slice_s, monotonic() + OVERTIME * budget_s, shuffle, on_slice)
     together = uuid.uuid4().hex[:12]
     return {index: subject.timing(stops[index], together) for index, subject in enumerate(subjects)}
 

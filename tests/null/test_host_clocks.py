@@ -82,10 +82,12 @@ def test_those_that_drift_go_on_until_it_is_over(monkeypatch):
 
     def slowing():
         made.append(None)
-        clocks.call(1_000_000 + 20_000 * min(len(made), 12), 0, 0)()
+        # Five calls warm up; six rounds are each slower than the one before.
+        clocks.call(1_000_000 + 25_000 * min(max(len(made) - 5, 0), 6), 0, 0)()
 
-    found = measure([Subject("drifts", "cold", "host", [slowing], HostStopwatch(False))], 0.005, None, 0)[0]
-    assert "unsteady" in found.stop and found.rounds > 6 and not drifts(found.rounds_s)
+    found = measure([Subject("drifts", "cold", "host", [slowing], HostStopwatch(False))], 0.011, None, 0)[0]
+    assert drifts(found.rounds_s[:10]) and "unsteady" in found.stop
+    assert found.rounds == 22 and not drifts(found.rounds_s)
 
 
 def test_news_of_rounds_is_passed_on_once_in_a_while(monkeypatch):
