@@ -87,7 +87,7 @@ def test_those_that_drift_go_on_until_it_is_over(monkeypatch):
 
     found = measure([Subject("drifts", "cold", "host", [slowing], HostStopwatch(False))], 0.011, None, 0)[0]
     assert drifts(found.rounds_s[:10]) and "unsteady" in found.stop
-    assert found.rounds == 22 and not drifts(found.rounds_s)
+    assert found.rounds == 16 and not drifts(found.rounds_s)
 
 
 def test_news_of_rounds_is_passed_on_once_in_a_while(monkeypatch):
