@@ -155,36 +155,42 @@ def parallel_training(claim: Claim, facts: Facts) -> Verdict:
     """C10: the time of a training step in few long sequences over that in many short ones, at the same tokens."""
 
     def find(rows: str) -> Found:
-        chain, chain_lacks = _rises(claim, facts, rows, "lstm", "rises")
-        flat, flat_lacks = _rises(claim, facts, rows, "gated_conv", "flat")
-        if chain_lacks or flat_lacks:
-            return [*chain, *flat], [*chain_lacks, *flat_lacks]
-        # The claim needs both halves: where either fails, it fails.
-        holds = both(*(finding.holds for finding in (*chain, *flat)))
-        where = " and ".join(finding.where for finding in (*chain, *flat))
-        return [
-            Finding(where=where, holds=holds, numbers=tuple(f for part in (*chain, *flat) for f in part.numbers))
-        ], []
+        sides = {kernel: _rises(claim, facts, rows, kernel) for kernel in ("lstm", "gated_conv")}
+        lacking = [kernel for kernel, rises in sides.items() if not rises]
+        pairs = sorted(set(sides["lstm"]) & set(sides["gated_conv"]))
+        if lacking or not pairs:
+            return [], [_wanted(claim, rows, kernel) for kernel in lacking or sides]
+        return [_side_by_side(claim, size, sides["lstm"][size], sides["gated_conv"][size]) for size in pairs], []
 
     return compared(claim, find)
 
 
-def _rises(claim: Claim, facts: Facts, rows: str, kernel: str, threshold: str) -> Found:
-    short_T, long_T = int(claim.at("short")), int(claim.at("long"))
+def _side_by_side(claim: Claim, size: tuple[str, int, int, int], chain: Fraction, flat: Fraction) -> Finding:
+    """Both halves at one size; the claim needs both, so where either fails, it fails."""
+    dtype, width, _, tokens = size
+    ends = f"training step at T={claim.at('long'):.0f} / T={claim.at('short'):.0f}"
+    return Finding(
+        where=f"width {width}, {tokens} tokens {dtype}",
+        holds=both(above(chain, claim.at("rises")), below(flat, claim.at("flat"))),
+        numbers=(number(f"lstm, {ends}", chain), number(f"gated_conv, {ends}", flat)),
+    )
+
+
+def _wanted(claim: Claim, rows: str, kernel: str) -> str:
+    ends = f"T={claim.at('short'):.0f} and T={claim.at('long'):.0f}"
+    return f"{rows} rows of {kernel}, direction both, at {ends}, at the width and as many tokens as those of the other"
+
+
+def _rises(claim: Claim, facts: Facts, rows: str, kernel: str) -> dict[tuple[str, int, int, int], Fraction]:
+    """The time at the long sequences over that at the short ones, for every size that has both."""
     mine = [row for row in facts.points(kernel, "warm", "both") if row.rows == rows and row.plain]
-    findings = []
-    for size in sorted({_size(row) for row in mine}):
+    found = {}
+    for size in {_size(row) for row in mine}:
         same = [row for row in mine if _size(row) == size]
-        ends = [[row for row in same if row.at("T") == steps] for steps in (short_T, long_T)]
-        if all(ends):
-            first, last = (fastest(end) for end in ends)
-            times = ratio(span_of(last.time), span_of(first.time))
-            limit = claim.at(threshold)
-            holds = above(times, limit) if threshold == "rises" else below(times, limit)
-            figure = number(f"{kernel}, training step at T={long_T} / T={short_T}", times)
-            findings.append(Finding(where=f"{kernel} {size[-1]} tokens", holds=holds, numbers=(figure,)))
-    wanted = f"{rows} rows of {kernel}, direction both, at T={short_T} and T={long_T} with as many tokens"
-    return findings, [] if findings else [wanted]
+        first, last = ([row for row in same if row.at("T") == claim.at(end)] for end in ("short", "long"))
+        if first and last:
+            found[size] = ratio(span_of(fastest(last).time), span_of(fastest(first).time))
+    return found
 
 
 def _size(row: Timed) -> tuple[str, int, int, int]:

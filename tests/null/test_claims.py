@@ -147,6 +147,16 @@ def test_a_claim_that_holds_here_and_not_there_names_both():
     assert "holds at B=1,T=512" in found.region and "fails at B=16,T=512" in found.region
 
 
+def test_training_is_judged_size_by_size():
+    flat = (samples.lstm(512, 32, 1024, 0.1, direction="both"), samples.lstm(16, 1024, 1024, 0.1, direction="both"))
+    wide = tuple(samples.convolution(B, T, 1024, 0.1, direction="both") for B, T in ((512, 32), (16, 1024)))
+    made = samples.run(points=(*samples.points(), *flat, *wide))
+    found = one("C10", made)
+    assert found.verdict == "CONDITIONAL"
+    assert found.region == "holds at width 256, 1024 tokens fp32; fails at width 1024, 16384 tokens fp32"
+    assert one("C10", samples.run(points=(*samples.points(), *flat))).verdict == "SUPPORTED"  # those have no partner
+
+
 def test_the_batch_where_half_of_the_units_work_is_told():
     walk = tuple(samples.step(B, 1024, 1e-4 if B > 64 else 1.0, dict.fromkeys(("C2", "C17"), 1)) for B in (64, 128))
     made = samples.run(points=(*samples.points(), *walk))
