@@ -9,6 +9,7 @@ from . import claim_bandwidth, claim_contrast, claim_reach, claim_scaling
 from ._model import Frozen
 from .catalogue import machines
 from .claim_facts import Facts
+from .claim_gaps import with_gaps
 from .claim_verdict import Verdict, verdict
 from .claims import Claim, all_claims
 from .machine import Machine
@@ -43,10 +44,13 @@ class Board(Frozen):
 
 def decided(claim: Claim, run: Run | None, label: str, catalogue: Sequence[Machine]) -> Verdict:
     """The verdict on one claim from one run, or from none."""
+    facts = Facts(run, tuple(catalogue))
     try:
-        found = PREDICATES[claim.predicate](claim, Facts(run, tuple(catalogue)))
+        found = PREDICATES[claim.predicate](claim, facts)
     except (ArithmeticError, ValueError):  # no measurement holds such numbers, but a file may
         found = verdict(claim, (), ["numbers that can be computed with: those of this run overflow"])
+    if run is not None:
+        found = with_gaps(claim, facts, found)
     if found.machine or run is None:
         return found
     return found.model_copy(update={"machine": run.machine.name, "run": label})

@@ -103,9 +103,9 @@ def _same_sizes(
     """A ratio of the times of two recurrences at the same sizes."""
 
     def find(rows: str) -> Found:
-        base = {row.where: row for row in _of(rows, facts.points(under, "warm"))}
+        base = {row.where: row for row in _of(rows, facts.planned(claim, under, "warm"))}
         findings = []
-        for row in _of(rows, facts.points(over, "warm")):
+        for row in _of(rows, facts.planned(claim, over, "warm")):
             other = base.get(row.where)
             if other is not None:
                 times = ratio(span_of(row.time), span_of(other.time))
@@ -126,7 +126,7 @@ def dilation_ratio(claim: Claim, facts: Facts) -> Verdict:
     least, most = 1 - claim.at("within"), 1 + claim.at("within")
 
     def find(rows: str) -> Found:
-        layers = [row for row in _of(rows, facts.points("dilated_conv", "warm")) if row.at("L") == 1]
+        layers = _of(rows, facts.planned(claim, "dilated_conv", "warm"))
         near = {_but(row, "first"): row for row in layers if row.at("first") == 1}
         findings = []
         for row in layers:
@@ -150,7 +150,7 @@ def small_batch_cost(claim: Claim, facts: Facts) -> Verdict:
     """C16: device seconds per token one sequence at a time over those of a large batch."""
 
     def find(rows: str) -> Found:
-        recurrences = _of(rows, facts.points("lstm", "warm"))
+        recurrences = _of(rows, facts.planned(claim, "lstm", "warm"))
         large = {_but(row, "B"): row for row in recurrences if row.at("B") == claim.at("large")}
         findings = []
         for row in recurrences:

@@ -17,12 +17,18 @@ _OWN = "the kernels' references"
 def _rows(
     claim: Claim, facts: Facts, id: str, read: Callable[[Claim, Evidence], tuple[Finding | None, str]]
 ) -> Verdict:
-    """The verdict from all rows of a probe; a row that lacks something says what."""
-    rows = facts.evidence(id)
-    read_rows = [read(claim, row) for row in rows]
-    findings = [finding for finding, _ in read_rows if finding is not None]
-    reasons = list(dict.fromkeys(reason for finding, reason in read_rows if finding is None))
-    missing = [] if findings else (reasons or [claim.needs])
+    """The verdict from the rows of a probe that the claim plans, all of them; what a row lacks is said."""
+    rows = {row.id: row for row in facts.evidence(id)}
+    if not rows:
+        return verdict(claim, (), [claim.needs], rows=_OWN)
+    lost = f": {rows[id].how}" if id in rows and not rows[id].values else ""
+    findings, missing = [], []
+    for wanted in claim.evidence:
+        finding, reason = read(claim, rows[wanted]) if wanted in rows else (None, f"this row of the probe{lost}")
+        if finding is not None:
+            findings.append(finding)
+        else:
+            missing.append(f"{wanted}: {reason}")
     return verdict(claim, findings, missing, rows=_OWN)
 
 

@@ -183,7 +183,7 @@ def _wanted(claim: Claim, rows: str, kernel: str) -> str:
 
 def _rises(claim: Claim, facts: Facts, rows: str, kernel: str) -> dict[tuple[str, int, int, int], Fraction]:
     """The time at the long sequences over that at the short ones, for every size that has both."""
-    mine = [row for row in facts.points(kernel, "warm", "both") if row.rows == rows and row.plain]
+    mine = [row for row in facts.planned(claim, kernel, "warm", "both") if row.rows == rows]
     found = {}
     for size in {_size(row) for row in mine}:
         same = [row for row in mine if _size(row) == size]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import claim_samples as samples
 import pytest
@@ -14,7 +15,7 @@ from seqroof.roofline.catalogue import machines
 from seqroof.roofline.claim_board import PREDICATES, board, decided, rows
 from seqroof.roofline.claim_verdict import Finding, above, below, exists, short, within, word_of
 from seqroof.roofline.machine import Machine
-from seqroof.roofline.record import Fraction, Run
+from seqroof.roofline.record import Evidence, Fraction, Point, Run, Warning_
 from seqroof.roofline.store import load
 
 ALL = [claim.id for claim in claims.all_claims()]
@@ -140,21 +141,87 @@ def test_a_vendors_rows_are_told_beside_the_verdict_and_do_not_make_it():
 
 
 def test_a_claim_that_holds_here_and_not_there_names_both():
-    made = samples.run()
+    others = [p for p in samples.points() if (p.shape.get("B"), p.shape.get("H")) != (16, 256)]
     slow = samples.lstm(16, 512, 256, 1.0), samples.lstm(16, 512, 256, 0.99, kernel="gru")
-    found = one("C12", made.model_copy(update={"points": (*made.points, *slow)}))
+    found = one("C12", samples.run(points=(*others, *slow)))
     assert found.verdict == "CONDITIONAL"
-    assert "holds at B=1,T=512" in found.region and "fails at B=16,T=512" in found.region
+    assert "/ B=1,T=512,I=256,H=256 fp32;" in found.region and "fails at B=16,T=512" in found.region
 
 
 def test_training_is_judged_size_by_size():
     flat = (samples.lstm(512, 32, 1024, 0.1, direction="both"), samples.lstm(16, 1024, 1024, 0.1, direction="both"))
     wide = tuple(samples.convolution(B, T, 1024, 0.1, direction="both") for B, T in ((512, 32), (16, 1024)))
-    made = samples.run(points=(*samples.points(), *flat, *wide))
-    found = one("C10", made)
+    found = one("C10", samples.on_gpu((*samples.points(), *flat, *wide)))
     assert found.verdict == "CONDITIONAL"
-    assert found.region == "holds at width 256, 1024 tokens fp32; fails at width 1024, 16384 tokens fp32"
-    assert one("C10", samples.run(points=(*samples.points(), *flat))).verdict == "SUPPORTED"  # those have no partner
+    assert found.region == "holds at width 256, 1024 tokens bf16; fails at width 1024, 16384 tokens bf16"
+    alone = one("C10", samples.on_gpu((*samples.points(), *flat)))
+    assert alone.verdict == "SUPPORTED" and any("gated_conv bf16 both" in text for text in alone.missing)
+
+
+def spoilt(run: Run, where: Callable[[Point], bool], **changes: object) -> Run:
+    return run.model_copy(update={"points": tuple(p.model_copy(update=changes) if where(p) else p for p in run.points)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"status": "crashed", "reason": "SIGSEGV"}, "crashed (SIGSEGV)"),
+        ({"status": "invalid", "reason": "too fast"}, "invalid (too fast)"),
+        ({"kernel": "rnn"}, "not measured"),
+        ({"time_s": samples.timing(1.0).model_copy(update={"n": 2})}, "2 samples"),
+    ],
+)
+def test_a_planned_case_without_a_valid_point_is_named_with_its_reason(changes, says):
+    found = one("C12", spoilt(samples.run(), lambda p: p.kernel == "gru" and p.shape["B"] == 16, **changes))
+    assert found.verdict == "SUPPORTED" and (found.decided, found.undecided) == (2, 1)
+    assert any("gru fp32 warm at B=16,T=512,I=256,H=256" in text and says in text for text in found.missing)
+    assert found.missing[-1].endswith("--suite claims")
+
+
+def test_a_verdict_on_less_than_half_of_what_was_planned_is_none():
+    found = one("C12", spoilt(samples.run(), lambda p: p.kernel == "gru" and p.shape["T"] == 512, status="crashed"))
+    assert (found.verdict, found.decided, found.undecided) == ("INCONCLUSIVE", 1, 2)
+    lost = spoilt(samples.run("C15"), lambda p: p.kernel == "lstm" and p.shape["T"] == 2048, status="crashed")
+    assert one("C15", lost).verdict == "INCONCLUSIVE"  # that there is no place takes all of them
+    kept = spoilt(samples.run(), lambda p: p.kernel == "lstm" and p.shape["T"] == 2048, status="crashed")
+    assert one("C15", kept).verdict == "SUPPORTED"
+
+
+def test_rows_of_another_class_do_not_fill_a_gap():
+    gone = spoilt(samples.run(), lambda p: p.kernel == "gru" and p.shape["B"] == 16, implementation="torch")
+    assert any("gru fp32 warm at B=16" in text for text in one("C12", gone).missing)
+
+
+@pytest.mark.parametrize(
+    ("id", "extra"),
+    [
+        ("C12", [samples.lstm(2, 7, 32, 1.0), samples.lstm(2, 7, 32, 5.0, kernel="gru")]),
+        ("C16", [samples.lstm(1, 7, 32, 1.0), samples.lstm(64, 7, 32, 64.0)]),
+        (
+            "C13",
+            [p.model_copy(update={"shape": p.shape | {"B": 3}}) for p in samples.points("C13") if "first" in p.shape],
+        ),
+    ],
+)
+def test_shapes_that_were_not_planned_sway_no_verdict_without_a_region(id, extra):
+    assert one(id, samples.run(points=(*samples.points(), *extra))) == one(id, samples.run())
+
+
+@pytest.mark.parametrize("id", ["C1", "C2", "C5", "C11"])
+def test_a_time_between_cold_and_warm_is_none_of_either(id):
+    doubt = Warning_(id="not-cold-enough", severity="warning", cause="small", advice="larger")
+    found = one(id, spoilt(samples.run(), lambda p: p.cache == "cold", warnings=(doubt,)))
+    assert found.verdict == "INCONCLUSIVE" and any("not-cold-enough" in text for text in found.missing)
+    assert one(id, spoilt(samples.run(), lambda p: p.cache == "warm", warnings=(doubt,))) == one(id, samples.run())
+
+
+def test_a_probe_needs_all_of_its_settings_and_keeps_reasons():
+    rows = samples.evidence()
+    found = one("C9", samples.run(evidence=tuple(row for row in rows if not row.id.endswith("forget_bias=4"))))
+    assert found.verdict == "INCONCLUSIVE" and "forget_bias=4" in found.missing[0]
+    dead = Evidence(id="gradient-reach", values={}, how="not measured: the worker was lost (SIGSEGV)")
+    found = one("C9", samples.run(evidence=(dead,)))
+    assert found.verdict == "INCONCLUSIVE" and "SIGSEGV" in found.missing[0]
 
 
 def test_the_batch_where_half_of_the_units_work_is_told():

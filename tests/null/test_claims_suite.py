@@ -14,7 +14,7 @@ from seqroof.profiler.plan import PlanError, claim_cases
 from seqroof.profiler.probing import KIND, Probing, wanted
 from seqroof.profiler.request import Request
 from seqroof.profiler.supervisor import WorkerDied
-from seqroof.roofline import claims
+from seqroof.roofline import claim_reach, claims
 from seqroof.roofline.catalogue import machines
 from seqroof.roofline.claim_board import decided
 from seqroof.roofline.record import Point
@@ -106,6 +106,13 @@ def test_the_suite_says_itself_what_to_measure(options):
             None, "claims", typed["shape"], typed["dtype"], typed["direction"], "cpu", None, None, None, None
         )
     assert stopped.value.code == Exit.USAGE
+
+
+def test_probes_make_every_row_that_a_claim_asks_for():
+    biases = [f"{claim_reach.GRADIENT_REACH} forget_bias={bias}" for bias in probes.FORGET_BIASES]
+    weights = [f"{claim_reach.GRADIENT_DEPTH} weights={name}" for name in probes.TANH_GAINS]
+    wanted_rows = [row for claim in claims.all_claims() for row in claim.evidence]
+    assert sorted(wanted_rows) == sorted([claim_reach.HIERARCHY, *biases, *weights])
 
 
 def test_probes_belong_to_the_whole_suite():
