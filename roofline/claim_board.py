@@ -12,6 +12,7 @@ from .claim_facts import Facts
 from .claim_gaps import with_gaps
 from .claim_verdict import Verdict, verdict
 from .claims import Claim, all_claims
+from .compare import identity
 from .machine import Machine
 from .record import Run
 
@@ -57,15 +58,15 @@ def decided(claim: Claim, run: Run | None, label: str, catalogue: Sequence[Machi
 
 
 def board(runs: Sequence[tuple[str, Run]], catalogue: Sequence[Machine] | None = None) -> Board:
-    """Decide every claim for every machine.
+    """Decide every claim for every computer in every set-up: another count of threads is another set-up.
 
     runs : with their labels, in any order. Of several runs of one machine the one counts that decides a claim on the
     most shapes, of equal ones the newest; where none does, the newest says what is missing.
     """
     parts = tuple(machines().values()) if catalogue is None else tuple(catalogue)
-    by_machine: dict[str, list[tuple[str, Run]]] = {}
+    by_machine: dict[tuple[object, ...], list[tuple[str, Run]]] = {}
     for label, run in sorted(runs, key=lambda entry: entry[1].created, reverse=True):
-        by_machine.setdefault(f"{run.machine.id} {run.environment.device_hash}", []).append((label, run))
+        by_machine.setdefault(identity(run.machine.id, run.environment), []).append((label, run))
     groups: list[list[tuple[str, Run | None]]] = [list(group) for group in by_machine.values()] or [[("", None)]]
     return Board(claims=tuple(_fullest(claim, group, parts) for group in groups for claim in all_claims()))
 

@@ -190,8 +190,8 @@ def run(turned: str = "", **changes: Any) -> Run:
     """A run that supports every claim but the one that is turned."""
     fields: dict[str, Any] = {"points": tuple(points(turned)), "evidence": evidence(turned), "machine": MACHINE}
     fields |= {"tool": "seqroof 0", "created": "2026-01-01T00:00:00+00:00", "command": "seqroof profile --suite claims"}
-    fields["suite"] = "claims"
-    return Run(environment=Environment(python="3.11", torch="2.13"), **(fields | changes))
+    fields |= {"suite": "claims", "environment": Environment(python="3.11", torch="2.13")}
+    return Run(**(fields | changes))
 
 
 def catalogue(rate: float = 3.0, bandwidth: float = 1.5) -> tuple[Machine, ...]:
