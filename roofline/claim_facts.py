@@ -178,11 +178,12 @@ def compared(
     """The verdict from rows of one class, with the vendor's beside it.
 
     find : findings and missing evidence of a class. The first class for which nothing is missing decides; where there
-    is none, the verdict says what `reference` lacks.
+    is none, the verdict says what the first with any findings lacks, else what `reference` does.
     """
     tried = {rows: find(rows) for rows in (*COMPARED, BESIDE)}
     complete = [rows for rows in COMPARED if tried[rows][0] and not tried[rows][1]]
-    rows = complete[0] if complete else COMPARED[-1]
+    begun = [rows for rows in COMPARED if tried[rows][0]]
+    rows = (complete or begun or COMPARED[-1:])[0]
     findings, missing = tried[rows]
     beside = [
         Line(rows=other, verdict=judge(tried[other][0]), summary=span(tried[other][0]))

@@ -61,6 +61,7 @@ def step(B: int, H: int, time_s: float, knob: dict[str, Any], **changes: Any) ->
     """An LSTM step with its real operations and weights, and with those that a knob adds."""
     flops = int(knob["C2"]) * 16 * B * H * H
     of = work(flops, 8 * B * H + int(knob["C17"]), 32 * H * H, 8 * H * H + 4 * H, B)
+    of = of.model_copy(update={"state_bytes": 2 * 4 * B * H})
     return timed("lstm_step", {"B": B, "I": H, "H": H}, time_s, of, **{"cache": "cold", **changes})
 
 
