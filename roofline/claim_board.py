@@ -8,9 +8,9 @@ from typing import Any
 from . import claim_bandwidth, claim_contrast, claim_reach, claim_scaling
 from ._model import Frozen
 from .catalogue import machines
-from .claim_facts import Facts
+from .claim_facts import COMPARED, Facts
 from .claim_gaps import with_gaps
-from .claim_verdict import Verdict, verdict
+from .claim_verdict import Line, Verdict, verdict
 from .claims import Claim, all_claims
 from .compare import identity
 from .machine import Machine
@@ -77,6 +77,11 @@ def _fullest(claim: Claim, runs: Sequence[tuple[str, Run | None]], catalogue: Se
     return max(conclusive or found[:1], key=lambda entry: entry.decided)
 
 
+def _beside(line: Line) -> str:
+    where = f", {line.region}" if line.region else ""
+    return f"{line.rows} rows: {line.verdict}, {line.summary}{where}"
+
+
 def rows(found: Board) -> list[dict[str, Any]]:
     """The verdicts as rows of text, ready for a table."""
     return [
@@ -88,9 +93,9 @@ def rows(found: Board) -> list[dict[str, Any]]:
             "condition": entry.condition,
             "verdict": entry.verdict,
             "numbers": entry.summary,
-            "rows": entry.rows,
+            "rows": f"{entry.rows} rows" if entry.rows in (*COMPARED, "fastest") else entry.rows,
             "region": entry.region,
-            "beside": "; ".join(f"{line.rows} rows: {line.verdict}, {line.summary}" for line in entry.beside),
+            "beside": "; ".join(map(_beside, entry.beside)),
             "missing": "; ".join(entry.missing),
             "machine": entry.machine,
             "run": entry.run,

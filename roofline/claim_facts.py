@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import claims
-from .claim_verdict import Finding, Line, Verdict, Word, span, verdict, word_of
+from .claim_verdict import Finding, Line, Verdict, Word, region, span, verdict, word_of
 from .claims import Claim
 from .machine import Machine
 from .record import CacheState, Direction, Evidence, Fraction, Point, Run, Timing
@@ -186,7 +186,7 @@ def compared(
     rows = (complete or begun or COMPARED[-1:])[0]
     findings, missing = tried[rows]
     beside = [
-        Line(rows=other, verdict=judge(tried[other][0]), summary=span(tried[other][0]))
+        Line(rows=other, verdict=judge(tried[other][0]), summary=span(tried[other][0]), region=region(tried[other][0]))
         for other in (*complete[1:], BESIDE)
         if tried[other][0] and not tried[other][1]
     ]

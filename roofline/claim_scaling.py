@@ -166,13 +166,17 @@ def _power(claim: Claim, recurrences: list[Timed], size: tuple[int, int, str]) -
         return None
     # One implementation for all lengths: the fastest at the longest sequence.
     name = fastest(row for row in mine if row.at("T") == lengths[-1]).point.implementation
-    line = sorted((row.at("T"), row.time.median) for row in mine if row.point.implementation == name)
+    line = sorted(((row.at("T"), span_of(row.time)) for row in mine if row.point.implementation == name), key=_length)
     if len(line) < claim.at("lengths"):
         return None
-    power = exponent([steps for steps, _ in line], [time_s for _, time_s in line])
+    power = exponent([steps for steps, _ in line], [time for _, time in line])
     figure = number(f"power of T in the time of lstm, T={lengths[0]} to {lengths[-1]}", power)
     holds = within(power, claim.at("least"), claim.at("most"))
     return Finding(where=f"lstm B=1,I={size[0]},H={size[1]} {size[2]}", holds=holds, numbers=(figure,))
+
+
+def _length(entry: tuple[int, Fraction]) -> int:
+    return entry[0]
 
 
 def parallel_training(claim: Claim, facts: Facts) -> Verdict:

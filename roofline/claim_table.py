@@ -18,6 +18,7 @@ _WIDEST = 120
 _ID, _VERDICT = 5, 14  # characters of the two columns on the left
 _LINES = {
     "condition": "needed: ",
+    "rows": "compared: ",
     "numbers": "found: ",
     "region": "",
     "beside": "beside: ",

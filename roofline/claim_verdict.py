@@ -50,6 +50,7 @@ class Line(Frozen):
     rows: str
     verdict: Word
     summary: str
+    region: str = ""
 
 
 class Verdict(Frozen):

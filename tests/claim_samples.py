@@ -173,7 +173,9 @@ def evidence(turned: str = "") -> tuple[Evidence, ...]:
             Evidence(
                 id=f"gradient-depth weights={weights}",
                 values={"weights": weights, "layers": 32, "seeds": 10}
-                | spread("gated_over_tanh", 0.5 if turned == "C14" else 50.0),
+                | spread("gated_over_tanh", 0.5 if turned == "C14" else 50.0)
+                | spread("gated", 0.0005 if turned == "C14" else 0.05)
+                | spread("tanh", 0.001),
                 how="sample",
             )
             for weights in ("1/fan-in", "keeping size")

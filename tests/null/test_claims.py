@@ -17,6 +17,8 @@ from seqroof.roofline.claim_verdict import Finding, above, below, exists, short,
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Evidence, Fraction, Point, Run, Warning_
 from seqroof.roofline.store import load
+from seqroof.roofline.telemetry import Energy
+from seqroof.roofline.trend import exponent
 
 ALL = [claim.id for claim in claims.all_claims()]
 CLAIMS = {claim.id: claim for claim in claims.all_claims()}
@@ -189,6 +191,49 @@ def test_a_verdict_on_less_than_half_of_what_was_planned_is_none():
 def test_rows_of_another_class_do_not_fill_a_gap():
     gone = spoilt(samples.run(), lambda p: p.kernel == "gru" and p.shape["B"] == 16, implementation="torch")
     assert any("gru fp32 warm at B=16" in text for text in one("C12", gone).missing)
+
+
+def depth_run(tanh: float) -> Run:
+    """A run whose tanh stack keeps this much of its gradient, and the gated one twenty times as much."""
+    values = {name: samples.spread(name, value) for name, value in (("tanh", tanh), ("gated", 20 * tanh))}
+    return samples.run(
+        evidence=tuple(
+            row.model_copy(update={"values": row.values | values["tanh"] | values["gated"]})
+            if row.id.startswith("gradient-depth")
+            else row
+            for row in samples.evidence()
+        )
+    )
+
+
+def test_where_nothing_vanishes_nothing_can_be_eased():
+    assert one("C14", depth_run(0.01)).verdict == "SUPPORTED"
+    found = one("C14", depth_run(0.9))
+    assert found.verdict == "INCONCLUSIVE" and "stack vanishes" in found.missing[0]
+    assert "gradient norm gated 18, gradient norm tanh 0.90 (measured)" in found.summary.replace("0.9 ", "0.90 ")
+    open_ = one("C14", depth_run(0.1))  # the interval contains the threshold
+    assert open_.verdict == "INCONCLUSIVE" and open_.undecided == 2
+
+
+def test_the_intervals_of_times_widen_that_of_their_power():
+    times = [Fraction(value=float(T), low=T * 0.7, high=T * 1.3) for T in (64, 128, 256, 512)]
+    exact = [Fraction(value=float(T), low=float(T), high=float(T)) for T in (64, 128, 256, 512)]
+    power, sure = (exponent((64, 128, 256, 512), of) for of in (times, exact))
+    assert power.low < 0.9 < 1.1 < power.high and within(sure, 0.9, 1.1) is True
+
+
+@pytest.mark.parametrize("id", ["C6", "C16"])
+def test_why_there_are_no_joules_is_said_in_the_words_of_the_points(id):
+    reason = "RAPL is readable by root only here"
+    found = one(id, spoilt(samples.run(), lambda p: True, energy=Energy(reason=reason)))
+    assert reason in found.missing[0] and found.verdict == "SUPPORTED"
+    assert "headline rows only" in one(id, samples.run()).missing[0]
+
+
+def test_a_place_that_only_a_vendors_rows_leave_is_named():
+    found = one("C15", vendor(samples.run("C15"), "lstm"))
+    assert found.verdict == "REFUTED" and found.beside[0].verdict == "SUPPORTED"
+    assert "holds at" in found.beside[0].region and "T=2048" in found.beside[0].region
 
 
 def test_stored_past_holds_state_against_cache_without_weights():

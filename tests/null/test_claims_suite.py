@@ -110,7 +110,7 @@ def test_the_suite_says_itself_what_to_measure(options):
 
 def test_probes_make_every_row_that_a_claim_asks_for():
     biases = [f"{claim_reach.GRADIENT_REACH} forget_bias={bias}" for bias in probes.FORGET_BIASES]
-    weights = [f"{claim_reach.GRADIENT_DEPTH} weights={name}" for name in probes.TANH_GAINS]
+    weights = [f"{claim_reach.GRADIENT_DEPTH} weights={name}" for name in probes.WEIGHTS]
     wanted_rows = [row for claim in claims.all_claims() for row in claim.evidence]
     assert sorted(wanted_rows) == sorted([claim_reach.HIERARCHY, *biases, *weights])
 

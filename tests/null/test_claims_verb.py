@@ -146,6 +146,7 @@ def test_the_table_fits_and_leaves_nothing_out(width):
     for entry in found.claims:
         assert f"{entry.id} {entry.verdict}" in words.replace(f"{entry.id}  ", f"{entry.id} ")
     assert "1 REFUTED" in words
+    assert words.count("compared:") == 16  # C3 compares no rows
 
 
 def test_hostile_names_stay_names():
