@@ -79,7 +79,7 @@ def test_the_cases_of_a_claim_are_all_that_its_verdict_needs(claim, device):
 @pytest.mark.parametrize("id", ["C4", "C6", "C15"])
 def test_models_that_are_compared_have_equal_parameters(id, device):
     claim = next(claim for claim in claims.all_claims() if claim.id == id)
-    found: dict[tuple[int, int], dict[str, int]] = {}
+    found: dict[tuple[int, ...], dict[str, int]] = {}
     for kernel, shape, direction in cases_of(claim, device):
         works = found.setdefault((shape.B, shape.T, getattr(shape, "H", 0) or getattr(shape, "M", 0) or shape.C), {})
         works[kernel.name] = kernel.module.work(shape, "fp32", direction).parameters
