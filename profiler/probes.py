@@ -30,9 +30,10 @@ DISTANCES = (1, 3, 10, 30, 100, 300, 1000)
 # Small enough for a thousand steps in a quarter of a second; the rate of decay hardly depends on it.
 HIDDEN, ROWS = 32, 4
 LAYERS, CHANNELS, TAPS, STEPS = 32, 32, 3, 128
-# Two ways to draw weights: variance 1 / fan-in for all; or so that signals keep their size, which takes 5/3 for tanh
-# (as torch.nn.init.calculate_gain) and, for a product with a gate, its value weights scaled layer by layer.
-TANH_GAINS = {"1/fan-in": 1.0, "keeping size": 5 / 3}
+# Two ways to draw weights, each the same for all stacks: variance 1 / fan-in; or scaled layer by layer so that signals
+# keep their size.
+KEEPING = "keeping size"
+WEIGHTS = ("1/fan-in", KEEPING)
 WINDOW, WIDTH = 100, 2
 # Perturbed copies that are computed at once: 16 MB of inputs.
 COPIES = 100
@@ -96,11 +97,11 @@ def gradient_depth(load: Load, tell: Tell) -> list[Evidence]:
     """Gradient norms through a stack of convolutions: gated, residual gated, tanh, and tanh with a gate."""
     kernel = load("gated_conv")
     rows = []
-    for weights, tanh_gain in TANH_GAINS.items():
+    for weights in WEIGHTS:
         norms: list[dict[str, float]] = []
         for seed in range(SEEDS):
             tell(f"gradient depth, weights {weights}, seed {seed}")
-            norms.append(_through(kernel, tanh_gain, seed))
+            norms.append(_through(kernel, weights == KEEPING, seed))
         values: Values = {"weights": weights, "layers": LAYERS, "seeds": SEEDS, "channels": CHANNELS, "taps": TAPS}
         for name in ("gated", "tanh", "residual", "gated_tanh"):
             values |= spread(name, [found[name] for found in norms])
@@ -122,8 +123,11 @@ def gradient_depth(load: Load, tell: Tell) -> list[Evidence]:
     return rows
 
 
-def _through(kernel: Any, tanh_gain: float, seed: int) -> dict[str, float]:
-    """Gradient norms of every kind of layer through a stack drawn with one seed; a gain of 1 scales no layer."""
+def _through(kernel: Any, keep_size: bool, seed: int) -> dict[str, float]:
+    """Gradient norms of every kind of layer through a stack drawn with one seed.
+
+    keep_size : scale every output to the norm of its input. For the layers above, that is to scale their weights.
+    """
     shapes = {
         name: kernel.shape(B=ROWS, T=STEPS, C=CHANNELS, O=CHANNELS, W=TAPS, residual=int(name == "residual"))
         for name in ("gated", "residual")
@@ -134,19 +138,22 @@ def _through(kernel: Any, tanh_gain: float, seed: int) -> dict[str, float]:
     def of_kernel(name: str, x: Tensor, weight: Tensor) -> Tensor:
         return kernel.reference(shapes[name], x=x, weight=weight, bias=no_bias)[0]
 
-    def gated(x: Tensor, weight: Tensor) -> Tensor:
-        y = of_kernel("gated", x, weight)
-        # The output is linear in the value weights, so this is what scaling those does.
-        return y if tanh_gain == 1.0 else y * (x.norm() / y.norm()).detach()
-
     def tanh(x: Tensor, weight: Tensor) -> Tensor:
-        return torch.tanh(_causal(x, tanh_gain * weight[..., :CHANNELS]))
+        return torch.tanh(_causal(x, weight[..., :CHANNELS]))
 
     def gated_tanh(x: Tensor, weight: Tensor) -> Tensor:
         return tanh(x, weight) * torch.sigmoid(_causal(x, weight[..., CHANNELS:]))
 
-    layers = {"gated": gated, "residual": partial(of_kernel, "residual"), "tanh": tanh, "gated_tanh": gated_tanh}
-    return {name: _gain(layer, drawn, seed) for name, layer in layers.items()}
+    residual = partial(of_kernel, "residual")
+    layers = {"gated": partial(of_kernel, "gated"), "tanh": tanh, "gated_tanh": gated_tanh}
+    if keep_size:
+        layers = {name: partial(_keeping_size, layer) for name, layer in layers.items()}
+    return {name: _gain(layer, drawn, seed) for name, layer in (layers | {"residual": residual}).items()}
+
+
+def _keeping_size(layer: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:
+    y = layer(x, weight)
+    return y * (x.norm() / y.norm()).detach()
 
 
 def _causal(x: Tensor, weight: Tensor) -> Tensor:

@@ -8,9 +8,11 @@ from typing import Any
 from . import claim_bandwidth, claim_contrast, claim_reach, claim_scaling
 from ._model import Frozen
 from .catalogue import machines
-from .claim_facts import Facts
-from .claim_verdict import Verdict, verdict
+from .claim_facts import COMPARED, Facts
+from .claim_gaps import with_gaps
+from .claim_verdict import Line, Verdict, verdict
 from .claims import Claim, all_claims
+from .compare import identity
 from .machine import Machine
 from .record import Run
 
@@ -43,25 +45,28 @@ class Board(Frozen):
 
 def decided(claim: Claim, run: Run | None, label: str, catalogue: Sequence[Machine]) -> Verdict:
     """The verdict on one claim from one run, or from none."""
+    facts = Facts(run, tuple(catalogue))
     try:
-        found = PREDICATES[claim.predicate](claim, Facts(run, tuple(catalogue)))
+        found = PREDICATES[claim.predicate](claim, facts)
     except (ArithmeticError, ValueError):  # no measurement holds such numbers, but a file may
         found = verdict(claim, (), ["numbers that can be computed with: those of this run overflow"])
+    if run is not None:
+        found = with_gaps(claim, facts, found)
     if found.machine or run is None:
         return found
     return found.model_copy(update={"machine": run.machine.name, "run": label})
 
 
 def board(runs: Sequence[tuple[str, Run]], catalogue: Sequence[Machine] | None = None) -> Board:
-    """Decide every claim for every machine.
+    """Decide every claim for every computer in every set-up: another count of threads is another set-up.
 
     runs : with their labels, in any order. Of several runs of one machine the one counts that decides a claim on the
     most shapes, of equal ones the newest; where none does, the newest says what is missing.
     """
     parts = tuple(machines().values()) if catalogue is None else tuple(catalogue)
-    by_machine: dict[str, list[tuple[str, Run]]] = {}
+    by_machine: dict[tuple[object, ...], list[tuple[str, Run]]] = {}
     for label, run in sorted(runs, key=lambda entry: entry[1].created, reverse=True):
-        by_machine.setdefault(f"{run.machine.id} {run.environment.device_hash}", []).append((label, run))
+        by_machine.setdefault(identity(run.machine.id, run.environment), []).append((label, run))
     groups: list[list[tuple[str, Run | None]]] = [list(group) for group in by_machine.values()] or [[("", None)]]
     return Board(claims=tuple(_fullest(claim, group, parts) for group in groups for claim in all_claims()))
 
@@ -70,6 +75,11 @@ def _fullest(claim: Claim, runs: Sequence[tuple[str, Run | None]], catalogue: Se
     found = [decided(claim, run, label, catalogue) for label, run in runs]
     conclusive = [entry for entry in found if entry.verdict != "INCONCLUSIVE"]
     return max(conclusive or found[:1], key=lambda entry: entry.decided)
+
+
+def _beside(line: Line) -> str:
+    where = f", {line.region}" if line.region else ""
+    return f"{line.rows} rows: {line.verdict}, {line.summary}{where}"
 
 
 def rows(found: Board) -> list[dict[str, Any]]:
@@ -83,9 +93,9 @@ def rows(found: Board) -> list[dict[str, Any]]:
             "condition": entry.condition,
             "verdict": entry.verdict,
             "numbers": entry.summary,
-            "rows": entry.rows,
+            "rows": f"{entry.rows} rows" if entry.rows in (*COMPARED, "fastest") else entry.rows,
             "region": entry.region,
-            "beside": "; ".join(f"{line.rows} rows: {line.verdict}, {line.summary}" for line in entry.beside),
+            "beside": "; ".join(map(_beside, entry.beside)),
             "missing": "; ".join(entry.missing),
             "machine": entry.machine,
             "run": entry.run,

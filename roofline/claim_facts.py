@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import claims
-from .claim_verdict import Finding, Line, Verdict, Word, span, verdict, word_of
+from .claim_verdict import Finding, Line, Verdict, Word, region, span, verdict, word_of
 from .claims import Claim
 from .machine import Machine
 from .record import CacheState, Direction, Evidence, Fraction, Point, Run, Timing
@@ -18,6 +18,7 @@ from .work import Work
 # beside the verdict, because its library may serve one kernel of a pair and not the other.
 COMPARED = ("triton", "reference")
 BESIDE = "vendor"
+NOT_COLD = "not-cold-enough"  # the warning about cold calls that found a part of their inputs in a cache
 _CLOCK = {"cpu": "host", "cuda": "events"}
 
 
@@ -45,16 +46,26 @@ class Facts:
 
     def points(self, kernel: str, cache: CacheState, direction: Direction = "forward", **sizes: int) -> list[Timed]:
         """Valid points of a kernel that count for claims, with these sizes; of a fleet, those of its first device."""
-        points = self.run.points if self.run else ()
         return [
             Timed(point, point.time_s, point.work)
-            for point in points
+            for point in self.asked
             if (point.kernel, point.cache, point.direction) == (kernel, cache, direction)
-            if point.status == "ok" and point.clock == _CLOCK[self.device] and not point.device
-            if point.time_s is not None and point.time_s.n >= FEWEST_SAMPLES  # fewer have no interval to decide with
-            if point.work is not None and point.dtype in claims.dtypes(self.device)
+            if not uncounted(point) and point.time_s is not None and point.work is not None
+            if point.dtype in claims.dtypes(self.device)
             if all(point.shape.get(name) == size for name, size in sizes.items())
         ]
+
+    @property
+    def asked(self) -> list[Point]:
+        """Points under the clock that counts for claims, valid or not; of a fleet, those of its first device."""
+        points = self.run.points if self.run else ()
+        return [point for point in points if point.clock == _CLOCK[self.device] and not point.device]
+
+    def planned(self, claim: Claim, kernel: str, cache: CacheState, direction: Direction = "forward") -> list[Timed]:
+        """As `points`, but only cases that the claim itself plans: others may not sway a verdict without a region."""
+        cases = claim.planned(self.device)
+        found = self.points(kernel, cache, direction)
+        return [row for row in found if any(case.is_of(row.point) for case in cases)]
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,19 @@ class Timed:
         """Whether a recurrence is one layer in one direction without dilation or padding."""
         wanted = {"L": 1, "D": 1, "dilation": 1, "ragged": 0, "relu": 0}
         return all(self.point.shape.get(name, value) == value for name, value in wanted.items())
+
+
+def uncounted(point: Point) -> str:
+    """Why a point does not count for claims; empty where it does."""
+    if point.status != "ok":
+        return f"{point.status} ({point.reason})" if point.reason else point.status
+    if point.time_s is None or point.work is None:
+        return "no time or no counted work"
+    if point.time_s.n < FEWEST_SAMPLES:  # too few for an interval to decide with
+        return f"{point.time_s.n} samples, fewer than {FEWEST_SAMPLES}"
+    if point.cache == "cold" and any(warning.id == NOT_COLD for warning in point.warnings):
+        return f"{NOT_COLD}: a time between cold and warm"
+    return ""
 
 
 def class_of(implementation: str) -> str:
@@ -154,14 +178,15 @@ def compared(
     """The verdict from rows of one class, with the vendor's beside it.
 
     find : findings and missing evidence of a class. The first class for which nothing is missing decides; where there
-    is none, the verdict says what `reference` lacks.
+    is none, the verdict says what the first with any findings lacks, else what `reference` does.
     """
     tried = {rows: find(rows) for rows in (*COMPARED, BESIDE)}
     complete = [rows for rows in COMPARED if tried[rows][0] and not tried[rows][1]]
-    rows = complete[0] if complete else COMPARED[-1]
+    begun = [rows for rows in COMPARED if tried[rows][0]]
+    rows = (complete or begun or COMPARED[-1:])[0]
     findings, missing = tried[rows]
     beside = [
-        Line(rows=other, verdict=judge(tried[other][0]), summary=span(tried[other][0]))
+        Line(rows=other, verdict=judge(tried[other][0]), summary=span(tried[other][0]), region=region(tried[other][0]))
         for other in (*complete[1:], BESIDE)
         if tried[other][0] and not tried[other][1]
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .claim_facts import Facts
-from .claim_verdict import Finding, Number, Verdict, above, below, both, number, verdict
+from .claim_verdict import Finding, Number, Verdict, above, below, both, number, short, verdict
 from .claims import Claim
 from .record import Evidence, Fraction
 
@@ -17,12 +17,18 @@ _OWN = "the kernels' references"
 def _rows(
     claim: Claim, facts: Facts, id: str, read: Callable[[Claim, Evidence], tuple[Finding | None, str]]
 ) -> Verdict:
-    """The verdict from all rows of a probe; a row that lacks something says what."""
-    rows = facts.evidence(id)
-    read_rows = [read(claim, row) for row in rows]
-    findings = [finding for finding, _ in read_rows if finding is not None]
-    reasons = list(dict.fromkeys(reason for finding, reason in read_rows if finding is None))
-    missing = [] if findings else (reasons or [claim.needs])
+    """The verdict from the rows of a probe that the claim plans, all of them; what a row lacks is said."""
+    rows = {row.id: row for row in facts.evidence(id)}
+    if not rows:
+        return verdict(claim, (), [claim.needs], rows=_OWN)
+    lost = f": {rows[id].how}" if id in rows and not rows[id].values else ""
+    findings, missing = [], []
+    for wanted in claim.evidence:
+        finding, reason = read(claim, rows[wanted]) if wanted in rows else (None, f"this row of the probe{lost}")
+        if finding is not None:
+            findings.append(finding)
+        elif reason:
+            missing.append(f"{wanted}: {reason}")
     return verdict(claim, findings, missing, rows=_OWN)
 
 
@@ -68,16 +74,42 @@ def _kept(claim: Claim, row: Evidence) -> tuple[Finding | None, str]:
 
 
 def gradient_depth(claim: Claim, facts: Facts) -> Verdict:
-    """C14: gradient norms through a deep stack of gated convolutions over those of tanh convolutions."""
-    return _rows(claim, facts, GRADIENT_DEPTH, _eased)
+    """C14: gradient norms through a deep stack of gated convolutions over those of tanh convolutions.
+
+    Only draws of weights in which the gradient vanishes through the tanh stack can show that something eases it.
+    """
+    made = _rows(claim, facts, GRADIENT_DEPTH, _eased)
+    kept = [row for row in facts.evidence(GRADIENT_DEPTH) if _vanishes(claim, row) is False]
+    told = [f"weights {row.values.get('weights')}: no vanishing, {_norms(row)} (measured)" for row in kept]
+    changes: dict[str, object] = {"summary": "; ".join(filter(None, [made.summary, *told]))}
+    if kept and not made.decided and not made.undecided:
+        changes["missing"] = ("a draw of weights in which the gradient of the tanh stack vanishes", *made.missing[1:])
+    return made.model_copy(update=changes)
+
+
+def _norms(row: Evidence) -> str:
+    return ", ".join(f"gradient norm {name} {short(_plain(row, name) or 0.0)}" for name in ("gated", "tanh"))
+
+
+def _vanishes(claim: Claim, row: Evidence) -> bool | None:
+    """Whether the gradient vanishes through the tanh stack; None where its interval contains the threshold."""
+    tanh = _interval(row, "tanh")
+    return None if tanh is None else below(tanh, claim.at("vanishes"))
 
 
 def _eased(claim: Claim, row: Evidence) -> tuple[Finding | None, str]:
-    over = _interval(row, "gated_over_tanh")
-    lacking = _lacking(claim, row, over)
-    if over is None or lacking or _plain(row, "layers") != claim.at("layers"):
+    over, gated, tanh = (_interval(row, name) for name in ("gated_over_tanh", "gated", "tanh"))
+    lacking = _lacking(claim, row, over, gated, tanh)
+    if over is None or gated is None or tanh is None or lacking or _plain(row, "layers") != claim.at("layers"):
         return None, lacking or f"a stack of {claim.at('layers'):.0f} layers ({row.how})"
-    figures = [number("gradient norm gated / tanh", over, "measured")]
+    vanishes = _vanishes(claim, row)
+    if vanishes is False:
+        return None, ""
+    figures = [
+        number("gradient norm gated", gated, "measured"),
+        number("gradient norm tanh", tanh, "measured"),
+        number("gradient norm gated / tanh", over, "measured"),
+    ]
     for name, words in (
         ("residual_over_tanh", "residual gated / tanh"),
         ("gated_over_gated_tanh", "gated / gated tanh"),
@@ -86,7 +118,8 @@ def _eased(claim: Claim, row: Evidence) -> tuple[Finding | None, str]:
         if beside is not None:
             figures.append(number(f"gradient norm {words}", beside, "measured"))
     where = f"weights {row.values.get('weights')}"
-    return Finding(where=where, holds=above(over, claim.at("ratio")), numbers=tuple(figures)), ""
+    holds = above(over, claim.at("ratio")) if vanishes else None
+    return Finding(where=where, holds=holds, numbers=tuple(figures)), ""
 
 
 def _lacking(claim: Claim, row: Evidence, *values: Fraction | None) -> str:

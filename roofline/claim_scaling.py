@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
 from .claim_facts import Facts, Found, Timed, compared, fastest, ratio, span_of
-from .claim_verdict import Finding, Number, Verdict, Word, above, below, both, number, short, verdict, within
+from .claim_verdict import Finding, Number, Verdict, above, below, both, number, short, verdict, within
 from .claims import Claim
 from .machine import Machine
 from .record import Fraction
@@ -14,64 +18,84 @@ CATALOGUE = "the catalogue"
 
 
 def growth_of_parts(claim: Claim, facts: Facts) -> Verdict:
-    """C3: growth of dense 16-bit rate and of bandwidth by the catalogue; SUPPORTED where their intervals lie apart.
+    """C3: growth of dense 16-bit rate and of bandwidth by the catalogue; decided where their intervals lie apart.
 
-    Where they overlap, the growth of their ratio over the same parts still tells whether one grows faster, for what
-    makes parts large or small is in both: CONDITIONAL then.
+    The growth of their ratio over the same parts is told beside it and decides nothing: parts of one die are no
+    independent evidence of it.
     """
-    parts = [(part.year, *known) for part in facts.catalogue if (known := _rates(part)) and part.year]
-    if len({year for year, *_ in parts}) < 3 or len(parts) < claim.at("fewest"):
+    parts = [known for part in facts.catalogue if (known := _rates(part))]
+    if len({part.year for part in parts}) < 3 or len(parts) < claim.at("fewest"):
         needed = f"at least {claim.at('fewest'):.0f} datacentre parts of three years with rate and bandwidth"
         return verdict(claim, (), [needed], machine=CATALOGUE)
-    years, span_years = [part[0] for part in parts], claim.at("years")
-    rate, bandwidth, both_of = (
-        growth(years, values, span_years)
-        for values in ([p[1] for p in parts], [p[2] for p in parts], [p[1] / p[2] for p in parts])
-    )
-    assumed = sum(part[3] for part in parts)
+    rate, bandwidth = (_growth(claim, parts, of) for of in ("rate", "bandwidth"))
+    assumed = sum(part.assumed for part in parts)
+    years = [part.year for part in parts]
     where = f"{len(parts)} datacentre parts, {min(years)} to {max(years)}"
-    per = f"per {span_years:.0f} years"
+    per = f"per {claim.at('years'):.0f} years"
     figures = (
         number(f"growth of 16-bit FLOP/s {per}", rate),
         number(f"growth of B/s {per}", bandwidth),
-        number(f"growth of FLOP/s over B/s {per}", both_of),
+        *(number(f"growth of FLOP/s over B/s {per}{how}", over) for how, over in _beside(claim, parts)),
         Number(name="parts with a figure not checked against its sheet", value=assumed, mark="assumed"),
     )
-    finding = Finding(where=where, holds=_faster(rate, bandwidth, both_of), numbers=figures)
-    word, told = _growth_word(rate, bandwidth, both_of)
-    made = verdict(claim, [finding], (), word, machine=CATALOGUE, run="", rows="")
+    apart = True if rate.low > bandwidth.high else False if rate.high < bandwidth.low else None
+    made = verdict(claim, [Finding(where=where, holds=apart, numbers=figures)], machine=CATALOGUE, run="", rows="")
     summary = "; ".join(
         f"{f.name} x {short(f.value)} [{short(f.low)}, {short(f.high)}]" for f in figures if f.low and f.high
     )
-    told = told and f"{told} ({where})"
-    return made.model_copy(
-        update={"summary": f"{summary} (derived from datasheets; {assumed} of {where} unchecked)", "region": told}
-    )
+    summary = f"{summary} (derived from datasheets; {assumed} of {where} unchecked)"
+    needed = ["parts of more years: the intervals of the two growths overlap"] if apart is None else []
+    return made.model_copy(update={"summary": summary, "region": "", "missing": tuple(needed)})
 
 
-def _rates(part: Machine) -> tuple[float, float, bool] | None:
-    """Dense 16-bit rate and bandwidth of a datacentre part, and whether one of them is assumed."""
+@dataclass(frozen=True)
+class _Part:
+    """Rate in FLOP/s and bandwidth in B/s of a part. assumed : one of them was not checked against its sheet."""
+
+    id: str
+    year: int
+    rate: float
+    bandwidth: float
+    assumed: bool
+
+    @property
+    def over(self) -> float:
+        """Operations per byte."""
+        return self.rate / self.bandwidth
+
+
+def _rates(part: Machine) -> _Part | None:
+    """Dense 16-bit rate and bandwidth of a datacentre part; its notes say where no tensor units make it."""
     found = [roof for dtype in HALVES if (roof := part.best("rate", "tensor", dtype))]
     memory = part.best("bandwidth", "dram")
-    if part.machine_class != "datacentre" or not found or memory is None:
+    if part.machine_class != "datacentre" or not part.year or not found or memory is None:
         return None
     rate = max(found, key=lambda roof: roof.value)
-    return rate.value, memory.value, "assumed" in (rate.provenance, memory.provenance)
+    return _Part(part.id, part.year, rate.value, memory.value, "assumed" in (rate.provenance, memory.provenance))
 
 
-def _faster(rate: Fraction, bandwidth: Fraction, over: Fraction) -> bool | None:
-    if over.low > 1 or rate.low > bandwidth.high:
-        return True
-    return False if over.high < 1 or rate.high < bandwidth.low else None
+_Of = Literal["rate", "bandwidth", "over"]
 
 
-def _growth_word(rate: Fraction, bandwidth: Fraction, over: Fraction) -> tuple[Word, str]:
-    faster = _faster(rate, bandwidth, over)
-    if faster and rate.low <= bandwidth.high:
-        return "CONDITIONAL", "holds for the ratio over the same parts; the intervals of the two growths overlap"
-    if faster is None:
-        return "INCONCLUSIVE", ""
-    return ("SUPPORTED" if faster else "REFUTED"), ""
+def _growth(claim: Claim, parts: Sequence[_Part], of: _Of) -> Fraction:
+    return growth([part.year for part in parts], [getattr(part, of) for part in parts], claim.at("years"))
+
+
+def _beside(claim: Claim, parts: list[_Part]) -> list[tuple[str, Fraction]]:
+    """Growth of operations per byte over all parts, one part per rate, and without the part that raises it most."""
+    found = [("", _growth(claim, parts, "over"))]
+    # Variants of one die share their rate and differ in memory; the first of them stands for all.
+    dies = list({part.rate: part for part in sorted(parts, key=lambda part: part.year, reverse=True)}.values())
+    if 3 <= len(dies) < len(parts) and len({part.year for part in dies}) > 1:
+        found.append((", one part per rate", _growth(claim, dies, "over")))
+    if len(parts) > claim.at("fewest"):
+        left = [
+            (f", without {part.id}", _growth(claim, [other for other in parts if other is not part], "over"))
+            for part in parts
+        ]
+        # The one part on whose presence the interval rests most, at its lower end.
+        found.append(min(left, key=lambda entry: entry[1].low))
+    return found
 
 
 def path_length(claim: Claim, facts: Facts) -> Verdict:
@@ -142,49 +166,59 @@ def _power(claim: Claim, recurrences: list[Timed], size: tuple[int, int, str]) -
         return None
     # One implementation for all lengths: the fastest at the longest sequence.
     name = fastest(row for row in mine if row.at("T") == lengths[-1]).point.implementation
-    line = sorted((row.at("T"), row.time.median) for row in mine if row.point.implementation == name)
+    line = sorted(((row.at("T"), span_of(row.time)) for row in mine if row.point.implementation == name), key=_length)
     if len(line) < claim.at("lengths"):
         return None
-    power = exponent([steps for steps, _ in line], [time_s for _, time_s in line])
+    power = exponent([steps for steps, _ in line], [time for _, time in line])
     figure = number(f"power of T in the time of lstm, T={lengths[0]} to {lengths[-1]}", power)
     holds = within(power, claim.at("least"), claim.at("most"))
     return Finding(where=f"lstm B=1,I={size[0]},H={size[1]} {size[2]}", holds=holds, numbers=(figure,))
+
+
+def _length(entry: tuple[int, Fraction]) -> int:
+    return entry[0]
 
 
 def parallel_training(claim: Claim, facts: Facts) -> Verdict:
     """C10: the time of a training step in few long sequences over that in many short ones, at the same tokens."""
 
     def find(rows: str) -> Found:
-        chain, chain_lacks = _rises(claim, facts, rows, "lstm", "rises")
-        flat, flat_lacks = _rises(claim, facts, rows, "gated_conv", "flat")
-        if chain_lacks or flat_lacks:
-            return [*chain, *flat], [*chain_lacks, *flat_lacks]
-        # The claim needs both halves: where either fails, it fails.
-        holds = both(*(finding.holds for finding in (*chain, *flat)))
-        where = " and ".join(finding.where for finding in (*chain, *flat))
-        return [
-            Finding(where=where, holds=holds, numbers=tuple(f for part in (*chain, *flat) for f in part.numbers))
-        ], []
+        sides = {kernel: _rises(claim, facts, rows, kernel) for kernel in ("lstm", "gated_conv")}
+        lacking = [kernel for kernel, rises in sides.items() if not rises]
+        pairs = sorted(set(sides["lstm"]) & set(sides["gated_conv"]))
+        if lacking or not pairs:
+            return [], [_wanted(claim, rows, kernel) for kernel in lacking or sides]
+        return [_side_by_side(claim, size, sides["lstm"][size], sides["gated_conv"][size]) for size in pairs], []
 
     return compared(claim, find)
 
 
-def _rises(claim: Claim, facts: Facts, rows: str, kernel: str, threshold: str) -> Found:
-    short_T, long_T = int(claim.at("short")), int(claim.at("long"))
-    mine = [row for row in facts.points(kernel, "warm", "both") if row.rows == rows and row.plain]
-    findings = []
-    for size in sorted({_size(row) for row in mine}):
+def _side_by_side(claim: Claim, size: tuple[str, int, int, int], chain: Fraction, flat: Fraction) -> Finding:
+    """Both halves at one size; the claim needs both, so where either fails, it fails."""
+    dtype, width, _, tokens = size
+    ends = f"training step at T={claim.at('long'):.0f} / T={claim.at('short'):.0f}"
+    return Finding(
+        where=f"width {width}, {tokens} tokens {dtype}",
+        holds=both(above(chain, claim.at("rises")), below(flat, claim.at("flat"))),
+        numbers=(number(f"lstm, {ends}", chain), number(f"gated_conv, {ends}", flat)),
+    )
+
+
+def _wanted(claim: Claim, rows: str, kernel: str) -> str:
+    ends = f"T={claim.at('short'):.0f} and T={claim.at('long'):.0f}"
+    return f"{rows} rows of {kernel}, direction both, at {ends}, at the width and as many tokens as those of the other"
+
+
+def _rises(claim: Claim, facts: Facts, rows: str, kernel: str) -> dict[tuple[str, int, int, int], Fraction]:
+    """The time at the long sequences over that at the short ones, for every size that has both."""
+    mine = [row for row in facts.planned(claim, kernel, "warm", "both") if row.rows == rows]
+    found = {}
+    for size in {_size(row) for row in mine}:
         same = [row for row in mine if _size(row) == size]
-        ends = [[row for row in same if row.at("T") == steps] for steps in (short_T, long_T)]
-        if all(ends):
-            first, last = (fastest(end) for end in ends)
-            times = ratio(span_of(last.time), span_of(first.time))
-            limit = claim.at(threshold)
-            holds = above(times, limit) if threshold == "rises" else below(times, limit)
-            figure = number(f"{kernel}, training step at T={long_T} / T={short_T}", times)
-            findings.append(Finding(where=f"{kernel} {size[-1]} tokens", holds=holds, numbers=(figure,)))
-    wanted = f"{rows} rows of {kernel}, direction both, at T={short_T} and T={long_T} with as many tokens"
-    return findings, [] if findings else [wanted]
+        first, last = ([row for row in same if row.at("T") == claim.at(end)] for end in ("short", "long"))
+        if first and last:
+            found[size] = ratio(span_of(fastest(last).time), span_of(fastest(first).time))
+    return found
 
 
 def _size(row: Timed) -> tuple[str, int, int, int]:

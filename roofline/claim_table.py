@@ -18,6 +18,7 @@ _WIDEST = 120
 _ID, _VERDICT = 5, 14  # characters of the two columns on the left
 _LINES = {
     "condition": "needed: ",
+    "rows": "compared: ",
     "numbers": "found: ",
     "region": "",
     "beside": "beside: ",
@@ -36,7 +37,8 @@ def render(found: Board, console: Console) -> None:
             _block(console, row | {"rests": "" if own == usual else _rests_on(*own)})
         console.print()
     counts = {word: sum(entry.verdict == word for entry in found.claims) for word in STYLES}
-    _say(console, ", ".join(f"{count} {word}" for word, count in counts.items() if count), "")
+    for line in textwrap.wrap(", ".join(f"{count} {word}" for word, count in counts.items() if count), console.width):
+        _say(console, line, "")
 
 
 def _machines(entries: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -2,7 +2,8 @@
 
 A finding holds, fails, or is not decided because its interval contains the threshold. SUPPORTED when the predicate
 holds on every shape that was decided, REFUTED when on none, CONDITIONAL with the region otherwise, INCONCLUSIVE with
-what is missing when evidence is, or when noise leaves more than half of the shapes undecided.
+what is missing when evidence is, or when more than half of the shapes are undecided, for noise or for want of a valid
+measurement.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Line(Frozen):
     rows: str
     verdict: Word
     summary: str
+    region: str = ""
 
 
 class Verdict(Frozen):
@@ -57,7 +59,8 @@ class Verdict(Frozen):
     claim, source : what is claimed, and by whom. condition : what has to hold.
     summary : the numbers in words; `numbers` are all of them.
     region : where it holds and where not, of a CONDITIONAL one. rows : the class of implementations that was compared.
-    decided : shapes, or settings of a probe, on which the predicate could tell. machine, run : what it rests on.
+    decided, undecided : shapes, or settings of a probe, on which the predicate could tell, and on which it could not,
+    planned ones without a valid measurement included. machine, run : what it rests on.
     missing : what would be needed to decide it, or to decide more of it.
     """
 
@@ -73,6 +76,7 @@ class Verdict(Frozen):
     rows: str = ""
     beside: tuple[Line, ...] = ()
     decided: int = 0
+    undecided: int = 0
     machine: str = ""
     run: str = ""
     missing: tuple[str, ...] = ()
@@ -189,6 +193,7 @@ def verdict(
     told = region(findings) if decided == "CONDITIONAL" or (open_at and findings) else ""
     fields: dict[str, object] = {
         "decided": sum(finding.holds is not None for finding in findings),
+        "undecided": len(open_at),
         "summary": span(findings),
         "region": told,
         "numbers": tuple(

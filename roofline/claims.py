@@ -14,10 +14,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ._model import Frozen
-from .record import Direction
+from .record import CacheState, Direction, Point
 
 FILE = Path(__file__).with_name("claims.toml")
 SUITE = "claims"
+# Sizes that a case need not name, as they usually are; a name stands for the size of that name.
+USUAL: dict[str, int | str] = {"L": 1, "D": 1, "dilation": 1, "ragged": 0, "residual": 0, "causal": 1, "relu": 0}
+USUAL |= {"base": 2, "G": "N", "K": "S"}
 # What measures everything that the verdicts need.
 COMMAND = f"seqroof profile --suite {SUITE}"
 
@@ -30,17 +33,55 @@ class Threshold(Frozen):
 
 
 class Case(Frozen):
-    """A kernel with sizes to measure; lists of sizes are combined. `device` is empty for every kind of device."""
+    """A kernel with sizes to measure; lists of sizes are combined. `device` is empty for every kind of device.
+
+    caches : the states of the caches in which the claim needs a time.
+    """
 
     kernel: str
     shape: dict[str, int | tuple[int, ...]]
     directions: tuple[Direction, ...] = ("forward",)
     device: Literal["", "cpu", "cuda"] = ""
+    caches: tuple[CacheState, ...] = ("warm",)
 
     def shapes(self) -> list[dict[str, int]]:
         """All combinations of the sizes."""
         axes = [values if isinstance(values, tuple) else (values,) for values in self.shape.values()]
         return [dict(zip(self.shape, sizes)) for sizes in itertools.product(*axes)]
+
+
+class Planned(Frozen):
+    """One measurement that a claim plans: sizes that `shape` does not name are as they usually are."""
+
+    kernel: str
+    shape: dict[str, int]
+    dtype: str
+    direction: Direction
+    cache: CacheState
+
+    def place(self, across: tuple[str, ...]) -> tuple[str | int, ...]:
+        """What the cases that one finding compares have in common: dtype, direction, batch, length and width.
+
+        across : sizes that a finding compares with one another.
+        """
+        sizes = {name: size for name, size in self.shape.items() if name not in across}
+        common = (next((sizes[name] for name in names if name in sizes), 0) for names in ("B", "TKS", "HMCP"))
+        return self.dtype, self.direction, *common
+
+    def is_of(self, point: Point) -> bool:
+        """Whether a point, valid or not, is a measurement of this case."""
+        same = (point.kernel, point.dtype, point.direction, point.cache)
+        if same != (self.kernel, self.dtype, self.direction, self.cache):
+            return False
+        return self.shape.keys() <= point.shape.keys() and all(
+            size == self.shape.get(name, _usual(name, point.shape)) for name, size in point.shape.items()
+        )
+
+
+def _usual(name: str, shape: dict[str, int]) -> int | None:
+    """The usual value of a size in a shape; None where there is none."""
+    value = USUAL.get(name)
+    return shape.get(value) if isinstance(value, str) else value
 
 
 class Claim(Frozen):
@@ -57,6 +98,9 @@ class Claim(Frozen):
     thresholds: dict[str, Threshold] = Field(default_factory=dict)
     cases: tuple[Case, ...] = ()
     probes: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    across: tuple[str, ...] = ()
+    one_is_enough: bool = False
 
     @property
     def condition(self) -> str:
@@ -66,6 +110,17 @@ class Claim(Frozen):
     def at(self, name: str) -> float:
         """The value of a threshold."""
         return self.thresholds[name].value
+
+    def planned(self, device: str) -> list[Planned]:
+        """All measurements that the claim plans on a kind of device."""
+        return [
+            Planned(kernel=case.kernel, shape=shape, dtype=dtype, direction=direction, cache=cache)
+            for case in self.cases
+            if case.device in ("", device)
+            for shape, dtype, direction, cache in itertools.product(
+                case.shapes(), dtypes(device), case.directions, case.caches
+            )
+        ]
 
 
 class Claims(Frozen):

@@ -165,6 +165,11 @@ def _why_not(old: Point | None, fresh: Point | None) -> str:
 _KNOWN_LATELY = ("computer", "units", "memory nodes", "caches")
 
 
+def identity(machine_id: str, environment: Environment) -> tuple[str, str, str, int | None]:
+    """What tells one computer in one set-up from every other: runs in which it is equal may stand for one another."""
+    return machine_id, environment.device_hash, environment.computer_hash, environment.threads
+
+
 def set_up(machine_id: str, environment: Environment) -> dict[str, object]:
     """What two runs must have in common for their ratio to say something about the code."""
     return {

@@ -26,9 +26,17 @@ def slope(xs: Sequence[float], ys: Sequence[float]) -> Fraction:
     return Fraction(value=value, low=value - half, high=value + half)
 
 
-def exponent(sizes: Sequence[float], times_s: Sequence[float]) -> Fraction:
-    """The power of the size with which a time grows, with its interval: 1 for a time in proportion."""
-    return slope([math.log(size) for size in sizes], [math.log(time_s) for time_s in times_s])
+def exponent(sizes: Sequence[float], times_s: Sequence[Fraction]) -> Fraction:
+    """The power of the size with which a time grows, with its interval: 1 for a time in proportion.
+
+    The interval holds that of the line through the times and the flattest and steepest lines that their own allow.
+    """
+    xs = [math.log(size) for size in sizes]
+    middle = sum(xs) / len(xs)
+    line = slope(xs, [math.log(time.value) for time in times_s])
+    flattest = slope(xs, [math.log(time.high if x < middle else time.low) for x, time in zip(xs, times_s)])
+    steepest = slope(xs, [math.log(time.low if x < middle else time.high) for x, time in zip(xs, times_s)])
+    return Fraction(value=line.value, low=min(line.low, flattest.value), high=max(line.high, steepest.value))
 
 
 def growth(years: Sequence[float], values: Sequence[float], over: float) -> Fraction:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,9 @@ from rich.console import Console
 from seqroof.roofline import claim_table
 from seqroof.roofline.claim_board import Board, board
 from seqroof.roofline.claim_verdict import WORDS
-from seqroof.roofline.claims import SUITE, all_claims
+from seqroof.roofline.claims import SUITE, all_claims, cases
+from seqroof.roofline.compare import identity
+from seqroof.roofline.record import Environment
 from seqroof.roofline.store import run_file
 
 from .exits import Exit, Stop
@@ -21,8 +22,6 @@ from .reading import load_run
 
 # Where runs lie that nobody named: those of this folder, and recorded ones.
 PLACES = ("seqroof-runs/*/run.json", "results/*/run.json", "results/*/*/run.json")
-# The facts that choose a run stand before its points.
-_HEAD_CHARACTERS = 1 << 14
 
 
 def claims(paths: list[Path], expect: Path | None, as_json: bool) -> Exit:
@@ -43,27 +42,39 @@ def _label(path: Path) -> str:
 
 
 def newest(folder: Path) -> list[Path]:
-    """The newest run of each device below a folder; one of the claims' own suite goes before every other."""
-    best: dict[str, tuple[tuple[bool, str], Path]] = {}
+    """The run of each computer below a folder that says most: of the claims' own suite, complete, of all its kernels.
+
+    Of equal ones it is the newest. Where a newer one was passed over, a line on standard error says so.
+    """
+    found: dict[tuple[object, ...], list[tuple[tuple[bool, bool, bool, str], Path]]] = {}
     for path in sorted(path for place in PLACES for path in folder.glob(place)):
-        head = _head(path)
-        device = head.get("machine", "")
-        rank = (head.get("suite") == SUITE, head.get("created", ""))
-        if device and (device not in best or rank > best[device][0]):
-            best[device] = (rank, path)
-    return [path for _, path in best.values()]
+        facts = _facts(path)
+        if facts:
+            found.setdefault(facts[0], []).append((facts[1], path))
+    return [_best(runs) for runs in found.values()]
 
 
-def _head(path: Path) -> dict[str, str]:
-    """What tells a run's device, suite and date, from the beginning of its file; empty where that cannot be read."""
+def _best(runs: list[tuple[tuple[bool, bool, bool, str], Path]]) -> Path:
+    rank, best = max(runs)
+    newer = [path for (*_, created), path in runs if created > rank[-1]]
+    if newer:
+        passed = ", ".join(map(_label, newer))
+        say(f"seqroof: {_label(best)} is used; newer, but partial or of another suite: {passed}")
+    return best
+
+
+def _facts(path: Path) -> tuple[tuple[object, ...], tuple[bool, bool, bool, str]] | None:
+    """The computer of a run, and how much it says: claims' suite, complete, all kernels, date; None if torn."""
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read(_HEAD_CHARACTERS)
-    except (OSError, UnicodeDecodeError):
-        return {}
-    found = {name: match[1] for name in ("created", "suite") if (match := re.search(rf'"{name}":\s*"([^"]*)"', text))}
-    machine = re.search(r'"machine":\s*\{\s*"id":\s*"([^"]+)"', text)
-    return found | ({"machine": machine[1]} if machine else {})
+        data = json.loads(path.read_text(encoding="utf-8"))
+        machine, points = data["machine"], data.get("points", [])
+        computer = identity(machine["id"], Environment.model_validate(data["environment"]))
+        planned = {case["kernel"] for case in cases(machine.get("device") or "cpu")}
+        whole = planned <= {point["kernel"] for point in points}
+        complete = data.get("state", "complete") == "complete"
+        return computer, (data.get("suite") == SUITE, complete, whole, str(data.get("created", "")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def _expected(path: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,7 @@ def step(B: int, H: int, time_s: float, knob: dict[str, Any], **changes: Any) ->
     """An LSTM step with its real operations and weights, and with those that a knob adds."""
     flops = int(knob["C2"]) * 16 * B * H * H
     of = work(flops, 8 * B * H + int(knob["C17"]), 32 * H * H, 8 * H * H + 4 * H, B)
+    of = of.model_copy(update={"state_bytes": 2 * 4 * B * H})
     return timed("lstm_step", {"B": B, "I": H, "H": H}, time_s, of, **{"cache": "cold", **changes})
 
 
@@ -70,7 +73,8 @@ def lstm(B: int, T: int, H: int, time_s: float, kernel: str = "lstm", **changes:
 
 def block(B: int, T: int, H: int, time_s: float, **changes: Any) -> Point:
     """A layer of attention of as many parameters."""
-    shape = {"B": B, "T": T, "M": H, "N": 4, "G": 4, "F": 2 * H, "causal": 1}
+    heads = max(1, H // 64)
+    shape = {"B": B, "T": T, "M": H, "N": heads, "G": heads, "F": 2 * H, "causal": 1}
     return timed("transformer_block", shape, time_s, work(parameters=8 * H * H, tokens=B * T), **changes)
 
 
@@ -85,34 +89,57 @@ def share(value: float) -> Fraction:
     return Fraction(value=value, low=value * 0.99, high=value * 1.01)
 
 
+def steps(knob: dict[str, Any]) -> list[Point]:
+    """LSTM steps of all sizes that claims plan: those that stream their weights, and those that fit a cache."""
+    found = []
+    for H, batches in ((1024, (1, 2, 4, 8, 16, 32, 64, 128, 256)), (2048, (1, 4, 8))):
+        weights = 4 * (8 * H**2 + 4 * H) / 1e10
+        found += [step(B, H, weights / knob["C1"], knob) for B in batches]
+    for H, batches in ((192, (1, 16)), (512, (1, 4, 16))):
+        small = 4 * 8 * H**2 / 1e10
+        for B in batches:
+            found += [step(B, H, small, knob), step(B, H, small / knob["C5"], knob, cache="warm")]
+    return found
+
+
+def recurrences(knob: dict[str, Any]) -> list[Point]:
+    """Recurrences of all sizes that claims plan, with the attention and the convolutions beside them."""
+    found = [lstm(1, T, 256, 1e-5 * T ** knob["C7"]) for T in (64, 128, 256, 1024)]
+    for (direction, longer), B in product((("forward", 1), ("both", 3)), (1, 16)):
+        seconds = 1e-5 * 512 ** knob["C7"] * longer * B
+        how: dict[str, Any] = {"direction": direction}
+        found += [
+            lstm(B, 512, 256, seconds, roof_fraction=share(knob["C4"]), **how),
+            block(B, 512, 256, seconds / knob["C6"], roof_fraction=share(0.5), **how),
+            convolution(B, 512, 256, seconds / 2, roof_fraction=share(0.6), **how),
+        ]
+        if direction == "forward":
+            found.append(lstm(B, 512, 256, knob["C12"] * seconds, kernel="gru"))
+    one = 1e-5 * 64 ** knob["C7"]
+    found += [lstm(64, 64, 256, one * 64 / knob["C16"]), lstm(64, 64, 512, 4 * one * 64 / knob["C16"])]
+    found += [lstm(1, 64, 512, 4 * one), lstm(1, 64, 512, 4 * one * knob["C12"], kernel="gru")]
+    for B in (1, 16):
+        found += [lstm(B, 2048, 64, 1.0), block(B, 2048, 64, 1.0 / knob["C6"])]
+    found += [lstm(16, 256, 64, knob["C15"]), block(16, 256, 64, 1.0)]
+    for B, T, rise in ((32, 32, 0), (8, 128, 0.5), (1, 1024, 1)):
+        found.append(lstm(B, T, 256, 0.1 * knob["C10"] ** rise, direction="both"))
+        found.append(convolution(B, T, 256, 0.1 * 1.1**rise, direction="both"))
+    return found
+
+
 def points(turned: str = "") -> list[Point]:
     """The points of a run that supports every claim but the one that is turned."""
     knob = {name: values[name == turned] for name, values in KNOBS.items()}
-    weights = 4 * (8 * 1024**2 + 4 * 1024) / 1e10
-    found = [step(B, 1024, weights / knob["C1"], knob) for B in (1, 4, 16, 256)]
+    found = steps(knob) + recurrences(knob)
     small = 4 * 8 * 512**2 / 1e10
-    found += [step(1, 512, small, knob), step(1, 512, small / knob["C5"], knob, cache="warm")]
-    found += [lstm(1, T, 256, 1e-5 * T ** knob["C7"]) for T in (64, 128, 256, 1024)]
-    for direction, longer in (("forward", 1), ("both", 3)):
-        seconds = 1e-5 * 512 ** knob["C7"] * longer
-        how: dict[str, Any] = {"direction": direction}
-        found += [
-            lstm(1, 512, 256, seconds, roof_fraction=share(knob["C4"]), **how),
-            block(1, 512, 256, seconds / knob["C6"], roof_fraction=share(0.5), **how),
-            convolution(1, 512, 256, seconds / 2, roof_fraction=share(0.6), **how),
-        ]
-    found.append(lstm(64, 64, 256, 1e-5 * 64 ** knob["C7"] * 64 / knob["C16"]))
-    found += [lstm(1, 512, 256, knob["C12"] * 1e-5 * 512 ** knob["C7"], kernel="gru")]
-    found += [lstm(16, 256, 64, knob["C15"]), block(16, 256, 64, 1.0)]
-    found += [lstm(32, 32, 256, 0.1, direction="both"), lstm(1, 1024, 256, 0.1 * knob["C10"], direction="both")]
-    found += [convolution(32, 32, 256, 0.1, direction="both"), convolution(1, 1024, 256, 0.11, direction="both")]
     for K, seconds in ((256, small / 10), (16384, small / knob["C11"])):
         shape = {"B": 1, "N": 8, "K": K, "P": 64, "G": 8, "ragged": 0}
         found.append(timed("attention_decode", shape, seconds, work(read=4096 * K + 4096), cache="cold"))
-    for first, seconds in ((1, 0.1), (64, 0.1 * knob["C13"])):
-        shape = {"B": 16, "T": 2048, "C": 64, "W": 3, "L": 1, "base": 2, "residual": 1, "first": first}
+    for (B, T, C), (first, seconds) in product(((16, 2048, 64), (4, 4096, 128)), ((1, 0.1), (64, 0.1 * knob["C13"]))):
+        shape = {"B": B, "T": T, "C": C, "W": 3, "L": 1, "base": 2, "residual": 1, "first": first}
         found.append(timed("dilated_conv", shape, seconds, work()))
-    found.append(timed("hierarchical_attention", {"B": 1, "T": 10000, "P": 64, "F": 100}, 0.1, work(depth=2)))
+    for T, depth in ((100, 1), (10000, 2)):
+        found.append(timed("hierarchical_attention", {"B": 1, "T": T, "P": 64, "F": 100}, 0.1, work(depth=depth)))
     found.append(timed("attention", {"B": 1, "N": 4, "S": 512, "P": 64, "K": 512, "G": 4, "causal": 1}, 0.1, work()))
     return found
 
@@ -132,26 +159,42 @@ def evidence(turned: str = "") -> tuple[Evidence, ...]:
             | {"changed": 9999 if turned == "C8" else 10000},
             how="sample",
         ),
-        Evidence(
-            id="gradient-reach forget_bias=2",
-            values={"forget_bias": 2, "seeds": 10} | spread("norm_100", kept["norm_100"]) | spread("norm_1000", 1e-9),
-            how="sample",
+        *(
+            Evidence(
+                id=f"gradient-reach forget_bias={bias}",
+                values={"forget_bias": bias, "seeds": 10}
+                | spread("norm_100", kept["norm_100"])
+                | spread("norm_1000", 1e-9),
+                how="sample",
+            )
+            for bias in (0, 1, 2, 3, 4, 6)
         ),
-        Evidence(
-            id="gradient-depth weights=1/fan-in",
-            values={"weights": "1/fan-in", "layers": 32, "seeds": 10}
-            | spread("gated_over_tanh", 0.5 if turned == "C14" else 50.0),
-            how="sample",
+        *(
+            Evidence(
+                id=f"gradient-depth weights={weights}",
+                values={"weights": weights, "layers": 32, "seeds": 10}
+                | spread("gated_over_tanh", 0.5 if turned == "C14" else 50.0)
+                | spread("gated", 0.0005 if turned == "C14" else 0.05)
+                | spread("tanh", 0.001),
+                how="sample",
+            )
+            for weights in ("1/fan-in", "keeping size")
         ),
     )
+
+
+def on_gpu(points: Iterable[Point]) -> Run:
+    """A run of these points as if a GPU had made them."""
+    made = tuple(point.model_copy(update={"clock": "events", "dtype": "bf16"}) for point in points)
+    return run(points=made, machine=MACHINE.model_copy(update={"device": "cuda"}))
 
 
 def run(turned: str = "", **changes: Any) -> Run:
     """A run that supports every claim but the one that is turned."""
     fields: dict[str, Any] = {"points": tuple(points(turned)), "evidence": evidence(turned), "machine": MACHINE}
     fields |= {"tool": "seqroof 0", "created": "2026-01-01T00:00:00+00:00", "command": "seqroof profile --suite claims"}
-    fields["suite"] = "claims"
-    return Run(environment=Environment(python="3.11", torch="2.13"), **(fields | changes))
+    fields |= {"suite": "claims", "environment": Environment(python="3.11", torch="2.13")}
+    return Run(**(fields | changes))
 
 
 def catalogue(rate: float = 3.0, bandwidth: float = 1.5) -> tuple[Machine, ...]:

@@ -14,7 +14,7 @@ from seqroof.profiler.plan import PlanError, claim_cases
 from seqroof.profiler.probing import KIND, Probing, wanted
 from seqroof.profiler.request import Request
 from seqroof.profiler.supervisor import WorkerDied
-from seqroof.roofline import claims
+from seqroof.roofline import claim_reach, claims
 from seqroof.roofline.catalogue import machines
 from seqroof.roofline.claim_board import decided
 from seqroof.roofline.record import Point
@@ -79,7 +79,7 @@ def test_the_cases_of_a_claim_are_all_that_its_verdict_needs(claim, device):
 @pytest.mark.parametrize("id", ["C4", "C6", "C15"])
 def test_models_that_are_compared_have_equal_parameters(id, device):
     claim = next(claim for claim in claims.all_claims() if claim.id == id)
-    found: dict[tuple[int, int], dict[str, int]] = {}
+    found: dict[tuple[int, ...], dict[str, int]] = {}
     for kernel, shape, direction in cases_of(claim, device):
         works = found.setdefault((shape.B, shape.T, getattr(shape, "H", 0) or getattr(shape, "M", 0) or shape.C), {})
         works[kernel.name] = kernel.module.work(shape, "fp32", direction).parameters
@@ -106,6 +106,13 @@ def test_the_suite_says_itself_what_to_measure(options):
             None, "claims", typed["shape"], typed["dtype"], typed["direction"], "cpu", None, None, None, None
         )
     assert stopped.value.code == Exit.USAGE
+
+
+def test_probes_make_every_row_that_a_claim_asks_for():
+    biases = [f"{claim_reach.GRADIENT_REACH} forget_bias={bias}" for bias in probes.FORGET_BIASES]
+    weights = [f"{claim_reach.GRADIENT_DEPTH} weights={name}" for name in probes.WEIGHTS]
+    wanted_rows = [row for claim in claims.all_claims() for row in claim.evidence]
+    assert sorted(wanted_rows) == sorted([claim_reach.HIERARCHY, *biases, *weights])
 
 
 def test_probes_belong_to_the_whole_suite():

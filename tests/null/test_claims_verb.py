@@ -17,6 +17,7 @@ from rich.console import Console
 from seqroof.roofline import claim_table, claims
 from seqroof.roofline.claim_board import Board, board
 from seqroof.roofline.claims_page import table
+from seqroof.roofline.record import Environment
 from seqroof.roofline.store import save
 from seqroof.scripts import claiming
 from seqroof.scripts.exits import Exit, Stop
@@ -37,7 +38,7 @@ def test_without_any_run_every_claim_names_the_command(tmp_path):
     done = seqroof("claims", "--json", cwd=tmp_path)
     assert done.returncode == 0
     found = {entry["id"]: entry for entry in json.loads(done.stdout)["claims"]}
-    assert len(found) == 17 and found["C3"]["verdict"] != "INCONCLUSIVE"
+    assert len(found) == 17 and found["C3"]["numbers"] and "overlap" in found["C3"]["missing"][0]
     rest = [entry for id, entry in found.items() if id != "C3"]
     assert {entry["verdict"] for entry in rest} == {"INCONCLUSIVE"}
     assert all("seqroof profile --suite claims" in entry["missing"][-1] for entry in rest)
@@ -52,6 +53,26 @@ def test_the_newest_run_of_each_device_counts_and_the_claims_suite_goes_first(tm
     (tmp_path / "seqroof-runs" / "torn").mkdir()
     (tmp_path / "seqroof-runs" / "torn" / "run.json").write_bytes(b"\xff{")
     assert {path.parent for path in claiming.newest(tmp_path)} == {full, second}
+
+
+def test_a_partial_run_shadows_no_complete_one(tmp_path, capsys):
+    full = saved(tmp_path, "full", created="2026-01-01")
+    saved(tmp_path, "stopped", created="2026-02-02", state="interrupted")
+    few = tuple(point for point in samples.points() if point.kernel == "gru")
+    saved(tmp_path, "one-kernel", created="2026-03-03", points=few)
+    assert [path.parent for path in claiming.newest(tmp_path)] == [full]
+    told = capsys.readouterr().err
+    assert "seqroof-runs/full is used" in told and "one-kernel" in told and "stopped" in told
+
+
+@pytest.mark.parametrize("change", [{"device_hash": "b"}, {"computer_hash": "b"}, {"threads": 2}])
+def test_two_computers_of_one_model_are_two(tmp_path, change):
+    base = {"python": "3.11", "device_hash": "a", "computer_hash": "a", "threads": 1}
+    one, two = (Environment.model_validate(base | more) for more in ({}, change))
+    places = [saved(tmp_path, "one", environment=one), saved(tmp_path, "two", environment=two)]
+    assert sorted(path.parent for path in claiming.newest(tmp_path)) == places
+    runs = [(place.name, samples.run(environment=of)) for place, of in zip(places, (one, two))]
+    assert {entry.run for entry in board(runs).claims} >= {"one", "two"}
 
 
 def test_the_document_follows_its_schema_and_names_machine_and_run(tmp_path, monkeypatch, capsys):
@@ -125,6 +146,7 @@ def test_the_table_fits_and_leaves_nothing_out(width):
     for entry in found.claims:
         assert f"{entry.id} {entry.verdict}" in words.replace(f"{entry.id}  ", f"{entry.id} ")
     assert "1 REFUTED" in words
+    assert words.count("compared:") == 16  # C3 compares no rows
 
 
 def test_hostile_names_stay_names():
