@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from .comparison_model import Noise
 from .ratio import BAND, Ratio, Verdict, advice, overall, unpaired, verdict
 from .record import Environment, Point, Run
-from .units import ratio_within
-
-# Half width (95 %) of the ratio of two runs of identical code, in logarithms, where nobody has measured it. Chosen, not
-# measured: what machines that do nothing else may be hoped to keep to. A busy one can differ by many times as much
-# (docs/noise.md), so whatever rests on these says "assumed" and how to measure.
-ASSUMED_NOISE = {"cpu": 0.05, "cuda": 0.02}
+from .run_noise import KnownNoise, assumed
 
 
 @dataclass(frozen=True)
@@ -37,19 +31,6 @@ class LeftOut:
     point: Point
     why: str
     lost: str = ""
-
-
-@dataclass(frozen=True)
-class KnownNoise:
-    """The noise between runs that a comparison counts with. value : log half width (95 %) of a ratio.
-
-    freedom : degrees of freedom with which it is known; None where it is assumed.
-    """
-
-    value: float
-    provenance: Literal["measured", "assumed"]
-    source: str
-    freedom: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,14 +57,14 @@ class Comparisons:
 
 
 def noise_between(base: Run, new: Run, stored: Noise | None = None) -> KnownNoise:
-    """The noise of the machine as measured: newest of what the runs and this computer know; else a stated default."""
+    """The noise of the machine as measured: newest of what the runs and this computer know; else see `assumed`."""
     known = [noise for noise in (new.noise, base.noise, stored) if noise is not None and belongs(noise, new)]
     if known:
         newest = max(known, key=lambda noise: noise.when)
         source = f"seqroof doctor --aa, {newest.when[:10]}"
         return KnownNoise(newest.between_runs, "measured", source, newest.workers - 1)
-    device = new.machine.device or "cpu"
-    return KnownNoise(ASSUMED_NOISE[device], "assumed", "not measured here: run `seqroof doctor --aa`")
+    pairs = [(old, fresh) for old, fresh in _paired_up(base, new) if old and fresh and _timed(old) and _timed(fresh)]
+    return assumed(base, new, [(old.time_s, fresh.time_s) for old, fresh in pairs if old.time_s and fresh.time_s])
 
 
 def belongs(noise: Noise, run: Run) -> bool:
@@ -198,11 +179,3 @@ def not_told(base: dict[str, object], new: dict[str, object]) -> str:
     if any(base[name] and new[name] for name in ("device", "computer")):
         return ""
     return "The runs do not tell whether they come from one computer: equal processors may differ in what they reach."
-
-
-def describe_noise(noise: KnownNoise) -> str:
-    """The noise of a comparison as a sentence."""
-    return (
-        f"95 % of the time, two runs of the same code differ on this machine by no more than "
-        f"{ratio_within(noise.value)} ({noise.provenance}; {noise.source})."
-    )

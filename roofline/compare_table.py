@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from . import _view, table
-from .compare import Comparison, Comparisons, describe_noise
+from .compare import Comparison, Comparisons
 from .ratio import Ratio, Verdict
+from .run_noise import describe
 from .units import percent, seconds
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def render(made: Comparisons, console: Console, notes: Sequence[str] = (), every
     table._say(
         console,
         f"Ratio: new over base time (measured), below 1 is faster. SAME is within ±{percent(made.band)}. "
-        f"{_view.clean(describe_noise(made.noise))}",
+        f"{_view.clean(describe(made.noise))}",
         "dim",
     )
     for note in notes:

@@ -135,19 +135,28 @@ def _print_plan(groups: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print(json.dumps({"groups": groups}))
         return
-    table = Table(title=f"{len(groups)} groups; nothing was run", title_justify="left", box=None, pad_edge=False)
-    for heading in ("kernel", "shape", "dtype", "direction"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("FLOPs", "bytes", "memory"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("implementations", overflow="fold")
+    console = Console(highlight=False)
+    told = "By dtype: operations, bytes at least, memory needed, implementations."
+    console.print(f"{len(groups)} groups; nothing was run. {told}", soft_wrap=True)
+    by_case = itertools.groupby(groups, key=lambda group: (group["kernel"], group["direction"], group["shape"]))
+    for (kernel, direction, shape), members in by_case:
+        sizes = ",".join(f"{name}={value}" for name, value in shape.items())
+        console.print(f"\n[bold]{escape(kernel)}[/bold] {direction} {escape(sizes)}", soft_wrap=True)
+        console.print(_planned_rows(list(members)))
+
+
+def _planned_rows(groups: list[dict[str, Any]]) -> Table:
+    """The dtypes of one case with what each would take, below one another."""
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(min_width=6, no_wrap=True)
+    for _ in ("operations", "bytes", "memory"):
+        table.add_column(min_width=10, justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
     for group in groups:
-        sizes = ",".join(f"{name}={value}" for name, value in group["shape"].items())
-        work = group["work"]
-        cells = [group["kernel"], sizes, group["dtype"], group["direction"], si(work["flops"], "FLOP")]
-        cells += [si(work["compulsory_bytes"], "B"), binary_bytes(group["memory_bytes"])]
-        table.add_row(*map(escape, [*cells, " ".join(group["implementations"]) or "none runs here"]))
-    Console().print(table)
+        work, rows = group["work"], " ".join(group["implementations"])
+        amounts = si(work["flops"], "FLOP"), si(work["compulsory_bytes"], "B"), binary_bytes(group["memory_bytes"])
+        table.add_row(f"  {group['dtype']}", *amounts, escape(rows) or "none runs here")
+    return table
 
 
 def run_verify(request: Request, long: bool, as_json: bool) -> None:

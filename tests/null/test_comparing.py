@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,10 @@ import samples
 from rich.console import Console
 
 from seqroof.roofline import compare_table
-from seqroof.roofline.compare import KnownNoise, LeftOut, compare_runs, noise_between
+from seqroof.roofline.compare import LeftOut, compare_runs, noise_between
 from seqroof.roofline.comparison_model import Noise
+from seqroof.roofline.record import Evidence
+from seqroof.roofline.run_noise import FEWEST_POINTS, KnownNoise, assumed
 from seqroof.roofline.store import save
 from seqroof.scripts import comparing
 from seqroof.scripts.exits import Exit, Stop
@@ -188,6 +191,37 @@ def test_the_noise_is_that_of_the_machine_or_a_stated_default(run, tmp_path, mon
     assert [finding.state for finding in stored_noise.resolution()] == ["ok"]
     foreign = noise(run, threads=99)
     assert noise_between(bare, bare, foreign).provenance == "assumed"
+
+
+def timings(run, *factors):
+    time = first_timed(run).time_s
+    return [(time, time.model_copy(update={"median": factor * time.median})) for factor in factors]
+
+
+def test_runs_that_scatter_are_known_to_be_noisy(run):
+    bare = run.model_copy(update={"noise": None})
+    wild = timings(run, *(1.4, 0.7) * (FEWEST_POINTS // 2))
+    known = assumed(bare, bare, wild)
+    assert known.provenance == "derived" and known.value > math.log(1.4)
+    assert assumed(bare, bare, wild[:-1]).provenance == "assumed"  # too few points to tell
+    assert assumed(bare, bare, timings(run, *[1.4] * FEWEST_POINTS)).provenance == "assumed"  # all moved alike
+
+
+def test_a_few_changed_kernels_do_not_make_runs_noisy(run):
+    bare = run.model_copy(update={"noise": None})
+    known = assumed(bare, bare, timings(run, 1.0, 1.001, 0.999, 1.0, 1.001, 0.999, 1.0, 3.0, 2.0))
+    assert known.provenance == "assumed"
+
+
+def test_a_calibration_copy_that_moved_counts_as_noise(run):
+    def copied(rate):
+        entry = Evidence(id="calibration-copy", values={"start_bytes_per_s": rate}, how="by hand")
+        return run.model_copy(update={"noise": None, "evidence": (entry,)})
+
+    known = assumed(copied(20e9), copied(30e9), timings(run, 1.5))
+    assert known.provenance == "derived" and known.value == pytest.approx(math.log(1.5))
+    assert "calibration copy" in known.source
+    assert assumed(copied(20e9), copied(20.1e9), timings(run, 1.5)).provenance == "assumed"
 
 
 def test_a_noise_is_kept_for_every_device_and_number_of_threads(run, tmp_path, monkeypatch):
