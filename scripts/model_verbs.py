@@ -1,6 +1,6 @@
-"""The verbs that ask the model: predict, what-if, explain, map, contrast and inspect. `main` gives them their names.
+"""The verbs that ask the model or fit curves: predict, what-if, explain, map, contrast, scaling, generations, inspect.
 
-As there, nothing that is slow to import is imported at the top.
+`main` gives them their names. As there, nothing that is slow to import is imported at the top.
 """
 
 from __future__ import annotations
@@ -108,6 +108,40 @@ def contrast(
     from . import contrasting
 
     contrasting.contrast_layers(equal, budget, shape, dtype, direction, rows, on, measure, device, json, svg)
+
+
+def scaling(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN]...", help="Default: the newest run with lengths enough.", show_default=False),
+    ] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Measure five kernels at five lengths here.")] = False,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", help="With --measure: batch, lengths, width.", show_default="B=1,T=64:1024:x2,width=128"),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="With --measure: fp32, tf32, fp16, bf16.")] = "fp32",
+    device: Device = "auto",
+    all_points: Annotated[bool, typer.Option("--all", help="Show every cache state and clock.")] = False,
+    svg: Picture = None,
+    png: Picture = None,
+    json: Json = False,
+) -> None:
+    """Fit how time grows with the length of a sequence, beside operations, dependent steps and the model."""
+    from . import scaling as command
+
+    command.show_scaling(runs or [], measure, shape, dtype, device, all_points, json, {"svg": svg, "png": png})
+
+
+def generations(
+    svg: Picture = None,
+    png: Picture = None,
+    json: Json = False,
+) -> None:
+    """Show FLOP/s, bytes/s and operations per byte by year, and what is left of an LSTM step's units. Needs no GPU."""
+    from . import generating
+
+    generating.show_generations(json, {"svg": svg, "png": png})
 
 
 def inspect(
