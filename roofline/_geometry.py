@@ -90,6 +90,23 @@ class LogAxis:
         return [tick for tick in steps if self.low <= tick <= self.high]
 
 
+@dataclass(frozen=True)
+class LinearAxis:
+    """An even axis from `low` to `high` over `length` pixels; position 0 is `low`."""
+
+    low: float
+    high: float
+    length: float
+
+    def at(self, value: float) -> float:
+        """Position of a value; outside the domain it is below 0 or above `length`."""
+        return self.length * (value - self.low) / (self.high - self.low)
+
+    def value(self, position: float) -> float:
+        """The value at a position: the inverse of `at`."""
+        return self.low + (self.high - self.low) * position / self.length
+
+
 def coordinates(row: Row) -> tuple[float, float]:
     """Operations per compulsory byte and operations per second of a row that stands on the chart."""
     point = row.point
