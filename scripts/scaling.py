@@ -169,11 +169,11 @@ def _print(curves: Sequence[Curve], runs: Sequence[Run], console: Console) -> No
     fits = scaling.fitted(curves)
     for index, run in enumerate(runs):
         letter = f"{run_letter(index)}: " if len(runs) > 1 else ""
-        console.print(escape(f"{letter}{run.machine.name}, {run.created[:10]} (measured)"), soft_wrap=True)
+        console.print(escape(f"{letter}{run.machine.name}, {run.created[:10]} (measured)"))
         mine = [curve for curve in fits if curve.run == index]
         widths = [max(map(len, column)) for column in zip(scaling.HEADINGS, *map(scaling.cells, mine))]
         for told, members in groupby(mine, key=scaling.heading):
-            console.print(f"[bold]{escape(told)}[/bold]", soft_wrap=True)
+            console.print(f"[bold]{escape(told)}[/bold]")
             console.print(_table(list(members), widths, console.width))
         if not mine:
             console.print(f"No kernel was timed at {scaling.LEAST_LENGTHS} lengths here: seqroof scaling --measure")
@@ -190,7 +190,7 @@ def _print_lacking(curves: Sequence[Curve], console: Console) -> None:
     if every:
         console.print("\nToo few lengths for an exponent:")
     for lack in several[:MOST_LISTED]:
-        console.print(f"  {escape(lack.text)}", soft_wrap=True)
+        console.print(f"  {escape(lack.text)}")
     if len(every) > len(several[:MOST_LISTED]):
         console.print(f"  and {len(every) - len(several[:MOST_LISTED])} more cases, in --json")
 

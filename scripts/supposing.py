@@ -35,6 +35,7 @@ EXPERIMENTS = {
     "cache": "sizes that do and do not fit: seqroof profile {kernel} --shape {smaller}",
     "latency": "the same steps launched, as a graph and in one launch: its triton rows and their graph clock on a GPU",
     "capacity": "where weights stop fitting: seqroof predict {kernel} --on MACHINE --shape with a range of sizes",
+    "memory": "weights one level nearer: seqroof profile {kernel} --shape {smaller}, cold against warm, and claim C5",
     "batch": "seqroof profile {kernel} --shape {batches}",
 }
 
@@ -73,6 +74,8 @@ def what_if_kernel(
     made = {"kernel": source, "shape": dataclasses.asdict(sizes), "dtype": dtype, "direction": direction}
     made |= supposed(case, machine) | {"batch": _batches(kernel, sizes, case, direction, machine)}
     made |= {"machine": machine.id, "machines": _machines(case)}
+    names = [name for name in EXPERIMENTS if name != "batch" or made["batch"]]
+    made["experiments"] = {name: experiment(name, source, made["shape"]) for name in names}
     print(json.dumps(made)) if as_json else _print(made)
 
 
@@ -98,6 +101,12 @@ def supposed(case: Case, machine: Machine) -> dict[str, Any]:
         "gains": {name: what_if.gains(one, machine) for name, one in names.items()},
         "designs": {name: _gain(now, time) for name, time in others.items()},
         "half_width": {"change": words} | _gain(now, what_if.time_s(small, faster)),
+        "inside_memory": {
+            f"inside the memory, at {factor:g} x its bandwidth": _gain(
+                now, what_if.time_s(case, what_if.inside_memory(machine, factor))
+            )
+            for factor in what_if.INSIDE_FACTORS
+        },
     }
 
 
@@ -143,8 +152,8 @@ def _print(made: dict[str, Any]) -> None:
     _print_machines(made, console)
     console.print(NOTE)
     strongest = max(made["elasticities"]["design"], key=made["elasticities"]["design"].__getitem__)
-    for name in dict.fromkeys((strongest, "batch") if made["batch"] else (strongest,)):
-        console.print(f"To check it ({name}): {experiment(name, made['kernel'], made['shape'])}", soft_wrap=True)
+    for name in (name for name in (strongest, "batch", "memory") if name in made["experiments"]):
+        console.print(f"To check it ({name}): {made['experiments'][name]}", soft_wrap=True)
 
 
 def experiment(name: str, kernel: str, shape: dict[str, int]) -> str:
@@ -183,10 +192,11 @@ def _print_changes(made: dict[str, Any], console: Console) -> None:
     rows = dict(made["designs"])
     rows |= {f"batch of {batch} (per token)": gain for batch, gain in made["batch"].items()}
     rows[made["half_width"]["change"]] = made["half_width"]
+    rows |= made["inside_memory"]
     for name, gain in rows.items():
         table.add_row(name, _known(gain["estimate_s"]), _times(gain["times_as_fast"]))
     console.print(table)
-    console.print()
+    console.print(f"{what_if.INSIDE_WORDS}\n")
 
 
 def _print_machines(made: dict[str, Any], console: Console) -> None:
