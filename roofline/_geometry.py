@@ -9,10 +9,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ._view import WALL_NAMES, Row, clean
+from ._view import Row, clean
 from .machine import Machine, Provenance
 from .record import Wall
 from .units import si
+from .walls import WALL_NAMES
 
 _MERGED = 0.04  # roofs of one unit closer than this are one line on any chart that fits a screen
 _SHORTEST = 10.0  # an axis shows a decade at least, so that equal values still make a chart

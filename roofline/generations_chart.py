@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from . import _geometry, _theme, chart, generations, trend
@@ -132,6 +133,6 @@ def _names(parts: Sequence[Rated], of: Of, x: LinearAxis, y: LogAxis, colour: st
     for mark in marks:
         board.symbol(mark.x, mark.y, RADIUS)
     line = _band(parts, of, x, y, line=True)
-    for before, after in zip(line, line[1:]):
+    for before, after in pairwise(line):
         board.line(x.at(before["x"]), HEIGHT - y.at(before["y"]), x.at(after["x"]), HEIGHT - y.at(after["y"]))
     return [label_value(x, y, label, colour) for label, _ in label_marks(board, marks, joined, REACH)]

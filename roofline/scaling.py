@@ -55,8 +55,10 @@ class Curve:
 
     power : the fitted power of the length in the measured time. end_power : that between the two longest lengths alone,
     which differs where a time bends: a fixed cost of a call flattens its short end. flops_power, model_power : those of
-    the counted operations and of the modelled time. step_s : time per dependent step at the longest length. All but the steps of a
-    path of length 1 need `LEAST_LENGTHS` lengths, and are None below; `tax_s` also where no graph was timed.
+    the counted operations and of the modelled time. All of them and `path` are None below `LEAST_LENGTHS` lengths, and
+    where a point does not say what they need.
+    step_s, tax_s : time per dependent step, and what launching adds to it, at the longest length; None where the path
+    has no second step, the tax also where no graph was timed.
     """
 
     run: int
@@ -212,12 +214,13 @@ HEADINGS = (
     "steps",
     "path",
     "per step",
+    "±",
 )
 EXPLAINED = (
     "exponent: the power of the length in the measured time, with its 95 % interval; at the end: between the two "
     "longest lengths alone, where what a call costs at any length weighs least; model: in the modelled time; "
     "operations, steps: in the counted ones. path: dependent steps between the ends of a sequence (counted). "
-    "per step: measured time over dependent steps at the longest length."
+    "per step: measured time over dependent steps at the longest length, ± half its interval."
 )
 NO_TAX = "not measured: needs a GPU"
 
@@ -247,7 +250,8 @@ def cells(curve: Curve) -> tuple[str, ...]:
         _number(curve.flops_power),
         _number(curve.path.power if curve.path else None),
         curve.path.words if curve.path else "-",
-        span_text(curve.step_s),
+        seconds(curve.step_s.value) if curve.step_s else "-",
+        percent((curve.step_s.high - curve.step_s.low) / 2 / curve.step_s.value) if curve.step_s else "",
     )
 
 
@@ -258,13 +262,6 @@ def power_text(power: Fraction | None) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value + 0.0:.2f}"
-
-
-def span_text(time: Fraction | None) -> str:
-    """A time with half its interval as a share of it."""
-    if time is None:
-        return "-"
-    return f"{seconds(time.value)} ±{percent((time.high - time.low) / 2 / abs(time.value))}"
 
 
 def tax_lines(of: Iterable[Curve]) -> list[str]:

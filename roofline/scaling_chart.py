@@ -70,8 +70,9 @@ def spec(curves: Sequence[Curve], theme: str = "light") -> Json | None:
     texts, leads = _column(ends, x, y)
     look = direct({"stroke": "colour", "shape": "shape", "fill": "colour"})
     line = {"stroke": look["stroke"], "detail": {"field": "line", "type": "nominal"}}
+    dashed = {"type": "line", "strokeDash": [4, 4], "strokeWidth": 1.2}
     layers = [
-        _layer("paths", _guides(shown, y, colours), {"type": "line", "strokeDash": [4, 4], "strokeWidth": 1.2}, base | line),
+        _layer("paths", _guides(shown, y, colours), dashed, base | line),
         _layer("leads", leads, {"type": "line", "strokeWidth": 0.8, "clip": False, "opacity": 0.6}, base | line),
         _layer("times", lines, {"type": "line", "strokeWidth": 1.6}, base | line),
         _layer("points", lines, {"type": "point", "size": 60, "fillOpacity": 0.3}, base | look),

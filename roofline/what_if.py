@@ -83,8 +83,8 @@ RESOURCES: dict[str, tuple[str, Callable[[Ceiling], bool]]] = {
 # Times the bandwidth outside: HBM-PIM states four beside its banks; ten is for a part that does not exist.
 INSIDE_FACTORS = (4.0, 10.0)
 INSIDE_WORDS = (
-    "Inside the memory: units beside its banks take in every byte there, at so many times the bandwidth of DRAM, and no "
-    "cache is in the way; arithmetic and latencies stay as they are (supposed; HBM-PIM states 4 x)."
+    "Inside the memory: units beside its banks take in every byte there, at so many times the bandwidth of DRAM, and "
+    "no cache is in the way; arithmetic and latencies stay as they are (supposed; HBM-PIM states 4 x)."
 )
 
 # What an interval and its value are; scaled together.

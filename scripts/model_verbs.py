@@ -14,6 +14,11 @@ from .exits import Exit, Stop
 from .options import Device, Direction, Dtype, Json, Shape
 
 On = Annotated[str, typer.Option("--on", help="A machine of the catalogue, or the path of a run.")]
+OneDtype = Annotated[str, typer.Option("--dtype", help="fp32, tf32, fp16, bf16.")]
+OneDirection = Annotated[str, typer.Option("--direction", help="forward, backward, both.")]
+Weights = Annotated[str, typer.Option(help="reread or kept.")]
+Chain = Annotated[str, typer.Option(help="launch, graph, barrier or inside.")]
+Cache = Annotated[str, typer.Option(help="cold or warm.")]
 Picture = Annotated[Path | None, typer.Option(help="Draw it into this file.", show_default=False)]
 
 
@@ -21,11 +26,11 @@ def predict(
     kernel: Annotated[str, typer.Argument(metavar="KERNEL|FILE.py")],
     on: Annotated[str, typer.Option(help="A machine of the catalogue, such as h200-sxm.")],
     shape: Shape = None,
-    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "bf16",
-    direction: Annotated[str, typer.Option(help="forward, backward, both.")] = "forward",
-    weights: Annotated[str, typer.Option(help="reread or kept.")] = "reread",
-    chain: Annotated[str, typer.Option(help="launch, graph, barrier or inside.")] = "launch",
-    cache: Annotated[str, typer.Option(help="cold or warm.")] = "cold",
+    dtype: OneDtype = "bf16",
+    direction: OneDirection = "forward",
+    weights: Weights = "reread",
+    chain: Chain = "launch",
+    cache: Cache = "cold",
     json: Json = False,
 ) -> None:
     """Compute the floors of a kernel, or of a sweep, on any machine of the catalogue. Needs no GPU."""
@@ -38,11 +43,11 @@ def what_if(
     kernel: Annotated[str, typer.Argument(metavar="KERNEL|FILE.py|RUN")],
     on: On = "h200-sxm",
     shape: Shape = None,
-    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "bf16",
-    direction: Annotated[str, typer.Option(help="forward, backward, both.")] = "forward",
-    weights: Annotated[str, typer.Option(help="reread or kept.")] = "reread",
-    chain: Annotated[str, typer.Option(help="launch, graph, barrier or inside.")] = "launch",
-    cache: Annotated[str, typer.Option(help="cold or warm.")] = "cold",
+    dtype: OneDtype = "bf16",
+    direction: OneDirection = "forward",
+    weights: Weights = "reread",
+    chain: Chain = "launch",
+    cache: Cache = "cold",
     json: Json = False,
 ) -> None:
     """Say what more compute, bandwidth or batch, another design or machine would buy. Needs no GPU.
@@ -63,8 +68,8 @@ def explain(
     kernel: Annotated[str, typer.Argument(metavar="KERNEL|FILE.py")],
     on: On = "h200-sxm",
     shape: Shape = None,
-    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "fp32",
-    direction: Annotated[str, typer.Option(help="forward, backward, both.")] = "forward",
+    dtype: OneDtype = "fp32",
+    direction: OneDirection = "forward",
     measure: Annotated[bool, typer.Option("--measure", help="Measure the case here, and explain its time.")] = False,
     device: Device = "auto",
 ) -> None:
@@ -77,7 +82,7 @@ def explain(
 def map_(
     kernel: Annotated[str, typer.Argument(metavar="lstm|gru|rnn")] = "lstm",
     on: On = "h200-sxm",
-    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "bf16",
+    dtype: OneDtype = "bf16",
     steps: Annotated[int, typer.Option(help="Steps of the sequences: 1, 16, 128, 1024.")] = 128,
     svg: Picture = None,
     png: Picture = None,
@@ -95,7 +100,7 @@ def contrast(
         str | None, typer.Option(help="How many: 250k, 1M, 2G.", show_default="1M, 32G, width 256")
     ] = None,
     shape: Shape = None,
-    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "fp32",
+    dtype: OneDtype = "fp32",
     direction: Annotated[list[str] | None, typer.Option(help="forward, backward, both.", show_default=False)] = None,
     rows: Annotated[str, typer.Option(help="What is compared: reference, torch, compile or triton.")] = "torch",
     on: On = "h200-sxm",
@@ -118,7 +123,9 @@ def scaling(
     measure: Annotated[bool, typer.Option("--measure", help="Measure five kernels at five lengths here.")] = False,
     shape: Annotated[
         list[str] | None,
-        typer.Option("--shape", help="With --measure: batch, lengths, width.", show_default="B=1,T=64:1024:x2,width=128"),
+        typer.Option(
+            "--shape", help="With --measure: batch, lengths, width.", show_default="B=1,T=64:1024:x2,width=128"
+        ),
     ] = None,
     dtype: Annotated[str, typer.Option(help="With --measure: fp32, tf32, fp16, bf16.")] = "fp32",
     device: Device = "auto",

@@ -95,7 +95,9 @@ def _newest(folder: Path) -> list[Run]:
 def _measured(shape: list[str] | None, dtype: str, device: str) -> tuple[Run, Exit]:
     axes = AXES | parse_shape(shape or [])
     if set(axes) != set(AXES) or len(axes["B"]) != 1 or len(axes["width"]) != 1:
-        raise Stop("scaling takes one batch, one width and any lengths: --shape B=1,T=64:1024:x2,width=128.", Exit.USAGE)
+        raise Stop(
+            "scaling takes one batch, one width and any lengths: --shape B=1,T=64:1024:x2,width=128.", Exit.USAGE
+        )
     lengths = sorted(set(axes["T"]))
     if len(lengths) < scaling.LEAST_LENGTHS:
         raise Stop(f"An exponent needs {scaling.LEAST_LENGTHS} lengths, such as T=64:1024:x2.", Exit.USAGE)

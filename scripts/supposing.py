@@ -20,7 +20,7 @@ from seqroof.roofline.what_if import FACTORS, RESOURCES, Case
 
 from .asking import kernel_named, one_shape
 from .exits import Exit, Stop
-from .predicting import choice
+from .predicting import design
 from .reading import load_run
 from .sweep import one_case
 
@@ -55,13 +55,7 @@ def what_if_kernel(
     kernel, machine = kernel_named(source), machine_named(on)
     sizes = one_shape(kernel, shape, "what-if")
     dtype, direction = one_case(dtype, direction)
-    case = Case(
-        kernel.module.work(sizes, dtype, direction),
-        dtype,
-        choice("--cache", cache, ("cold", "warm")),
-        choice("--weights", weights, ("reread", "kept")),
-        choice("--chain", chain, ("launch", "graph", "barrier", "inside")),
-    )
+    case = Case(kernel.module.work(sizes, dtype, direction), dtype, **design(weights, chain, cache))
     if case.weights == "kept" and best_residency(case.work, machine) != "chip":
         held = si(case.work.recurrent_bytes, "B")
         raise Stop(f"{held} of weights that meet the state do not fit on the chip of {machine.id}.", Exit.USAGE)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from round_machine import ROUND, point, timing, work
 from samples import HOSTILE_RICH, run
@@ -53,8 +54,9 @@ def test_a_time_in_proportion_has_the_exponent_one_and_its_steps():
 
 def test_the_interval_holds_that_of_the_times():
     (curve,) = scaling.curves(runs_of(*line(width=0.2)))
-    flat, steep = math.log(0.9 * 128 / (1.1 * 16)) / math.log(8), math.log(1.1 * 128 / (0.9 * 16)) / math.log(8)
-    assert flat < curve.power.low < 0.97 and 1.03 < curve.power.high < steep
+    # The short half at one end of its intervals and the long half at the other, by least squares.
+    tilt = 2 * math.log(1.1 / 0.9) / (5 * math.log(2))
+    assert curve.power.low == pytest.approx(1 - tilt) and curve.power.high == pytest.approx(1 + tilt)
     assert curve.end_power.low == pytest.approx(1 + math.log(0.9 / 1.1) / math.log(2))
     assert curve.step_s.low == pytest.approx(2.7) and curve.step_s.high == pytest.approx(3.3)
 
@@ -95,7 +97,8 @@ def test_the_length_of_attention_is_its_queries_with_its_keys_where_they_are_the
         ([4, 8, 16, 32], None, "T/4"),
         ([32, 64, 128, 256], None, "2 T"),
         ([1, 2, 2, 2], 16, "log_16 T"),
-        ([2, 2, 2, 3], 8, "T^0.17"),
+        ([2, 2, 2, 3], 8, "log_8 T"),
+        ([2, 2, 2, 4], 8, "T^0.30"),
         ([4, 8, 12, 16], None, "T^0.66"),
     ],
 )
@@ -103,6 +106,7 @@ def test_a_path_in_words(depths, fan, words):
     assert scaling.path(LENGTHS, depths, "T", fan).words == words
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5000), st.integers(2, 101))
 def test_levels_are_those_of_the_kernel(length, fan):
     kernel = _catalog.load("hierarchical_attention")
@@ -136,7 +140,7 @@ def test_a_line_says_where_the_mean_of_its_points_lies():
 def test_names_beside_a_chart_keep_their_order_and_touch_neither_each_other_nor_the_frame(wanted):
     places = scaling_chart.apart(sorted(wanted), 360.0)
     boxes = [Label("lstm torch fp32", 0.0, place, "left").box(TEXT) for place in places]
-    assert all(not one.overlaps(other) for one, other in zip(boxes, boxes[1:]))
+    assert all(not one.overlaps(other) for one, other in pairwise(boxes))
     assert places == sorted(places) and boxes[0].top >= 0 and boxes[-1].bottom <= 360
 
 
@@ -174,7 +178,8 @@ def test_a_recorded_run_is_told_within_the_terminal(columns):
     assert found.exit_code == 0, found.output
     assert all(len(text.rstrip()) <= int(columns) for text in found.stdout.splitlines())
     rows = [text for text in found.stdout.splitlines() if text.startswith(("reference ", "torch"))]
-    assert len(rows) >= 6 and len({row.index("fp32") for row in rows}) == len({row.rindex("±") for row in rows}) == 1
+    assert len(rows) >= 6
+    assert len({row.index("fp32") for row in rows}) == len({row.index(" µs") for row in rows}) == 1
     text = " ".join(found.stdout.split())
     assert "not measured: needs a GPU" in text and "more length needed (compile)" in text
 
@@ -183,9 +188,8 @@ def test_json_is_one_document_and_a_picture_is_drawn(tmp_path):
     svg, png = tmp_path / "lines.svg", tmp_path / "lines.png"
     found = invoke(WALK, "--json", "--svg", svg, "--png", png)
     made = json.loads(found.stdout)
-    (row,) = [
-        row for row in made["curves"] if (row["kernel"], row["implementation"], row["cache"]) == ("lstm", "reference", "warm")
-    ]
+    wanted = {"kernel": "lstm", "implementation": "reference", "cache": "warm"}
+    (row,) = [row for row in made["curves"] if wanted.items() <= row.items()]
     assert row["exponent"]["low"] <= row["exponent"]["value"] <= row["exponent"]["high"]
     assert row["path"] == "T" and row["depth_exponent"] == pytest.approx(1.0) and len(row["lengths"]) == 7
     assert row["launch_tax_s"] is None and "GPU" in row["launch_tax_note"] and made["lacking"]
