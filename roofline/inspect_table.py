@@ -114,7 +114,7 @@ def _model(model: dict[str, Any]) -> dict[str, list[str]]:
         "bytes": size,
         "intensity": [f"{_number(model['intensity'])} FLOP/B", f"ridge {_number(model['ridge'])} FLOP/B"],
         **floors,
-        "best possible": [f"{seconds(least)} {WALL_NAMES.get(model["best_bound"], "")}"],
+        "best possible": [f"{seconds(least)} {WALL_NAMES.get(model['best_bound'], '')}"],
     }
 
 

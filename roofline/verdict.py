@@ -11,7 +11,7 @@ from .diagnoses import warn
 from .faster_unit import explained_by_unit
 from .floors import FloorSet, best_floors, compute_spread, own_floors
 from .machine import Machine
-from .record import Achieved, Direction, Fraction, Intensity, Part, Point, Timing, Wall, Warning_
+from .record import Achieved, Direction, Fraction, Intensity, Part, Point, Timing, Warning_
 from .steadiness import unsteady
 from .units import percent, seconds, si
 from .walls import WALL_WORDS

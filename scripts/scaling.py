@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -116,12 +117,11 @@ def _measured(shape: list[str] | None, dtype: str, device: str) -> tuple[Run, Ex
 
 
 def _checked(kernel: str, sizes: dict[str, int]) -> dict[str, int]:
-    """The sizes of a case; those that the kernel refuses end the command with its sentence."""
+    """All sizes of a case; those that the kernel refuses end the command with its sentence."""
     try:
-        kernel_named(kernel).shape(**sizes)
+        return dataclasses.asdict(kernel_named(kernel).shape(**sizes))
     except catalog_of_kernels().ContractError as error:
         raise Stop(str(error), Exit.USAGE) from error
-    return sizes
 
 
 def _draw(curves: Sequence[Curve], files: dict[str, Path | None]) -> None:

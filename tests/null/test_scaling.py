@@ -136,7 +136,7 @@ def test_a_line_says_where_the_mean_of_its_points_lies():
     )
 
 
-@given(st.lists(st.floats(-50, 450), min_size=1, max_size=20))
+@given(st.lists(st.floats(-50, 450), min_size=1, max_size=19))
 def test_names_beside_a_chart_keep_their_order_and_touch_neither_each_other_nor_the_frame(wanted):
     places = scaling_chart.apart(sorted(wanted), 360.0)
     boxes = [Label("lstm torch fp32", 0.0, place, "left").box(TEXT) for place in places]
