@@ -136,14 +136,11 @@ def growths(catalogue: Iterable[Machine]) -> list[tuple[str, Fraction]]:
     used = parts(machines)
     if not fits(used):
         raise ValueError(f"growth needs {FEWEST_PARTS} parts of three years with both figures; there are {len(used)}")
-    more = sorted(
-        [*used, *(known for machine in machines if machine.machine_class == "tpu" and (known := _rated(machine)))],
-        key=lambda part: part.year,
-    )
+    tpus = [known for machine in machines if machine.machine_class == "tpu" and (known := _rated(machine))]
     found = [(words, growth_of(used, what)) for what, words in WORDS.items()]
     found += [(f"{WORDS['over']}{how}", value) for how, value in beside(used, PERIOD_YEARS, FEWEST_PARTS)[1:]]
-    if len(more) > len(used):
-        found.append((f"{WORDS['over']}, with TPUs", growth_of(more, "over")))
+    if tpus:
+        found.append((f"{WORDS['over']}, with TPUs", growth_of([*used, *tpus], "over")))
     return found
 
 

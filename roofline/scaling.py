@@ -218,7 +218,7 @@ HEADINGS = (
 )
 EXPLAINED = (
     "exponent: the power of the length in the measured time, with its 95 % interval; at the end: between the two "
-    "longest lengths alone, where what a call costs at any length weighs least; model: in the modelled time; "
+    "longest lengths alone, where what a call costs at any length weighs least, ± half its interval; model: in the modelled time; "
     "operations, steps: in the counted ones. path: dependent steps between the ends of a sequence (counted). "
     "per step: measured time over dependent steps at the longest length, ± half its interval."
 )
@@ -245,19 +245,23 @@ def cells(curve: Curve) -> tuple[str, ...]:
         _view.clean(curve.last.dtype),
         f"{first} to {last}",
         power_text(curve.power),
-        _number(curve.end_power.value if curve.end_power else None),
+        f"{curve.end_power.value:.2f} ±{_half(curve.end_power):.2f}" if curve.end_power else "-",
         _number(curve.model_power),
         _number(curve.flops_power),
         _number(curve.path.power if curve.path else None),
         curve.path.words if curve.path else "-",
         seconds(curve.step_s.value) if curve.step_s else "-",
-        percent((curve.step_s.high - curve.step_s.low) / 2 / curve.step_s.value) if curve.step_s else "",
+        percent(_half(curve.step_s) / curve.step_s.value) if curve.step_s else "",
     )
 
 
 def power_text(power: Fraction | None) -> str:
     """An exponent with its interval."""
     return f"{power.value:.2f} [{power.low:.2f}, {power.high:.2f}]" if power else "-"
+
+
+def _half(value: Fraction) -> float:
+    return (value.high - value.low) / 2
 
 
 def _number(value: float | None) -> str:

@@ -120,7 +120,7 @@ def _drawable(curves: Sequence[Curve]) -> Json:
 
 def _name(curve: Curve) -> str:
     run = f"{_view.run_letter(curve.run)}: " if curve.run else ""
-    return _view.clean(f"{run}{curve.last.kernel} {curve.last.implementation} {curve.last.dtype}")
+    return _view.clean(f"{run}{curve.last.kernel} {curve.last.implementation} {curve.last.dtype}, {curve.last.cache}")
 
 
 def _axes(shown: Sequence[Curve]) -> tuple[LogAxis, LogAxis, float]:

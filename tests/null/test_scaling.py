@@ -153,15 +153,15 @@ def test_the_chart_names_the_fastest_implementation_of_each_kernel_with_its_expo
     texts = [value["text"] for value in layers["names"]["data"]["values"]]
     assert sorted(texts) == sorted(
         [
-            "attention torch fp32: T^0.00 [0.00, 0.00]",
-            "lstm torch fp32: T^1.00 [1.00, 1.00]",
+            "attention torch fp32, cold: T^0.00 [0.00, 0.00]",
+            "lstm torch fp32, cold: T^1.00 [1.00, 1.00]",
             "path 1",
             "path T",
             "path log T",
         ]
     )
     assert len(layers["points"]["data"]["values"]) == 8
-    assert "lstm torch fp32 with the power 1.00" in scaling_chart.describe(found)
+    assert "lstm torch fp32, cold with the power 1.00" in scaling_chart.describe(found)
     css = scaling_chart.spec(found, "css")
     assert css["background"] is None and "#" not in json.dumps({**css, "$schema": ""})
     assert scaling_chart.to_svg(found).startswith("<svg")
