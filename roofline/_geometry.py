@@ -9,10 +9,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ._view import WALL_NAMES, Row, clean
+from ._view import Row, clean
 from .machine import Machine, Provenance
 from .record import Wall
 from .units import si
+from .walls import WALL_NAMES
 
 _MERGED = 0.04  # roofs of one unit closer than this are one line on any chart that fits a screen
 _SHORTEST = 10.0  # an axis shows a decade at least, so that equal values still make a chart
@@ -88,6 +89,23 @@ class LogAxis:
             return [10.0**exponent for exponent in range(first, last + 1, step)]
         steps = [m * 10.0**e for e in range(first - 1, last + 1) for m in (1, 2, 5)]
         return [tick for tick in steps if self.low <= tick <= self.high]
+
+
+@dataclass(frozen=True)
+class LinearAxis:
+    """An even axis from `low` to `high` over `length` pixels; position 0 is `low`."""
+
+    low: float
+    high: float
+    length: float
+
+    def at(self, value: float) -> float:
+        """Position of a value; outside the domain it is below 0 or above `length`."""
+        return self.length * (value - self.low) / (self.high - self.low)
+
+    def value(self, position: float) -> float:
+        """The value at a position: the inverse of `at`."""
+        return self.low + (self.high - self.low) * position / self.length
 
 
 def coordinates(row: Row) -> tuple[float, float]:

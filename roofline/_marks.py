@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import _geometry, _theme, _view
-from ._geometry import LogAxis
+from ._geometry import LinearAxis, LogAxis
 from ._labels import Label
 from ._layout import TEXT
 from ._summary import EVERYTHING, Brief
@@ -104,7 +104,7 @@ def text_layer(name: str, values: list[Json], shown: str | None) -> Json:
     }
 
 
-def label_value(x_axis: LogAxis, y_axis: LogAxis, label: Label, colour: str) -> Json:
+def label_value(x_axis: LogAxis | LinearAxis, y_axis: LogAxis, label: Label, colour: str) -> Json:
     """A text at the place that the layout found for it."""
     x, y = x_axis.value(label.x), y_axis.value(y_axis.length - label.y)
     return {"x": x, "y": y, "text": label.text, "align": label.align, "colour": colour}

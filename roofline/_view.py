@@ -11,9 +11,7 @@ from itertools import groupby
 
 from .record import Part, Point, Run, Wall, Warning_
 from .units import percent, seconds, si
-
-# Walls as readers see them. "serial" is the chain of steps that must wait for one another.
-WALL_NAMES: dict[Wall, str] = {"compute": "compute", "dram": "DRAM", "cache": "cache", "serial": "serial"}
+from .walls import WALL_NAMES
 
 MEASURED = ("ok", "invalid")
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
-
+from . import generations
 from .claim_facts import Facts, Found, Timed, compared, fastest, ratio, span_of
 from .claim_verdict import Finding, Number, Verdict, above, below, both, number, short, verdict, within
 from .claims import Claim
-from .machine import Machine
 from .record import Fraction
-from .trend import exponent, growth
+from .trend import exponent
 
-HALVES = ("fp16", "bf16")
 CATALOGUE = "the catalogue"
 
 
@@ -23,19 +18,21 @@ def growth_of_parts(claim: Claim, facts: Facts) -> Verdict:
     The growth of their ratio over the same parts is told beside it and decides nothing: parts of one die are no
     independent evidence of it.
     """
-    parts = [known for part in facts.catalogue if (known := _rates(part))]
-    if len({part.year for part in parts}) < 3 or len(parts) < claim.at("fewest"):
+    parts = generations.parts(facts.catalogue)
+    if not generations.fits(parts, claim.at("fewest")):
         needed = f"at least {claim.at('fewest'):.0f} datacentre parts of three years with rate and bandwidth"
         return verdict(claim, (), [needed], machine=CATALOGUE)
-    rate, bandwidth = (_growth(claim, parts, of) for of in ("rate", "bandwidth"))
+    period = claim.at("years")
+    rate, bandwidth = (generations.growth_of(parts, of, period) for of in ("rate", "bandwidth"))
     assumed = sum(part.assumed for part in parts)
     years = [part.year for part in parts]
     where = f"{len(parts)} datacentre parts, {min(years)} to {max(years)}"
-    per = f"per {claim.at('years'):.0f} years"
+    per = f"per {period:.0f} years"
+    beside = generations.beside(parts, period, claim.at("fewest"))
     figures = (
         number(f"growth of 16-bit FLOP/s {per}", rate),
         number(f"growth of B/s {per}", bandwidth),
-        *(number(f"growth of FLOP/s over B/s {per}{how}", over) for how, over in _beside(claim, parts)),
+        *(number(f"growth of FLOP/s over B/s {per}{how}", over) for how, over in beside),
         Number(name="parts with a figure not checked against its sheet", value=assumed, mark="assumed"),
     )
     apart = True if rate.low > bandwidth.high else False if rate.high < bandwidth.low else None
@@ -46,56 +43,6 @@ def growth_of_parts(claim: Claim, facts: Facts) -> Verdict:
     summary = f"{summary} (derived from datasheets; {assumed} of {where} unchecked)"
     needed = ["parts of more years: the intervals of the two growths overlap"] if apart is None else []
     return made.model_copy(update={"summary": summary, "region": "", "missing": tuple(needed)})
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Rate in FLOP/s and bandwidth in B/s of a part. assumed : one of them was not checked against its sheet."""
-
-    id: str
-    year: int
-    rate: float
-    bandwidth: float
-    assumed: bool
-
-    @property
-    def over(self) -> float:
-        """Operations per byte."""
-        return self.rate / self.bandwidth
-
-
-def _rates(part: Machine) -> _Part | None:
-    """Dense 16-bit rate and bandwidth of a datacentre part; its notes say where no tensor units make it."""
-    found = [roof for dtype in HALVES if (roof := part.best("rate", "tensor", dtype))]
-    memory = part.best("bandwidth", "dram")
-    if part.machine_class != "datacentre" or not part.year or not found or memory is None:
-        return None
-    rate = max(found, key=lambda roof: roof.value)
-    return _Part(part.id, part.year, rate.value, memory.value, "assumed" in (rate.provenance, memory.provenance))
-
-
-_Of = Literal["rate", "bandwidth", "over"]
-
-
-def _growth(claim: Claim, parts: Sequence[_Part], of: _Of) -> Fraction:
-    return growth([part.year for part in parts], [getattr(part, of) for part in parts], claim.at("years"))
-
-
-def _beside(claim: Claim, parts: list[_Part]) -> list[tuple[str, Fraction]]:
-    """Growth of operations per byte over all parts, one part per rate, and without the part that raises it most."""
-    found = [("", _growth(claim, parts, "over"))]
-    # Variants of one die share their rate and differ in memory; the first of them stands for all.
-    dies = list({part.rate: part for part in sorted(parts, key=lambda part: part.year, reverse=True)}.values())
-    if 3 <= len(dies) < len(parts) and len({part.year for part in dies}) > 1:
-        found.append((", one part per rate", _growth(claim, dies, "over")))
-    if len(parts) > claim.at("fewest"):
-        left = [
-            (f", without {part.id}", _growth(claim, [other for other in parts if other is not part], "over"))
-            for part in parts
-        ]
-        # The one part on whose presence the interval rests most, at its lower end.
-        found.append(min(left, key=lambda entry: entry[1].low))
-    return found
 
 
 def path_length(claim: Claim, facts: Facts) -> Verdict:

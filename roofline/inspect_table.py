@@ -9,6 +9,7 @@ from . import _view, table
 from .inspection import Case, Inspected, facts_of, remark, tensor_kind
 from .record import WALLS
 from .units import binary_bytes, seconds, si, significant
+from .walls import WALL_NAMES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 _NAMES = 13  # width of the names of rows
 _COLUMN = 30  # a narrower column would break its facts
 _GAP = 2
-_WALL_WORDS = {"dram": "DRAM"}
 
 
 def render(
@@ -106,7 +106,7 @@ def _model(model: dict[str, Any]) -> dict[str, list[str]]:
     if work["streamed_bytes"] != work["compulsory_bytes"]:
         size.append(f"{si(work['streamed_bytes'], 'B')} streamed")
     least = max((value for value in best.values() if value is not None), default=None)
-    floors = {_WALL_WORDS.get(wall, wall): [_floor(model, wall)] for wall in WALLS}
+    floors = {WALL_NAMES[wall]: [_floor(model, wall)] for wall in WALLS}
     return {
         "machine": [model["machine"]["id"]],
         "design": [f"weights {model['weights']}", f"steps wait by {model['chain']}"],
@@ -114,7 +114,7 @@ def _model(model: dict[str, Any]) -> dict[str, list[str]]:
         "bytes": size,
         "intensity": [f"{_number(model['intensity'])} FLOP/B", f"ridge {_number(model['ridge'])} FLOP/B"],
         **floors,
-        "best possible": [f"{seconds(least)} {_WALL_WORDS.get(model['best_bound'], model['best_bound'] or '')}"],
+        "best possible": [f"{seconds(least)} {WALL_NAMES.get(model['best_bound'], '')}"],
     }
 
 

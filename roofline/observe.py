@@ -11,7 +11,7 @@ from .machine import Machine
 from .predict import crossing
 from .record import Observation, Point, Run
 from .units import percent, seconds
-from .verdict import WALL_WORDS
+from .walls import WALL_WORDS
 
 # Fewer sizes than this say nothing about a curve.
 LEAST_SIZES = 3

@@ -17,6 +17,7 @@ from .floors import CONTEST_SHARE, FloorSet, best_floors, own_floors
 from .machine import Machine
 from .record import WALLS, Grid, Point, Wall
 from .units import percent
+from .walls import WALLS_ON_A_MAP
 from .work import Work
 
 BATCHES = tuple(2**n for n in range(12))
@@ -98,11 +99,8 @@ class Boundary:
         parts = []
         for index, (wall, _) in enumerate(self.walls):
             last = self.walls[index + 1][1] // 2 if index + 1 < len(self.walls) else None
-            parts.append(f"{WORDS[wall]} up to B={last}" if last else WORDS[wall])
+            parts.append(f"{WALLS_ON_A_MAP[wall]} up to B={last}" if last else WALLS_ON_A_MAP[wall])
         return ", then ".join(parts) if len(parts) > 1 else f"{parts[0]} at every batch"
-
-
-WORDS: dict[Wall, str] = {"compute": "compute", "dram": "DRAM", "cache": "cache", "serial": "the chain"}
 
 
 def boundaries(grid: Grid, steps: int) -> list[Boundary]:
@@ -122,7 +120,7 @@ def share_in_words(grid: Grid, steps: int) -> str:
     """How much of the map bears the argument out, or why that cannot be said."""
     absent = unknown(grid)
     if absent:
-        names = ", ".join(WORDS[wall] for wall in absent)
+        names = ", ".join(WALLS_ON_A_MAP[wall] for wall in absent)
         return f"not known on this machine: {names}; letters are of the other walls, and prove nothing"
     return f"a bandwidth binds at {percent(bandwidth_share(grid, steps))} of the places"
 

@@ -11,22 +11,16 @@ from .diagnoses import warn
 from .faster_unit import explained_by_unit
 from .floors import FloorSet, best_floors, compute_spread, own_floors
 from .machine import Machine
-from .record import Achieved, Direction, Fraction, Intensity, Part, Point, Timing, Wall, Warning_
+from .record import Achieved, Direction, Fraction, Intensity, Part, Point, Timing, Warning_
 from .steadiness import unsteady
 from .units import percent, seconds, si
+from .walls import WALL_WORDS
 from .work import Work
 
 # A point may beat its floor by this much before it is called impossible: the roof is the best of a few rounds only.
 ROOF_SLACK = 0.05
 # A design's floor this little above the best one is the same floor in words, and a time this near its floor is at it.
 SAME_FLOOR, AT_ITS_WALL = 1.02, 1.10
-
-WALL_WORDS: dict[Wall, str] = {
-    "compute": "compute",
-    "dram": "DRAM bandwidth",
-    "cache": "cache bandwidth",
-    "serial": "the chain of dependent steps",
-}
 
 
 def judge(point: Point, machine: Machine, more_time: str = "--rounds 40") -> Point:

@@ -19,7 +19,7 @@ from seqroof.roofline.machine import Machine
 from seqroof.roofline.predict import prediction
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.units import percent, seconds, si
-from seqroof.roofline.verdict import WALL_WORDS
+from seqroof.roofline.walls import WALL_WORDS
 from seqroof.roofline.what_if import Case
 from seqroof.roofline.work import Work
 

@@ -220,6 +220,8 @@ app.command("what-if")(model_verbs.what_if)
 app.command()(model_verbs.explain)
 app.command("map")(model_verbs.map_)
 app.command()(model_verbs.contrast)
+app.command()(model_verbs.scaling)
+app.command()(model_verbs.generations)
 app.command()(model_verbs.inspect)
 
 

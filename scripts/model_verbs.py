@@ -1,6 +1,6 @@
-"""The verbs that ask the model: predict, what-if, explain, map, contrast and inspect. `main` gives them their names.
+"""The verbs that ask the model or fit curves: predict, what-if, explain, map, contrast, scaling, generations, inspect.
 
-As there, nothing that is slow to import is imported at the top.
+`main` gives them their names. As there, nothing that is slow to import is imported at the top.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from .exits import Exit, Stop
 from .options import Device, Direction, Dtype, Json, Shape
 
 On = Annotated[str, typer.Option("--on", help="A machine of the catalogue, or the path of a run.")]
+OneDtype = Annotated[str, typer.Option("--dtype", help="fp32, tf32, fp16, bf16.")]
+OneDirection = Annotated[str, typer.Option("--direction", help="forward, backward, both.")]
+Weights = Annotated[str, typer.Option(help="reread or kept.")]
+Chain = Annotated[str, typer.Option(help="launch, graph, barrier or inside.")]
+Cache = Annotated[str, typer.Option(help="cold or warm.")]
 Picture = Annotated[Path | None, typer.Option(help="Draw it into this file.", show_default=False)]
 
 
@@ -21,11 +26,11 @@ def predict(
     kernel: Annotated[str, typer.Argument(metavar="KERNEL|FILE.py")],
     on: Annotated[str, typer.Option(help="A machine of the catalogue, such as h200-sxm.")],
     shape: Shape = None,
-    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "bf16",
-    direction: Annotated[str, typer.Option(help="forward, backward, both.")] = "forward",
-    weights: Annotated[str, typer.Option(help="reread or kept.")] = "reread",
-    chain: Annotated[str, typer.Option(help="launch, graph, barrier or inside.")] = "launch",
-    cache: Annotated[str, typer.Option(help="cold or warm.")] = "cold",
+    dtype: OneDtype = "bf16",
+    direction: OneDirection = "forward",
+    weights: Weights = "reread",
+    chain: Chain = "launch",
+    cache: Cache = "cold",
     json: Json = False,
 ) -> None:
     """Compute the floors of a kernel, or of a sweep, on any machine of the catalogue. Needs no GPU."""
@@ -38,11 +43,11 @@ def what_if(
     kernel: Annotated[str, typer.Argument(metavar="KERNEL|FILE.py|RUN")],
     on: On = "h200-sxm",
     shape: Shape = None,
-    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "bf16",
-    direction: Annotated[str, typer.Option(help="forward, backward, both.")] = "forward",
-    weights: Annotated[str, typer.Option(help="reread or kept.")] = "reread",
-    chain: Annotated[str, typer.Option(help="launch, graph, barrier or inside.")] = "launch",
-    cache: Annotated[str, typer.Option(help="cold or warm.")] = "cold",
+    dtype: OneDtype = "bf16",
+    direction: OneDirection = "forward",
+    weights: Weights = "reread",
+    chain: Chain = "launch",
+    cache: Cache = "cold",
     json: Json = False,
 ) -> None:
     """Say what more compute, bandwidth or batch, another design or machine would buy. Needs no GPU.
@@ -63,8 +68,8 @@ def explain(
     kernel: Annotated[str, typer.Argument(metavar="KERNEL|FILE.py")],
     on: On = "h200-sxm",
     shape: Shape = None,
-    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "fp32",
-    direction: Annotated[str, typer.Option(help="forward, backward, both.")] = "forward",
+    dtype: OneDtype = "fp32",
+    direction: OneDirection = "forward",
     measure: Annotated[bool, typer.Option("--measure", help="Measure the case here, and explain its time.")] = False,
     device: Device = "auto",
 ) -> None:
@@ -77,7 +82,7 @@ def explain(
 def map_(
     kernel: Annotated[str, typer.Argument(metavar="lstm|gru|rnn")] = "lstm",
     on: On = "h200-sxm",
-    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "bf16",
+    dtype: OneDtype = "bf16",
     steps: Annotated[int, typer.Option(help="Steps of the sequences: 1, 16, 128, 1024.")] = 128,
     svg: Picture = None,
     png: Picture = None,
@@ -95,7 +100,7 @@ def contrast(
         str | None, typer.Option(help="How many: 250k, 1M, 2G.", show_default="1M, 32G, width 256")
     ] = None,
     shape: Shape = None,
-    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16.")] = "fp32",
+    dtype: OneDtype = "fp32",
     direction: Annotated[list[str] | None, typer.Option(help="forward, backward, both.", show_default=False)] = None,
     rows: Annotated[str, typer.Option(help="What is compared: reference, torch, compile or triton.")] = "torch",
     on: On = "h200-sxm",
@@ -108,6 +113,42 @@ def contrast(
     from . import contrasting
 
     contrasting.contrast_layers(equal, budget, shape, dtype, direction, rows, on, measure, device, json, svg)
+
+
+def scaling(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN]...", help="Default: the newest run with lengths enough.", show_default=False),
+    ] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Measure five kernels at five lengths here.")] = False,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shape", help="With --measure: batch, lengths, width.", show_default="B=1,T=64:1024:x2,width=128"
+        ),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="With --measure: fp32, tf32, fp16, bf16.")] = "fp32",
+    device: Device = "auto",
+    all_points: Annotated[bool, typer.Option("--all", help="Show every cache state and clock.")] = False,
+    svg: Picture = None,
+    png: Picture = None,
+    json: Json = False,
+) -> None:
+    """Fit how time grows with the length of a sequence, beside operations, dependent steps and the model."""
+    from . import scaling as command
+
+    command.show_scaling(runs or [], measure, shape, dtype, device, all_points, json, {"svg": svg, "png": png})
+
+
+def generations(
+    svg: Picture = None,
+    png: Picture = None,
+    json: Json = False,
+) -> None:
+    """Show FLOP/s, bytes/s and operations per byte by year, and what is left of an LSTM step's units. Needs no GPU."""
+    from . import generating
+
+    generating.show_generations(json, {"svg": svg, "png": png})
 
 
 def inspect(

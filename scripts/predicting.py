@@ -44,11 +44,7 @@ def predict(
     except KeyError as error:
         raise Stop(str(error.args[0]), Exit.USAGE) from error
     dtype, direction = one_case(dtype, direction)
-    options = {
-        "weights": choice("--weights", weights, ("reread", "kept")),
-        "chain": choice("--chain", chain, ("launch", "graph", "barrier", "inside")),
-        "cache": choice("--cache", cache, ("cold", "warm")),
-    }
+    options = design(weights, chain, cache)
     rows = []
     for sizes in shapes_of(kernel, axes):
         work = kernel.module.work(sizes, dtype, direction)
@@ -80,6 +76,15 @@ def choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:
     if value not in allowed:
         raise Stop(f"{option} {value!r} is not known; it is one of {', '.join(allowed)}.", Exit.USAGE)
     return value
+
+
+def design(weights: str, chain: str, cache: str) -> dict[str, Any]:
+    """How a design keeps its weights, waits for its steps and finds the caches, as the model takes them."""
+    return {
+        "weights": choice("--weights", weights, ("reread", "kept")),
+        "chain": choice("--chain", chain, ("launch", "graph", "barrier", "inside")),
+        "cache": choice("--cache", cache, ("cold", "warm")),
+    }
 
 
 def _fits_of(rows: list[dict[str, Any]], swept: str, machine: Machine) -> list[Fit]:

@@ -20,7 +20,7 @@ from seqroof.roofline.what_if import FACTORS, RESOURCES, Case
 
 from .asking import kernel_named, one_shape
 from .exits import Exit, Stop
-from .predicting import choice
+from .predicting import design
 from .reading import load_run
 from .sweep import one_case
 
@@ -35,6 +35,7 @@ EXPERIMENTS = {
     "cache": "sizes that do and do not fit: seqroof profile {kernel} --shape {smaller}",
     "latency": "the same steps launched, as a graph and in one launch: its triton rows and their graph clock on a GPU",
     "capacity": "where weights stop fitting: seqroof predict {kernel} --on MACHINE --shape with a range of sizes",
+    "memory": "weights one level nearer: seqroof profile {kernel} --shape {smaller}, cold against warm, and claim C5",
     "batch": "seqroof profile {kernel} --shape {batches}",
 }
 
@@ -54,13 +55,7 @@ def what_if_kernel(
     kernel, machine = kernel_named(source), machine_named(on)
     sizes = one_shape(kernel, shape, "what-if")
     dtype, direction = one_case(dtype, direction)
-    case = Case(
-        kernel.module.work(sizes, dtype, direction),
-        dtype,
-        choice("--cache", cache, ("cold", "warm")),
-        choice("--weights", weights, ("reread", "kept")),
-        choice("--chain", chain, ("launch", "graph", "barrier", "inside")),
-    )
+    case = Case(kernel.module.work(sizes, dtype, direction), dtype, **design(weights, chain, cache))
     if case.weights == "kept" and best_residency(case.work, machine) != "chip":
         held = si(case.work.recurrent_bytes, "B")
         raise Stop(f"{held} of weights that meet the state do not fit on the chip of {machine.id}.", Exit.USAGE)
@@ -73,6 +68,8 @@ def what_if_kernel(
     made = {"kernel": source, "shape": dataclasses.asdict(sizes), "dtype": dtype, "direction": direction}
     made |= supposed(case, machine) | {"batch": _batches(kernel, sizes, case, direction, machine)}
     made |= {"machine": machine.id, "machines": _machines(case)}
+    names = [name for name in EXPERIMENTS if name != "batch" or made["batch"]]
+    made["experiments"] = {name: experiment(name, source, made["shape"]) for name in names}
     print(json.dumps(made)) if as_json else _print(made)
 
 
@@ -98,6 +95,12 @@ def supposed(case: Case, machine: Machine) -> dict[str, Any]:
         "gains": {name: what_if.gains(one, machine) for name, one in names.items()},
         "designs": {name: _gain(now, time) for name, time in others.items()},
         "half_width": {"change": words} | _gain(now, what_if.time_s(small, faster)),
+        "inside_memory": {
+            f"inside the memory, at {factor:g} x its bandwidth": _gain(
+                now, what_if.time_s(case, what_if.inside_memory(machine, factor))
+            )
+            for factor in what_if.INSIDE_FACTORS
+        },
     }
 
 
@@ -143,8 +146,8 @@ def _print(made: dict[str, Any]) -> None:
     _print_machines(made, console)
     console.print(NOTE)
     strongest = max(made["elasticities"]["design"], key=made["elasticities"]["design"].__getitem__)
-    for name in dict.fromkeys((strongest, "batch") if made["batch"] else (strongest,)):
-        console.print(f"To check it ({name}): {experiment(name, made['kernel'], made['shape'])}", soft_wrap=True)
+    for name in (name for name in (strongest, "batch", "memory") if name in made["experiments"]):
+        console.print(f"To check it ({name}): {made['experiments'][name]}", soft_wrap=True)
 
 
 def experiment(name: str, kernel: str, shape: dict[str, int]) -> str:
@@ -183,10 +186,11 @@ def _print_changes(made: dict[str, Any], console: Console) -> None:
     rows = dict(made["designs"])
     rows |= {f"batch of {batch} (per token)": gain for batch, gain in made["batch"].items()}
     rows[made["half_width"]["change"]] = made["half_width"]
+    rows |= made["inside_memory"]
     for name, gain in rows.items():
         table.add_row(name, _known(gain["estimate_s"]), _times(gain["times_as_fast"]))
     console.print(table)
-    console.print()
+    console.print(f"{what_if.INSIDE_WORDS}\n")
 
 
 def _print_machines(made: dict[str, Any], console: Console) -> None:

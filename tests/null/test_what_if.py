@@ -248,3 +248,23 @@ def test_a_run_shows_what_would_help_each_point_and_checks_the_model(tmp_path):
     empty = tmp_path / "empty.json"
     empty.write_text(dumps(run(points=())))
     assert "no timed point" in str(invoke(empty).exception)
+
+
+def test_units_inside_the_memory_take_in_bytes_at_so_many_times_its_bandwidth():
+    case = lstm(T=1, H=4096)
+    inside = what_if.inside_memory(H200, 4.0)
+    assert inside.best("bandwidth", "dram").value == inside.best("bandwidth", "cache").value == 4 * 4.8e12
+    gained = what_if.time_s(case, H200) / what_if.time_s(case, inside)
+    assert 3 < gained < 4  # the launch stays
+    slow = what_if.inside_memory(H200, 1.0)
+    assert slow.best("bandwidth", "cache").value == H200.best("bandwidth", "cache").value
+
+
+def test_the_command_supposes_units_inside_the_memory_and_names_an_experiment_for_each_change():
+    found = invoke("lstm_step", "--shape", "B=1,I=4096,H=4096")
+    text = " ".join(found.output.split())
+    assert "inside the memory, at 4 x its bandwidth" in text and "(supposed; HBM-PIM states 4 x)" in text
+    assert "To check it (memory): weights one level nearer: seqroof profile lstm_step" in text
+    made = json.loads(invoke("lstm_step", "--shape", "B=1,I=4096,H=4096", "--json").output)
+    gains = [entry["times_as_fast"] for entry in made["inside_memory"].values()]
+    assert 1 < gains[0] < gains[1] and set(RESOURCES) < set(made["experiments"])
