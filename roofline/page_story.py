@@ -1,0 +1,282 @@
+"""What a page says around its points: the short answer, the walls of the machine, equal layers, claims, what would help.
+
+Every function returns finished sentences and cells, so that the page and the Markdown say the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from . import claim_board, contrast, what_if
+from ._view import WALL_NAMES, Row, clean, run_letter, sizes_text
+from .claim_verdict import WORDS
+from .claims import COMMAND, SUITE
+from .contrast import Equal, token_s
+from .floors import matmul_rate
+from .machine import Ceiling
+from .page_map import is_of_the_argument, main_dtype
+from .page_points import wall_text
+from .record import WALLS, Point, Run
+from .units import percent, seconds, si
+from .wording import Wording
+
+# How the class of implementations that is compared is named, where its name alone says too little.
+CLASS_WORDS = {"reference": "plain code", "torch": "the library", "triton": "Triton", "compile": "torch.compile"}
+DIRECTIONS = {"forward": "forward pass", "backward": "gradients", "both": "training step"}
+# Verdicts fold away the claims without one when those are more than this share.
+FOLDED = 0.5
+# Shares are told to two digits; smaller ones are left out, so that the eye finds the others.
+SEEN = 0.005
+BAR = 100  # pixels of the bar that shows what a time consists of
+
+Json = dict[str, Any]
+
+
+def answer(runs: Sequence[Run], rows: Sequence[Row], groups: Sequence[Equal], board: Json, _: Wording) -> list[str]:
+    """The short answer of these runs, in sentences."""
+    charted = [row.point for row in rows if row.number]
+    texts = [_where(charted, _)] if charted else [_("Nothing was measured in this run.")]
+    if board["counts"]:
+        told = ", ".join(f"{count} {_(word)}" for word, count in board["counts"])
+        texts.append(_("Of %(all)s claims: %(told)s.", all=board["all"], told=told))
+    return [clean(text) for text in [*texts, *_lstm_beside(groups, _)]]
+
+
+def _where(charted: Sequence[Point], _: Wording) -> str:
+    """Which walls bind the headline points, and which comes nearest to the machine."""
+    counts = Counter(point.bound for point in charted if point.bound)
+    walls = ", ".join(f"{_(WALL_NAMES[wall])} {counts[wall]}" for wall in WALLS if counts[wall])
+    text = _("What stops the %(count)s points of the chart (modelled): %(walls)s.", count=len(charted), walls=walls)
+    nearest = max(charted, key=lambda point: point.best_fraction.value if point.best_fraction else 0.0)
+    if not counts or nearest.best_fraction is None:
+        return _("%(count)s points were measured.", count=len(charted))
+    return f"{text} " + _(
+        "The nearest to the machine's limit, at %(share)s of it, is %(kernel)s %(name)s %(sizes)s.",
+        share=percent(nearest.best_fraction.value),
+        **{"kernel": nearest.kernel, "name": nearest.implementation, "sizes": sizes_text(nearest.shape)},
+    )
+
+
+def _lstm_beside(groups: Sequence[Equal], _: Wording) -> list[str]:
+    """How long an LSTM takes per token beside layers of equal size, in the first class that has such pairs."""
+    for rows in dict.fromkeys(group.rows for group in groups):
+        texts = []
+        for other in ("transformer_block", "gated_conv_block", "gated_conv"):
+            ratios = [_ratio(group, other) for group in groups if (group.rows, group.direction) == (rows, "forward")]
+            known = [ratio for ratio in ratios if ratio]
+            if known:
+                low, high = f"{min(known):.2f}", f"{max(known):.2f}"
+                span = low if low == high else _("%(low)s to %(high)s", low=low, high=high)
+                texts.append(_("%(span)s times that of the %(layer)s", span=span, layer=_(contrast.NAMES[other])))
+        if texts:
+            return [
+                _(
+                    "With as many parameters, an LSTM's time per token is %(told)s (forward, %(rows)s, measured).",
+                    told=_(" and ").join(texts),
+                    rows=_(CLASS_WORDS.get(rows, rows)),
+                )
+            ]
+    return []
+
+
+def _ratio(group: Equal, other: str) -> float | None:
+    times = {point.kernel: token_s(point) for point in group.points}
+    return times["lstm"] / times[other] if "lstm" in times and other in times else None
+
+
+def walls(run: Run, _: Wording) -> list[tuple[str, str, str, str, str]]:
+    """The four walls of a machine: what stops a kernel there, the limit, its value, provenance and meaning."""
+    dtype, machine = main_dtype(run), run.machine
+    launch = machine.best("latency", "launch")
+    limits: tuple[tuple[str, str, Ceiling | None, str], ...] = (
+        ("compute", _("arithmetic, %(dtype)s", dtype=dtype), matmul_rate(machine, dtype), _("operations in a second")),
+        ("dram", _("DRAM bandwidth"), machine.best("bandwidth", "dram"), _("bytes to and from memory in a second")),
+        ("cache", _("last shared cache"), machine.best("bandwidth", "cache"), _("bytes to and from it in a second")),
+        ("serial", _("one launch"), launch, _("what a step costs at least when each is a launch")),
+    )
+    return [
+        (wall, name, si(roof.value, roof.unit), roof.provenance, means)
+        for wall, name, roof, means in limits
+        if roof is not None
+    ]
+
+
+def ridge(run: Run, _: Wording) -> str:
+    """How many operations a byte must pay for before arithmetic is what stops a kernel; nothing where not known."""
+    rate, bandwidth = matmul_rate(run.machine, main_dtype(run)), run.machine.best("bandwidth", "dram")
+    if rate is None or bandwidth is None:
+        return ""
+    return _(
+        "Below %(ridge)s operations per byte of memory traffic, memory is slower than arithmetic here (derived).",
+        ridge=f"{rate.value / bandwidth.value:.3g}",
+    )
+
+
+def equal(groups: Sequence[Equal], numbers: dict[int, str], _: Wording) -> list[Json]:
+    """Classes of implementations with their groups of equal layers, each with a row for every layer.
+
+    numbers : what a point is called on the charts, by its `id()`.
+    """
+    found = []
+    for rows in dict.fromkeys(group.rows for group in groups):
+        mine = [group for group in groups if group.rows == rows]
+        words = _(CLASS_WORDS.get(rows, rows))
+        found.append({"rows": rows, "words": words, "groups": [_group(group, numbers, _) for group in mine]})
+    return found
+
+
+def _group(group: Equal, numbers: dict[int, str], _: Wording) -> Json:
+    low, high = group.parameters
+    fastest = min(token_s(point) for point in group.points)
+    return {
+        "title": _(
+            "%(direction)s, B=%(B)s, T=%(T)s, %(dtype)s: %(count)s parameters each, within %(apart)s",
+            **{"direction": _(DIRECTIONS[group.direction]), "B": group.B, "T": group.T, "dtype": clean(group.dtype)},
+            count=si(low, "").strip(),
+            apart=percent(high / low - 1),
+        ),
+        "rows": [
+            {
+                "layer": _(contrast.NAMES[point.kernel]),
+                "number": numbers.get(id(point), ""),
+                "implementation": clean(point.implementation),
+                "steps": point.steps,
+                "time": seconds(token_s(point)),
+                "rate": si(1 / token_s(point), "").strip(),
+                "share": fastest / token_s(point),
+                "wall": wall_text(_, point.bound, point.contested_with),
+                "wall_class": point.bound or "",
+                "machine": percent(point.best_fraction.value if point.best_fraction else None),
+                "design": percent(point.attainable_fraction.value if point.attainable_fraction else None),
+                "roof": percent(point.roof_fraction.value if point.roof_fraction else None),
+                "energy": si(point.energy.per_token_j, "J") if point.energy and point.energy.per_token_j else "",
+            }
+            for point in group.points
+        ],
+    }
+
+
+def no_equal(_: Wording) -> str:
+    """Why there is no table of equal layers, with what makes one."""
+    return _(
+        "This run has no two complete layers of equal size, batch and length. What measures them: %(one)s, or the "
+        "claims' own: %(two)s",
+        one="seqroof contrast --measure",
+        two=COMMAND,
+    )
+
+
+def board(runs: Sequence[Run], _: Wording) -> Json:
+    """The verdicts on all claims from these runs; empty lists where none of them was made for any.
+
+    claims : those to show at once; folded : those without a verdict, when they are most; counts : of each verdict.
+    """
+    labelled = [(run_letter(index) if len(runs) > 1 else "", run) for index, run in enumerate(runs)]
+    mine = [(label, run) for label, run in labelled if is_of_the_argument(run)]
+    empty: Json = {"claims": [], "folded": [], "counts": [], "all": 0}
+    if not mine:
+        return empty
+    verdicts = claim_board.board(mine)
+    if not any(run.suite == SUITE for _label, run in mine) and not any(
+        entry.decided and entry.verdict != "INCONCLUSIVE" for entry in verdicts.claims
+    ):
+        return empty
+    shown = [_claim(row, len(runs) > 1, _) for row in claim_board.rows(verdicts)]
+    open_ones = [row for row in shown if row["verdict"] == "INCONCLUSIVE"]
+    folded = open_ones if len(open_ones) > FOLDED * len(shown) else []
+    counts = Counter(entry.verdict for entry in verdicts.claims)
+    return {
+        "claims": [row for row in shown if row not in folded],
+        "folded": folded,
+        "counts": [(word, counts[word]) for word in WORDS if counts[word]],
+        "all": len(shown),
+    }
+
+
+def _claim(row: dict[str, Any], several: bool, _: Wording) -> Json:
+    cells = {name: clean(text) for name, text in row.items()}
+    where = f"{cells['run']}: {cells['machine']}" if cells["run"] else cells["machine"]
+    lines = (
+        (_("needed"), cells["condition"]),
+        (_("found"), cells["numbers"]),
+        (_("compared"), cells["rows"]),
+        (_("where"), cells["region"]),
+        (_("beside"), cells["beside"]),
+        (_("missing"), cells["missing"]),
+        (_("rests on"), where if several else ""),
+    )
+    return {
+        "id": cells["id"],
+        "verdict": cells["verdict"],
+        "word": _(cells["verdict"]),
+        "claim": _(cells["claim"]),
+        "source": cells["source"],
+        "lines": [(name, text) for name, text in lines if text],
+    }
+
+
+def no_claims(_: Wording) -> str:
+    """Why there are no verdicts, with what makes them."""
+    return _("No claim is decided by this run. What decides them: %(command)s", command=COMMAND)
+
+
+def helps(runs: Sequence[Run], rows: Sequence[Row]) -> list[Json]:
+    """What would help each kernel: of its largest charted case the fastest row, and what its time consists of."""
+    best: dict[tuple[int, str], Row] = {}
+    for row in rows:
+        point = row.point
+        if row.number and point.direction == "forward" and point.work and point.time_s and point.estimate_s:
+            key = (row.run, point.kernel)
+            if key not in best or _rank(row.point) > _rank(best[key].point):
+                best[key] = row
+    found = []
+    for row in best.values():
+        case = what_if.Case.of(row.point)
+        shares = what_if.elasticities(case, runs[row.run].machine) if case else {}
+        if shares:
+            found.append(_helped(row, shares))
+    return found
+
+
+def _rank(point: Point) -> tuple[float, float]:
+    return (point.work.flops if point.work else 0.0, -(point.time_s.median if point.time_s else 0.0))
+
+
+def _helped(row: Row, shares: dict[str, float]) -> Json:
+    point = row.point
+    assert point.time_s is not None
+    return {
+        "number": row.number,
+        "kernel": clean(point.kernel),
+        "implementation": clean(point.implementation),
+        "case": f"{sizes_text(point.shape)} {clean(point.dtype)}",
+        "time": seconds(point.time_s.median),
+        "estimate": seconds(point.estimate_s),
+        "shares": [f"{shares[name]:.2f}" if shares[name] >= SEEN else "" for name in what_if.RATES],
+        "parts": _parts(shares),
+    }
+
+
+def _parts(shares: dict[str, float]) -> list[Json]:
+    """The shares as lengths of one bar, which add up to its width."""
+    found, start = [], 0.0
+    for name in what_if.RATES:
+        width = BAR * min(max(shares[name], 0.0), 1.0)
+        found.append({"resource": name, "start": round(start, 1), "width": round(width, 1)})
+        start += width
+    return found
+
+
+def model_error(runs: Sequence[Run], _: Wording) -> str:
+    """How far measured pairs bear the model out; nothing where no two points differ in one thing."""
+    found = [check for run in runs for check in what_if.checks(run.points)]
+    if not found:
+        return ""
+    return _(
+        "Held against %(count)s measured pairs of these points that differ in batch or dtype alone, the model is "
+        "typically off by %(error)s.",
+        count=len(found),
+        error=percent(what_if.typical_error(found) - 1),
+    )
