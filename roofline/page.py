@@ -29,6 +29,7 @@ from . import (
     contrast,
     depth_chart,
     fleet,
+    page_claims,
     page_map,
     page_points,
     page_story,
@@ -155,10 +156,12 @@ def _style() -> str:
 def _content(runs: Sequence[Run], _: Wording) -> Json:
     rows = _view.rows(runs)
     equal = contrast.equal_layers([point for run in runs for point in run.points])
-    board = page_story.board(runs, _)
+    board = page_claims.board(runs, _)
     parts = _points(runs, rows, _) | _story(runs, rows, equal, _) | {"board": board}
     parts |= {
         "title": "; ".join(dict.fromkeys(clean(run.machine.name) for run in runs)),
+        "question": page_story.question(parts["of_the_argument"], _),
+        "headings": {anchor: heading for anchor, (_name, heading) in page_story.headings(_).items()},
         "runs": [_run(index, run, len(runs) > 1, _) for index, run in enumerate(runs)],
         "answer": page_story.answer(runs, rows, equal, board, _),
         "wall_names": {wall: _(_view.WALL_NAMES[wall]) for wall in WALLS},
@@ -175,18 +178,14 @@ def _content(runs: Sequence[Run], _: Wording) -> Json:
 
 def _contents(parts: Json, _: Wording) -> list[tuple[str, str]]:
     """The sections that the page has, in its order: (anchor, name)."""
-    known = (
-        ("question", _("question"), True),
-        ("machine", _("machine"), True),
-        ("roofline", _("kernels"), True),
-        ("walks", _("larger batches"), parts["walks"]),
-        ("map", _("map of walls"), parts["maps"] or parts["unmapped"]),
-        ("contrast", _("equal layers"), parts["of_the_argument"]),
-        ("claims", _("claims"), parts["of_the_argument"]),
-        ("helps", _("what would help"), parts["helps"]),
-        ("method", _("how it was measured"), True),
-    )
-    return [(anchor, name) for anchor, name, shown in known if shown]
+    absent = {
+        "walks": not parts["walks"],
+        "map": not (parts["maps"] or parts["unmapped"]),
+        "contrast": not parts["of_the_argument"],
+        "claims": not parts["of_the_argument"],
+        "helps": not parts["helps"],
+    }
+    return [(anchor, name) for anchor, (name, _heading) in page_story.headings(_).items() if not absent.get(anchor)]
 
 
 def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
@@ -207,6 +206,8 @@ def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
         "bar": page_points.BAR,
         "sections": page_points.sections(headline, runs, facets, advices, _),
         "others": page_points.sections(others, runs, facets, advices, _),
+        "headline_count": len(headline),
+        "most_open": page_points.MOST_OPEN,
         "others_count": len(others),
         "walks": [page_points.walk(walk, _) for walk in _walks.walks(rows)],
         "warnings": [*advices.all, *_seen.of_run(runs)],
@@ -221,10 +222,10 @@ def _story(runs: Sequence[Run], rows: Sequence[_view.Row], equal: Sequence[contr
         "maps": page_map.maps(runs, _),
         "unmapped": page_map.unmapped(runs, _),
         "map_key": _("%(key)s; a circle: measured", key=_(regime.KEY)),
-        "equal": page_story.equal(equal, numbers, _),
+        "equal": page_claims.equal(equal, numbers, _),
         "metered": any(point.energy and point.energy.per_token_j for group in equal for point in group.points),
-        "no_equal": page_story.no_equal(_),
-        "no_claims": page_story.no_claims(_),
+        "no_equal": page_claims.no_equal(_),
+        "no_claims": page_claims.no_claims(_),
         "verdict_marks": _MARKS,
         "helps": page_story.helps(runs, rows),
         "model_error": page_story.model_error(runs, _),
@@ -243,7 +244,7 @@ def _run(index: int, run: Run, several: bool, _: Wording) -> Json:
     state = "" if run.state == "complete" else _(" Interrupted: what was measured is kept.")
     suite = _("suite %(name)s, ", name=run.suite) if run.suite else ""
     count = _("%(ok)s of %(all)s points measured", ok=measured, all=len(run.points))
-    day, time = (run.created.split("T") + [""])[:2]
+    day, _t, time = run.created.partition("T")
     environment = run.environment.model_dump()
     clocks = environment.pop("clocks")
     facts = [(name.replace("_", " "), value) for name, value in environment.items() if value not in ("", None)]
@@ -259,8 +260,7 @@ def _run(index: int, run: Run, several: bool, _: Wording) -> Json:
         "letter": f"{_view.run_letter(index)}: " if several else "",
         "machine": clean(run.machine.name),
         "summary": clean(
-            (f"{run.machine.name}, " if several else "")
-            + f"{day} {time[:5]} UTC, {suite}{count}{took}.{state}"
+            (f"{run.machine.name}, " if several else "") + f"{day} {time[:5]} UTC, {suite}{count}{took}.{state}"
         ),
         "devices": [[clean(cell) for cell in cells] for cells in fleet.cells(run)],
         "devices_note": _(fleet.note(run)),
@@ -270,5 +270,3 @@ def _run(index: int, run: Run, several: bool, _: Wording) -> Json:
         "beside": [found.cells for found in stated.side_by_side(run.machine.ceilings)],
         "environment": [(clean(name), clean(str(value))) for name, value in facts],
     }
-
-

@@ -76,7 +76,10 @@ def _map(letter: str, run: Run, grids: tuple[Grid, Grid], _: Wording) -> Json:
         "title": clean(
             _(
                 "%(letter)s%(kernel)s %(dtype)s on %(machine)s",
-                **{"letter": letter, "kernel": kernel, "dtype": dtype, "machine": run.machine.name},
+                letter=letter,
+                kernel=kernel,
+                dtype=dtype,
+                machine=run.machine.name,
             )
         ),
         "spots": regime.agreement(spots, _) if spots else _("This run has no point that lies on this map."),

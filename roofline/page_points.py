@@ -13,6 +13,8 @@ from .units import seconds
 from .wording import Wording
 
 BAR = 48  # pixels of a full bar in the table
+# A longer table is folded, so that what follows it is found.
+MOST_OPEN = 40
 _PLAIN = _theme.SYMBOLS[0]
 
 Json = dict[str, Any]
@@ -49,7 +51,9 @@ class Facets:
         runs = [_option("r", i, name, "", "") for i, name in enumerate(self._runs)]
         titles = (_("kernel"), _("implementation"), _("dtype"), _("run"))
         groups = zip(titles, (kernels, implementations, dtypes, runs))
-        return [{"title": title, "options": options} for title, options in groups if options is not runs or len(runs) > 1]
+        return [
+            {"title": title, "options": options} for title, options in groups if options is not runs or len(runs) > 1
+        ]
 
 
 def _option(letter: str, index: int, name: str, symbol: str, colour: str, fill: float = 1.0) -> Json:

@@ -1,4 +1,4 @@
-"""What a page says around its points: the short answer, the walls of the machine, equal layers, claims, what would help.
+"""What a page says around its points: the question and the short answer, the walls of the machine, what would help.
 
 Every function returns finished sentences and cells, so that the page and the Markdown say the same.
 """
@@ -9,29 +9,53 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from . import claim_board, contrast, what_if
-from ._view import WALL_NAMES, Row, clean, run_letter, sizes_text
-from .claim_verdict import WORDS
-from .claims import COMMAND, SUITE
+from . import contrast, what_if
+from ._view import WALL_NAMES, Row, clean, sizes_text
 from .contrast import Equal, token_s
 from .floors import matmul_rate
 from .machine import Ceiling
-from .page_map import is_of_the_argument, main_dtype
-from .page_points import wall_text
+from .page_claims import CLASS_WORDS
+from .page_map import main_dtype
 from .record import WALLS, Point, Run
 from .units import percent, seconds, si
 from .wording import Wording
 
-# How the class of implementations that is compared is named, where its name alone says too little.
-CLASS_WORDS = {"reference": "plain code", "torch": "the library", "triton": "Triton", "compile": "torch.compile"}
-DIRECTIONS = {"forward": "forward pass", "backward": "gradients", "both": "training step"}
-# Verdicts fold away the claims without one when those are more than this share.
-FOLDED = 0.5
 # Shares are told to two digits; smaller ones are left out, so that the eye finds the others.
 SEEN = 0.005
 BAR = 100  # pixels of the bar that shows what a time consists of
 
 Json = dict[str, Any]
+
+
+def headings(_: Wording) -> dict[str, tuple[str, str]]:
+    """The sections in their order, by anchor: (name in the table of contents, heading)."""
+    return {
+        "question": (_("question"), _("The question, and the short answer")),
+        "machine": (_("machine"), _("The machine and its walls")),
+        "roofline": (_("kernels"), _("Where each kernel stands")),
+        "walks": (_("larger batches"), _("Up the roof: what a larger batch costs")),
+        "map": (_("map of walls"), _("Which wall binds a recurrence, at every size")),
+        "contrast": (_("equal layers"), _("The same task: layers of equal size")),
+        "claims": (_("claims"), _("The claims, and what these measurements say of them")),
+        "helps": (_("what would help"), _("What would help")),
+        "method": (_("how it was measured"), _("How it was measured")),
+    }
+
+
+def question(of_the_argument: bool, _: Wording) -> str:
+    """What the page is about: the argument, or for kernels that it does not concern the four walls."""
+    if of_the_argument:
+        return _(
+            "Every step of an LSTM multiplies its state with weights that have to be fetched again, and cannot begin "
+            "before the step before it has ended. The argument that is put to the test here: such steps ask for more "
+            "bandwidth than hardware has, so most of its arithmetic idles, while attention and gated convolution work "
+            "on all steps at once and fit it."
+        )
+    return _(
+        "Work can be stopped by four walls: arithmetic, the bandwidth of DRAM, the bandwidth of the last cache, and "
+        "the chain of steps that must wait for one another. Which of them stops these kernels, and how near do they "
+        "come to it?"
+    )
 
 
 def answer(runs: Sequence[Run], rows: Sequence[Row], groups: Sequence[Equal], board: Json, _: Wording) -> list[str]:
@@ -55,7 +79,9 @@ def _where(charted: Sequence[Point], _: Wording) -> str:
     return f"{text} " + _(
         "The nearest to the machine's limit, at %(share)s of it, is %(kernel)s %(name)s %(sizes)s.",
         share=percent(nearest.best_fraction.value),
-        **{"kernel": nearest.kernel, "name": nearest.implementation, "sizes": sizes_text(nearest.shape)},
+        kernel=nearest.kernel,
+        name=nearest.implementation,
+        sizes=sizes_text(nearest.shape),
     )
 
 
@@ -112,114 +138,6 @@ def ridge(run: Run, _: Wording) -> str:
         "Below %(ridge)s operations per byte of memory traffic, memory is slower than arithmetic here (derived).",
         ridge=f"{rate.value / bandwidth.value:.3g}",
     )
-
-
-def equal(groups: Sequence[Equal], numbers: dict[int, str], _: Wording) -> list[Json]:
-    """Classes of implementations with their groups of equal layers, each with a row for every layer.
-
-    numbers : what a point is called on the charts, by its `id()`.
-    """
-    found = []
-    for rows in dict.fromkeys(group.rows for group in groups):
-        mine = [group for group in groups if group.rows == rows]
-        words = _(CLASS_WORDS.get(rows, rows))
-        found.append({"rows": rows, "words": words, "groups": [_group(group, numbers, _) for group in mine]})
-    return found
-
-
-def _group(group: Equal, numbers: dict[int, str], _: Wording) -> Json:
-    low, high = group.parameters
-    fastest = min(token_s(point) for point in group.points)
-    return {
-        "title": _(
-            "%(direction)s, B=%(B)s, T=%(T)s, %(dtype)s: %(count)s parameters each, within %(apart)s",
-            **{"direction": _(DIRECTIONS[group.direction]), "B": group.B, "T": group.T, "dtype": clean(group.dtype)},
-            count=si(low, "").strip(),
-            apart=percent(high / low - 1),
-        ),
-        "rows": [
-            {
-                "layer": _(contrast.NAMES[point.kernel]),
-                "number": numbers.get(id(point), ""),
-                "implementation": clean(point.implementation),
-                "steps": point.steps,
-                "time": seconds(token_s(point)),
-                "rate": si(1 / token_s(point), "").strip(),
-                "share": fastest / token_s(point),
-                "wall": wall_text(_, point.bound, point.contested_with),
-                "wall_class": point.bound or "",
-                "machine": percent(point.best_fraction.value if point.best_fraction else None),
-                "design": percent(point.attainable_fraction.value if point.attainable_fraction else None),
-                "roof": percent(point.roof_fraction.value if point.roof_fraction else None),
-                "energy": si(point.energy.per_token_j, "J") if point.energy and point.energy.per_token_j else "",
-            }
-            for point in group.points
-        ],
-    }
-
-
-def no_equal(_: Wording) -> str:
-    """Why there is no table of equal layers, with what makes one."""
-    return _(
-        "This run has no two complete layers of equal size, batch and length. What measures them: %(one)s, or the "
-        "claims' own: %(two)s",
-        one="seqroof contrast --measure",
-        two=COMMAND,
-    )
-
-
-def board(runs: Sequence[Run], _: Wording) -> Json:
-    """The verdicts on all claims from these runs; empty lists where none of them was made for any.
-
-    claims : those to show at once; folded : those without a verdict, when they are most; counts : of each verdict.
-    """
-    labelled = [(run_letter(index) if len(runs) > 1 else "", run) for index, run in enumerate(runs)]
-    mine = [(label, run) for label, run in labelled if is_of_the_argument(run)]
-    empty: Json = {"claims": [], "folded": [], "counts": [], "all": 0}
-    if not mine:
-        return empty
-    verdicts = claim_board.board(mine)
-    if not any(run.suite == SUITE for _label, run in mine) and not any(
-        entry.decided and entry.verdict != "INCONCLUSIVE" for entry in verdicts.claims
-    ):
-        return empty
-    shown = [_claim(row, len(runs) > 1, _) for row in claim_board.rows(verdicts)]
-    open_ones = [row for row in shown if row["verdict"] == "INCONCLUSIVE"]
-    folded = open_ones if len(open_ones) > FOLDED * len(shown) else []
-    counts = Counter(entry.verdict for entry in verdicts.claims)
-    return {
-        "claims": [row for row in shown if row not in folded],
-        "folded": folded,
-        "counts": [(word, counts[word]) for word in WORDS if counts[word]],
-        "all": len(shown),
-    }
-
-
-def _claim(row: dict[str, Any], several: bool, _: Wording) -> Json:
-    cells = {name: clean(text) for name, text in row.items()}
-    where = f"{cells['run']}: {cells['machine']}" if cells["run"] else cells["machine"]
-    lines = (
-        (_("needed"), cells["condition"]),
-        (_("found"), cells["numbers"]),
-        (_("compared"), cells["rows"]),
-        (_("where"), cells["region"]),
-        (_("beside"), cells["beside"]),
-        (_("missing"), cells["missing"]),
-        (_("rests on"), where if several else ""),
-    )
-    return {
-        "id": cells["id"],
-        "verdict": cells["verdict"],
-        "word": _(cells["verdict"]),
-        "claim": _(cells["claim"]),
-        "source": cells["source"],
-        "lines": [(name, text) for name, text in lines if text],
-    }
-
-
-def no_claims(_: Wording) -> str:
-    """Why there are no verdicts, with what makes them."""
-    return _("No claim is decided by this run. What decides them: %(command)s", command=COMMAND)
 
 
 def helps(runs: Sequence[Run], rows: Sequence[Row]) -> list[Json]:

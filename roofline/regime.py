@@ -221,7 +221,10 @@ def disagreements(of: Sequence[Spot], _: Wording = ENGLISH) -> list[str]:
     return [
         _(
             "B=%(B)s, H=%(H)s, T=%(T)s %(name)s: %(modelled)s modelled, %(seen)s seen",
-            **{"B": spot.B, "H": spot.H, "T": spot.T, "name": spot.implementation},
+            B=spot.B,
+            H=spot.H,
+            T=spot.T,
+            name=spot.implementation,
             modelled=spot.modelled,
             seen=_(SEEN_WORDS[spot.seen or "undetermined"]),
         )
