@@ -193,6 +193,7 @@ def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
     measured = [row for row in rows if row.point.status in _view.MEASURED]
     headline, others = ([row for row in measured if row.point.headline is flag] for flag in (True, False))
     facets, advices = page_points.Facets(runs, measured), _view.Advices(measured)
+    first, rest = page_points.chosen(_walks.walks(rows))
     stepped = any(row.point.step_s is not None for row in measured)
     notes = [_(_view.NUMBERS_NOTE), *([_(_steps.STEP_NOTE)] if stepped else [])]
     return {
@@ -209,7 +210,9 @@ def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
         "headline_count": len(headline),
         "most_open": page_points.MOST_OPEN,
         "others_count": len(others),
-        "walks": [page_points.walk(walk, _) for walk in _walks.walks(rows)],
+        "most_findings": page_points.MOST_FINDINGS,
+        "walks": [page_points.walk(walk, _) for walk in first],
+        "other_walks": [page_points.walk(walk, _) for walk in rest],
         "warnings": [*advices.all, *_seen.of_run(runs)],
     }
 

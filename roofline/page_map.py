@@ -131,7 +131,7 @@ def svg(grid: Grid, steps: int, marked: set[tuple[int, int]]) -> str:
     for i, B in enumerate(batches):
         parts.append(f'<text x="{LEFT + WIDE * i + WIDE // 2}" y="{height + 16}">{_short(B)}</text>')
     parts.append(f'<text x="{LEFT + WIDE * len(batches) // 2}" y="{height + 33}">B</text>')
-    parts.append(f'<text class="n" x="14" y="{height // 2 + 4}">H</text>')
+    parts.append(f'<text class="n" x="{LEFT - 7}" y="{height + 16}">H</text>')
     return "".join(parts)
 
 

@@ -8,13 +8,17 @@ from typing import Any
 from . import _steps, _theme, _view, _walks
 from ._marks import FILL
 from ._view import Row, clean
+from .claims import USUAL
 from .record import WALLS, Run, Wall
+from .regime import MAPPED
 from .units import seconds
 from .wording import Wording
 
 BAR = 48  # pixels of a full bar in the table
 # A longer table is folded, so that what follows it is found.
 MOST_OPEN = 40
+MOST_FINDINGS = 6
+MOST_WALKS = 6  # two rows of three on a wide window
 _PLAIN = _theme.SYMBOLS[0]
 
 Json = dict[str, Any]
@@ -113,6 +117,18 @@ def _row(row: Row, sizes: str, facets: Facets, advices: _view.Advices, _: Wordin
         "marks": advices.marks(point),
         "gap": clean(". ".join(text for text in (point.reason, point.gap) if text)),
     }
+
+
+def chosen(walks: Sequence[_walks.Walk]) -> tuple[list[_walks.Walk], list[_walks.Walk]]:
+    """The sweeps to show at once, those of recurrences and of many batches first, and the others."""
+    recurrent = (*MAPPED, "lstm_step")
+    order = sorted(walks, key=lambda walk: (walk.rows[0].point.kernel not in recurrent, -len(walk.rows)))
+    return order[:MOST_WALKS], order[MOST_WALKS:]
+
+
+def short_sizes(shape: dict[str, int]) -> str:
+    """The sizes of a case without those that are as they usually are."""
+    return _view.sizes_text({name: size for name, size in shape.items() if USUAL.get(name) != size})
 
 
 def walk(of: _walks.Walk, _: Wording) -> Json:

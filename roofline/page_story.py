@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import contrast, what_if
-from ._view import WALL_NAMES, Row, clean, sizes_text
+from ._view import WALL_NAMES, Row, clean
 from .contrast import Equal, token_s
 from .floors import matmul_rate
 from .machine import Ceiling
 from .page_claims import CLASS_WORDS
 from .page_map import main_dtype
+from .page_points import short_sizes
 from .record import WALLS, Point, Run
 from .units import percent, seconds, si
 from .wording import Wording
@@ -81,7 +82,7 @@ def _where(charted: Sequence[Point], _: Wording) -> str:
         share=percent(nearest.best_fraction.value),
         kernel=nearest.kernel,
         name=nearest.implementation,
-        sizes=sizes_text(nearest.shape),
+        sizes=short_sizes(nearest.shape),
     )
 
 
@@ -141,16 +142,15 @@ def ridge(run: Run, _: Wording) -> str:
 
 
 def helps(runs: Sequence[Run], rows: Sequence[Row]) -> list[Json]:
-    """What would help each kernel: of its largest charted case the fastest row, and what its time consists of."""
-    best: dict[tuple[int, str], Row] = {}
+    """What would help each kernel: of its smallest and largest charted case the fastest row, and its time's parts."""
+    cases: dict[tuple[int, str], dict[str, list[Row]]] = {}
     for row in rows:
         point = row.point
         if row.number and point.direction == "forward" and point.work and point.time_s and point.estimate_s:
-            key = (row.run, point.kernel)
-            if key not in best or _rank(row.point) > _rank(best[key].point):
-                best[key] = row
+            shapes = cases.setdefault((row.run, point.kernel), {})
+            shapes.setdefault(f"{point.shape_text} {point.dtype}", []).append(row)
     found = []
-    for row in best.values():
+    for row in (row for shapes in cases.values() for row in _ends(list(shapes.values()))):
         case = what_if.Case.of(row.point)
         shares = what_if.elasticities(case, runs[row.run].machine) if case else {}
         if shares:
@@ -158,8 +158,11 @@ def helps(runs: Sequence[Run], rows: Sequence[Row]) -> list[Json]:
     return found
 
 
-def _rank(point: Point) -> tuple[float, float]:
-    return (point.work.flops if point.work else 0.0, -(point.time_s.median if point.time_s else 0.0))
+def _ends(cases: Sequence[Sequence[Row]]) -> list[Row]:
+    """The fastest row of the smallest and of the largest case, once where they are the same."""
+    fastest = [min(rows, key=lambda row: row.point.time_s.median if row.point.time_s else 0.0) for rows in cases]
+    ordered = sorted(fastest, key=lambda row: row.point.work.flops if row.point.work else 0)
+    return ordered[:1] if len(ordered) == 1 else [ordered[0], ordered[-1]]
 
 
 def _helped(row: Row, shares: dict[str, float]) -> Json:
@@ -169,7 +172,7 @@ def _helped(row: Row, shares: dict[str, float]) -> Json:
         "number": row.number,
         "kernel": clean(point.kernel),
         "implementation": clean(point.implementation),
-        "case": f"{sizes_text(point.shape)} {clean(point.dtype)}",
+        "case": f"{short_sizes(point.shape)} {clean(point.dtype)}",
         "time": seconds(point.time_s.median),
         "estimate": seconds(point.estimate_s),
         "shares": [f"{shares[name]:.2f}" if shares[name] >= SEEN else "" for name in what_if.RATES],
