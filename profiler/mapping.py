@@ -40,6 +40,7 @@ class Mapping:
         except WorkerDied:
             self._supervisor.restart()
             return
-        data = {"grids": answer.get("grids", [])}
-        write(KIND, data)
-        self.recall(data)
+        if "grids" in answer:
+            data = {"grids": answer["grids"]}
+            write(KIND, data)
+            self.recall(data)

@@ -20,7 +20,6 @@ from seqroof.roofline.wording import Wording
 WORD = re.compile(r"[A-Za-z]{2,}")
 # Names that are the same in every language.
 NAMES = {"seqroof", "utf"}
-OLD = {"grids": ()}
 
 
 def asked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
@@ -33,12 +32,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
     monkeypatch.setattr(page, "Wording", recording)
     story = story_samples.story_run()
-    for runs in (
-        [story, samples.run("gpu")],
-        [depth_run()],
-        [samples.run("cpu", points=())],
-        [story.model_copy(update=OLD)],
-    ):
+    old, empty = story.model_copy(update={"grids": ()}), samples.run("cpu", points=())
+    for runs in ([story, samples.run("gpu")], [depth_run()], [empty], [old]):
         page.render(runs)
     return {text for one in made for text in one.asked}
 
@@ -61,9 +56,9 @@ def test_what_pages_look_up_is_what_a_translation_has_to_hold(monkeypatch: pytes
 
 
 def test_a_translated_page_says_so_and_falls_back_to_english(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "page.zz.toml").write_text(
-        '[texts]\n"The machine and its walls" = "WALLS <b>"\n"%(wall)s at every batch" = "immer %(wall)s"\n'
-    )
+    texts = {"The machine and its walls": "WALLS <b>", "%(wall)s at every batch": "immer %(wall)s"}
+    lines = "\n".join(f'"{english}" = "{other}"' for english, other in texts.items())
+    (tmp_path / "page.zz.toml").write_text(f"[texts]\n{lines}\n", encoding="utf-8")
     monkeypatch.setattr(wording, "_FOLDER", tmp_path)
     text = page.render([story_samples.story_run()], language="zz")
     assert '<html lang="zz">' in text and "WALLS &lt;b&gt;" in text and "What would help" in text
