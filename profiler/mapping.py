@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..roofline import claims
 from ..roofline.machine import Machine
 from ..roofline.record import Grid
-from ..roofline.regime import MAPPED
+from ..roofline.regime import MAPPED, main_dtype
 from .supervisor import Refused, Supervisor, WorkerDied
 
 # A map of one kernel takes a quarter of a second; a machine that is busy with others may take many times that.
@@ -31,9 +30,8 @@ class Mapping:
         """Map the recurrences among these kernels, or else the LSTM; a worker that fails at it costs only the maps."""
         profiled = set(kernels)
         names = [name for name in MAPPED if name in profiled] or ["lstm"]
-        dtype = claims.dtypes("cuda" if machine.device == "cuda" else "cpu")[0]
         try:
-            asked = {"kernels": names, "dtype": dtype, "machine": machine.model_dump(mode="json")}
+            asked = {"kernels": names, "dtype": main_dtype(machine), "machine": machine.model_dump(mode="json")}
             answer = self._supervisor.one("map", SILENCE_S, "mapped", **asked)
         except Refused:
             return

@@ -35,11 +35,6 @@ def is_of_the_argument(run: Run) -> bool:
     return any(point.kernel in known for point in run.points)
 
 
-def main_dtype(run: Run) -> str:
-    """The dtype that counts first on the device of a run: fp32 on a CPU, bf16 on a GPU."""
-    return claims.dtypes("cuda" if run.machine.device == "cuda" else "cpu")[0]
-
-
 def maps(runs: Sequence[Run], _: Wording) -> list[Json]:
     """The maps of all runs: one for every kernel and dtype that is stored."""
     found = []

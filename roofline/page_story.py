@@ -15,9 +15,9 @@ from .contrast import Equal, token_s
 from .floors import matmul_rate
 from .machine import Ceiling
 from .page_claims import CLASS_WORDS
-from .page_map import main_dtype
 from .page_points import short_sizes
 from .record import WALLS, Point, Run
+from .regime import main_dtype
 from .units import percent, seconds, si
 from .wording import Wording
 
@@ -115,7 +115,7 @@ def _ratio(group: Equal, other: str) -> float | None:
 
 def walls(run: Run, _: Wording) -> list[tuple[str, str, str, str, str]]:
     """The four walls of a machine: what stops a kernel there, the limit, its value, provenance and meaning."""
-    dtype, machine = main_dtype(run), run.machine
+    dtype, machine = main_dtype(run.machine), run.machine
     launch = machine.best("latency", "launch")
     limits: tuple[tuple[str, str, Ceiling | None, str], ...] = (
         ("compute", _("arithmetic, %(dtype)s", dtype=dtype), matmul_rate(machine, dtype), _("operations in a second")),
@@ -132,7 +132,7 @@ def walls(run: Run, _: Wording) -> list[tuple[str, str, str, str, str]]:
 
 def ridge(run: Run, _: Wording) -> str:
     """How many operations a byte must pay for before arithmetic is what stops a kernel; nothing where not known."""
-    rate, bandwidth = matmul_rate(run.machine, main_dtype(run)), run.machine.best("bandwidth", "dram")
+    rate, bandwidth = matmul_rate(run.machine, main_dtype(run.machine)), run.machine.best("bandwidth", "dram")
     if rate is None or bandwidth is None:
         return ""
     return _(

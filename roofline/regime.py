@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import claims
 from .attribution import SEEN_WORDS, agrees, ratios_text
 from .experiments import SeenWall
 from .floors import CONTEST_SHARE, FloorSet, best_floors, own_floors
@@ -41,6 +42,11 @@ WorkOf = Callable[[int, int, int], Work]
 def work_of(kernel: Any, dtype: str) -> WorkOf:
     """The work of a loaded kernel at (B, H, T): forward, with inputs as wide as the state."""
     return lambda B, H, T: kernel.module.work(kernel.shape(B=B, T=T, I=H, H=H), dtype, "forward")
+
+
+def main_dtype(machine: Machine) -> str:
+    """The dtype that counts first on a machine: fp32 on a processor, bf16 elsewhere."""
+    return claims.dtypes("cpu" if machine.device == "cpu" else "cuda")[0]
 
 
 def stored(grid: Grid) -> Grid:

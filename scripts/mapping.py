@@ -34,11 +34,11 @@ def show_map(name: str, on: str, dtype: str, steps: int, as_json: bool, files: d
         raise Stop(f"There is no map of {name!r}; there is one of {', '.join(regime.MAPPED)}.", Exit.USAGE)
     if steps not in regime.STEPS:
         raise Stop(f"--steps {steps} is not drawn; it is one of {', '.join(map(str, regime.STEPS))}.", Exit.USAGE)
-    dtype, _ = one_case(dtype)
     for path in files.values():
         pictures.check_writable(path)
     run = load_run(Path(on)) if Path(on).exists() else None
     machine = run.machine if run else machine_named(on)
+    dtype, _ = one_case(dtype or regime.main_dtype(machine))
     grids = regime.kept(run, name, dtype) if run else None
     grids = grids or regime.grids(name, regime.work_of(kernel_named(name), dtype), dtype, machine)
     spots = regime.spots(run.points, name, dtype) if run else []
