@@ -25,6 +25,8 @@ from .counting import Counting
 from .group_runs import GroupRuns
 from .interruption import shielded, stop_if_asked
 from .journal import Journal, JournalError, Unreadable, first_fault
+from .mapping import KIND as MAP
+from .mapping import Mapping
 from .points import recalled
 from .probing import KIND, Probing, wanted
 from .request import Request, key_of
@@ -56,6 +58,7 @@ class Session:
         self.surroundings = Surroundings(supervisor)
         self.counting = Counting(supervisor, request.counters)
         self.probing = Probing(supervisor, wanted(request))
+        self.mapping = Mapping(supervisor)
         self.runs = GroupRuns(request, supervisor, watcher)
         self.done: set[str] = set()
         self.settled: dict[str, set[str]] = {}  # of groups that are not done: implementations whose points are known
@@ -122,6 +125,8 @@ class Session:
             self.calibration.recall(data)
         elif kind == KIND:
             self.probing.recall(data)
+        elif kind == MAP:
+            self.mapping.recall(data)
         elif kind == "surroundings":
             self.surroundings.recall(data)
         elif kind in ("group", "cases"):
@@ -152,6 +157,7 @@ class Session:
             if self.roofs.look_again(points, due):
                 self._write("ceilings", self.roofs.plain())
         self.probing.run(self._write, self.watcher.stage)
+        self.mapping.run((group["kernel"] for group in self.groups), self.roofs.machine(), self._write)
         self.calibration.look("end", self._write)
         self.surroundings.look("after", self._write)
 
@@ -209,6 +215,7 @@ class Session:
             machine=machine,
             environment=environment,
             points=points,
+            grids=self.mapping.grids,
             evidence=(*calibration.evidence(looks, machine, probe), *surroundings, *self.probing.evidence()),
             observations=(
                 *observations(points, machine),

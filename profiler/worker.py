@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from ..roofline import claims
-from ..roofline.machine import Ceiling
+from ..roofline import claims, regime
+from ..roofline.machine import Ceiling, Machine
 from . import ceilings, guard
 from .calibration_copy import timed_copy
 from .cases import Group, run_group
@@ -125,6 +125,16 @@ class Worker:
         """Probe the mathematics of a kernel."""
         rows = PROBES[name](self.kernel, lambda text: self.answer("progress", text=text))
         self.answer("probed", rows=[row.model_dump(mode="json") for row in rows])
+
+    def do_map(self, kernels: list[str], dtype: str, machine: dict) -> None:
+        """Compute the regime maps of recurrences, rounded as a record keeps them."""
+        on = Machine.model_validate(machine)
+        grids = [
+            regime.stored(grid)
+            for name in kernels
+            for grid in regime.grids(name, regime.work_of(self.kernel(name), dtype), dtype, on)
+        ]
+        self.answer("mapped", grids=[grid.model_dump(mode="json") for grid in grids])
 
     def do_remeasure(self, known: list[dict]) -> None:
         """Re-time the ceilings that a verdict hangs on."""

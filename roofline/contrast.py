@@ -24,6 +24,21 @@ LARGEST = 16384
 # One state of the caches for all, and the clocks of headlines: a graph's clock leaves out what launching costs.
 CACHE: CacheState = "warm"
 CLOCKS = ("host", "events")
+# Complete layers by their kernels, as readers know them.
+NAMES = {
+    "lstm": "LSTM",
+    "gru": "GRU",
+    "rnn": "RNN",
+    "transformer_block": "attention block",
+    "hierarchical_attention": "attention hierarchy",
+    "gated_conv_block": "gated convolution",
+    "gated_conv": "gated convolution alone",
+    "dilated_conv": "dilated convolution",
+}
+# Layers of a recorded run count as equal when their parameters differ by no more than those that are solved for.
+TOGETHER = 0.02
+# Classes of implementations in the order in which they are compared: the same effort is in all of ours.
+CLASSES = ("triton", "reference", "torch", "compile")
 
 
 def solved(cost: Callable[[int], float], target: float, multiple: int = 1) -> int:
@@ -131,3 +146,77 @@ def spread(rows: Sequence[Row], basis: Basis) -> float:
         return 0.0
     found = [values[basis](row) for row in rows]
     return max(found) / min(found) - 1 if found and min(found) else 0.0
+
+
+@dataclass(frozen=True)
+class Equal:
+    """Recorded layers of one class of implementations with as many parameters, at one batch, length and direction.
+
+    points : the fastest of each kernel, in the order of `NAMES`; all with a time, a work and tokens.
+    """
+
+    rows: str
+    direction: str
+    B: int
+    T: int
+    dtype: str
+    points: tuple[Point, ...]
+
+    @property
+    def parameters(self) -> tuple[int, int]:
+        """The smallest and the largest number of parameters."""
+        counts = [point.work.parameters for point in self.points if point.work]
+        return min(counts), max(counts)
+
+
+def token_s(point: Point) -> float:
+    """Measured seconds per token; 0 where there is no time or no token."""
+    tokens = point.work.tokens if point.work else 0
+    return point.time_s.median / tokens if point.time_s and tokens else 0.0
+
+
+def equal_layers(points: Iterable[Point]) -> list[Equal]:
+    """The groups of a run's complete layers that can be compared: warm, valid, of equal parameters within 2 %."""
+    groups: dict[tuple, list[Point]] = {}
+    for point in filter(_comparable, points):
+        key = (class_of(point), point.direction, point.dtype, point.shape["T"], point.shape["B"], str(point.device))
+        groups.setdefault(key, []).append(point)
+    found = []
+    for (rows, direction, dtype, T, B, _), members in groups.items():
+        for layers in _of_equal_size(members):
+            found.append(Equal(rows, direction, B, T, dtype, layers))
+    order = {name: index for index, name in enumerate((*CLASSES, "forward", "both", "backward"))}
+    return sorted(found, key=lambda e: (order.get(e.rows, len(order)), order[e.direction], e.T, e.B, e.parameters))
+
+
+def _comparable(point: Point) -> bool:
+    plain = all(point.shape.get(name, 1) == 1 for name in ("L", "D", "dilation")) or point.kernel == "dilated_conv"
+    return (
+        point.kernel in NAMES
+        and point.status == "ok"
+        and point.cache == CACHE
+        and point.clock in CLOCKS
+        and plain
+        and not point.shape.get("ragged")
+        and {"B", "T"} <= set(point.shape)
+        and bool(point.work and point.work.parameters)
+        and token_s(point) > 0
+    )
+
+
+def _of_equal_size(points: list[Point]) -> list[tuple[Point, ...]]:
+    """Sets of at least two kernels whose parameters lie within 2 % of the smallest of them."""
+    rest = sorted(points, key=_parameters)
+    found = []
+    while rest:
+        near = [point for point in rest if _parameters(point) <= (1 + TOGETHER) * _parameters(rest[0])]
+        rest = rest[len(near) :]
+        best = {name: [point for point in near if point.kernel == name] for name in NAMES}
+        fastest = tuple(min(of, key=token_s) for of in best.values() if of)
+        if len(fastest) > 1:
+            found.append(fastest)
+    return found
+
+
+def _parameters(point: Point) -> int:
+    return point.work.parameters if point.work else 0

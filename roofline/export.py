@@ -6,18 +6,16 @@ import csv as _csv
 import io
 from collections.abc import Callable
 
-from . import _seen, _steps, _view, fleet, stated
+from . import _view
 from ._view import clean
+from .markdown import markdown
 from .record import WALLS, Point, Run
-from .table import ceiling_cells
+
+__all__ = ["csv", "json", "markdown"]
 
 _FORMULA = ("=", "+", "-", "@")  # spreadsheets run a text cell that begins with one of these
 
 Value = str | float | int | None
-
-_MARKDOWN = ("#", "kernel", "implementation", "sizes", "device", "dtype", "direction", "cache", "clock", "time", "±")
-_MARKDOWN += ("per step", "launch tax", "wall", "seen", "machine", "design", "rate", "status")
-_OPTIONAL = ("device", "per step", "launch tax", "seen")  # of fleets, of sequences, and of experiments
 
 
 def json(run: Run) -> str:
@@ -36,118 +34,6 @@ def csv(run: Run) -> str:
     for row in _view.rows([run]):
         writer.writerow([row.number, *(_cell(value(row.point)) for value in _FIELDS.values())])
     return stream.getvalue()
-
-
-def markdown(run: Run) -> str:
-    """Points, what was not measured, warnings and ceilings as Markdown tables and lists."""
-    rows = _view.rows([run])
-    measured = [row for row in rows if row.point.status in _view.MEASURED]
-    lines = [f"# {_escape(run.machine.name)}", "", _view.NUMBERS_NOTE, ""]
-    lines += [seen, ""] if (seen := _seen.run_text(run)) else []
-    if run.devices:
-        lines += [*_table(fleet.TITLES, fleet.cells(run)), "", fleet.note(run), ""]
-    lines += _table(*_without_empty(_MARKDOWN, [_markdown_cells(row) for row in measured]))
-    lines += _parts(measured) + _second_clocks(measured)
-    seen = _seen.cells(measured)
-    lines += ["", "## Clocks, energy and counted bytes", "", *_table(_seen.TITLES, seen)] if seen else []
-    for group in _view.unmeasured(run.points):
-        lines += ["", f"**{group.status}**: {_escape(group.reason)}", ""]
-        lines += [f"- {_escape(name)}: {_escape('; '.join(cases))}" for name, cases in group.lines]
-    advices = [*_view.Advices(measured).all, *_seen.of_run([run])]
-    if advices:
-        cells = [(a.id, cause, a.advice, ", ".join(names)) for a in advices for cause, names in a.causes]
-        lines += ["", "## Warnings", "", *_table(("warning", "cause", "advice", "points"), cells)]
-    if run.observations:
-        lines += ["", "## Observations", "", *(f"- {_escape(found.text)}" for found in run.observations)]
-    ceilings = [ceiling_cells(ceiling) for ceiling in run.machine.ceilings]
-    lines += ["", "## Ceilings", "", *_table(("ceiling", "value", "±", "provenance", "how"), ceilings)]
-    beside = [found.cells for found in stated.side_by_side(run.machine.ceilings)]
-    if beside:
-        lines += ["", "## Measured beside stated", "", *_table(stated.TITLES, beside), "", stated.NOTE]
-    return "\n".join(lines) + "\n"
-
-
-def _without_empty(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> tuple[tuple[str, ...], list]:
-    """Leave out the optional columns that no row fills."""
-    kept = [i for i, title in enumerate(titles) if title not in _OPTIONAL or any(row[i] for row in rows)]
-    return tuple(titles[i] for i in kept), [tuple(row[i] for i in kept) for row in rows]
-
-
-def _parts(measured: list[_view.Row]) -> list[str]:
-    """The phases that were run alone, as a table of their own."""
-    cells = [
-        (
-            row.number or f"{row.point.implementation} {_view.case_text(row.point)} {row.point.cache}",
-            clean(part.name),
-            _view.time_text(part),
-            _view.interval_text(part),
-            _view.wall_text(part.bound),
-            _view.machine_text(part),
-            _view.design_text(part),
-        )
-        for row in measured
-        for part in row.point.parts
-        if part.time_s
-    ]
-    titles = ("point", "part, measured alone", "time", "±", "wall", "machine", "design")
-    return ["", "## Parts", "", *_table(titles, cells)] if cells else []
-
-
-def _second_clocks(measured: list[_view.Row]) -> list[str]:
-    """The device's records beside the clocks that times come from; a host's raw clock is told once for all points."""
-    cells = [
-        (
-            row.number or f"{row.point.implementation} {_view.case_text(row.point)}",
-            row.point.cache,
-            _view.time_text(row.point),
-            _steps.records_text(row.point),
-        )
-        for row in measured
-        if _steps.records_text(row.point)
-    ]
-    titles = ("point", "cache", "time by events", "second clock")
-    return ["", "## Second clocks", "", *_table(titles, cells)] if cells else []
-
-
-def _markdown_cells(row: _view.Row) -> tuple[str, ...]:
-    point = row.point
-    reason = f": {point.reason}" if point.reason else ""
-    warned = f" ({', '.join(warning.id for warning in point.warnings)})" if point.warnings else ""
-    return (
-        row.number,
-        point.kernel,
-        point.implementation,
-        _view.sizes_text(point.shape),
-        "" if point.device is None else str(point.device),
-        point.dtype,
-        point.direction,
-        point.cache,
-        point.clock,
-        _view.time_text(point),
-        _view.interval_text(point),
-        _steps.step_text(point),
-        _steps.tax_text(point),
-        _view.wall_text(point.bound, point.contested_with),
-        point.attribution.wall if point.attribution else "",
-        _view.machine_text(point),
-        _view.design_text(point),
-        _view.rate_text(point),
-        point.status + reason + warned,
-    )
-
-
-def _table(titles: tuple[str, ...], rows: list) -> list[str]:
-    return [
-        f"| {' | '.join(titles)} |",
-        f"|{'|'.join(' --- ' for _ in titles)}|",
-        *(f"| {' | '.join(map(_escape, cells))} |" for cells in rows),
-    ]
-
-
-def _escape(text: str) -> str:
-    """Text that is neither markup nor HTML nor the end of a table cell."""
-    text = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{character}" if character in "\\`*[]|" else character for character in text)
 
 
 def _cell(value: Value) -> Value:

@@ -1,7 +1,32 @@
-// Draws the chart and keeps chart and table in step: the filters hide points in both, pointing at one marks the other.
+// Draws the charts and keeps charts and tables in step: the filters hide points in both, pointing at one marks the other.
+for (const map of document.querySelectorAll(".map")) {
+  const slider = map.querySelector("input[type=range]");
+  const lengths = [...map.querySelectorAll(".length")];
+  const show = () => {
+    lengths.forEach((length, index) => { length.hidden = index !== Number(slider.value); });
+    const steps = lengths[slider.value].dataset.steps;
+    map.querySelector("output").textContent = steps;
+    slider.setAttribute("aria-valuetext", steps);
+  };
+  slider.addEventListener("input", show);
+  map.querySelector(".slider").hidden = false;
+  show(); // a reloaded page may remember where the slider stood
+}
+
+// The library travels compressed. What comes out of it runs because its hash stands in the policy of the page.
+async function unpack() {
+  const packed = Uint8Array.from(atob(document.getElementById("library").textContent), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const script = document.createElement("script");
+  script.textContent = await new Response(stream).text();
+  document.head.append(script);
+}
+
 (async () => {
   const charts = [];
-  for (const id of ["chart", "depth"]) {
+  if (typeof DecompressionStream === "function") await unpack();
+  else document.getElementById("undrawn").hidden = false;
+  for (const id of typeof vegaEmbed === "function" ? ["chart", "depth"] : []) {
     const data = document.getElementById(`${id}-data`);
     if (!data) continue;
     const specification = JSON.parse(data.textContent);

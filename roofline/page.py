@@ -1,12 +1,15 @@
 """Writes one or several runs as one HTML page that works offline and lets no name on it become code.
 
-The page holds the chart (Vega-Lite, its libraries inlined), every table, and a content-security policy that permits
-exactly its own scripts and style sheet, by their hashes. jinja2 and vl-convert are imported when a page is written.
+The page tells the runs as a story: the question and the short answer, the machine, where each kernel stands, what a
+larger batch costs, which wall binds where, layers of equal size, the claims, what would help, and how it was measured.
+It holds the charts (Vega-Lite, its libraries inlined and compressed), every table, and a content-security policy that
+permits exactly its own scripts and style sheet, by their hashes. jinja2 and vl-convert are imported when it is written.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -15,17 +18,32 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import _numbers, _seen, _steps, _theme, _view, _walks, chart, depth_chart, fleet, stated
-from ._marks import FILL
-from ._view import Row, clean
+from . import (
+    _numbers,
+    _seen,
+    _steps,
+    _theme,
+    _view,
+    _walks,
+    chart,
+    contrast,
+    depth_chart,
+    fleet,
+    page_claims,
+    page_map,
+    page_points,
+    page_story,
+    regime,
+    stated,
+    what_if,
+)
+from ._view import clean
 from .observe import next_command
-from .record import WALLS, Run, Wall
+from .record import WALLS, Run
 from .table import ceiling_cells
-from .units import seconds
+from .wording import SOURCE, Wording
 
 _FOLDER = Path(__file__).parent
-_BAR = 48  # pixels of a full bar in the table
-_PLAIN = _theme.SYMBOLS[0]
 # What the interpreter imports from vega-util; the bundle of vl-convert does not give that module out.
 _VEGA_UTIL = """
 const ascending = (a, b) => (a < b || a == null) && b != null ? -1 : (a > b || b == null) && a != null ? 1 : 0;
@@ -33,13 +51,25 @@ const isString = (value) => typeof value === "string";
 const DisallowedObjectProperties = new Set(["__proto__", ...Object.getOwnPropertyNames(Object.prototype)]);
 """
 
+# Verdicts by shape, within a circle of radius 8: a check, a cross, a half disc, a ring.
+_MARKS = {
+    "SUPPORTED": "M-7,0L-2,5.5L7,-5.5",
+    "REFUTED": "M-6,-6L6,6M-6,6L6,-6",
+    "CONDITIONAL": "M0,-7A7,7,0,0,0,0,7ZM0,-7A7,7,0,0,1,0,7",
+    "INCONCLUSIVE": "M7,0A7,7,0,1,1,-7,0A7,7,0,1,1,7,0",
+}
+
 Json = dict[str, Any]
 
 
-def render(runs: Sequence[Run]) -> str:
-    """Return the page. Raises MissingExtra without jinja2 or vl-convert, and ValueError when there is no run."""
+def render(runs: Sequence[Run], language: str = SOURCE) -> str:
+    """Return the page. Raises MissingExtra without jinja2 or vl-convert.
+
+    Raises ValueError, with a sentence, when there is no run, and for a language that is not known.
+    """
     if not runs:
         raise ValueError("a page needs at least one run, and none was given")
+    wording = Wording(language)
     try:
         import jinja2
         from markupsafe import Markup
@@ -51,19 +81,25 @@ def render(runs: Sequence[Run]) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
     )
-    scripts, style, drawing = _scripts(), _style(), chart.spec(runs, "css")
+    environment.install_gettext_callables(wording.gettext, wording.ngettext, newstyle=True)  # type: ignore[attr-defined]
+    (library, script), style, drawing = _scripts(), _style(), chart.spec(runs, "css")
     depth = depth_chart.spec(runs, "css")
+    content = _content(runs, wording)
+    for design in (design for one in content["maps"] for length in one["lengths"] for design in length["designs"]):
+        design["svg"] = Markup(design["svg"])
     return environment.get_template("page.html.j2").render(
-        policy=_policy(scripts, style),
+        language=language,
+        policy=_policy((library, script), style),
         style=Markup(style),
-        scripts=[Markup(script) for script in scripts],
+        library=_packed(library),
+        script=Markup(script),
         chart_data=Markup(_inert_json(drawing)),
         depth_data=Markup(_inert_json(depth)) if depth else "",
         depth_description=depth_chart.describe(runs),
-        stated=stated,
         unlabelled=_numbers.ranges(chart.unlabelled(drawing)),
-        **_content(runs),
+        **content,
     )
 
 
@@ -90,6 +126,12 @@ def _scripts() -> tuple[str, str]:
     return _embeddable(bundle), _embeddable(own)
 
 
+@lru_cache(maxsize=1)
+def _packed(script: str) -> str:
+    """A script as the page carries it: compressed, a third of its size, in letters that end no element."""
+    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
+
+
 def _interpreter() -> str:
     """vega-interpreter 2.3.2 (BSD-3) as a plain script: its import is replaced, its export becomes a global name."""
     module = (_FOLDER / "vega-interpreter.js").read_text(encoding="utf-8")
@@ -111,33 +153,86 @@ def _style() -> str:
     return f"{colours(_theme.LIGHT)}\n{dark}\n{(_FOLDER / 'page.css').read_text(encoding='utf-8')}"
 
 
-def _content(runs: Sequence[Run]) -> Json:
+def _content(runs: Sequence[Run], _: Wording) -> Json:
     rows = _view.rows(runs)
-    measured = [row for row in rows if row.point.status in _view.MEASURED]
-    headline, others = ([row for row in measured if row.point.headline is flag] for flag in (True, False))
-    facets = _Facets(runs, measured)
-    stepped = any(row.point.step_s is not None for row in measured)
-    advices = _view.Advices(measured)
-    return {
+    equal = contrast.equal_layers([point for run in runs for point in run.points])
+    board = page_claims.board(runs, _)
+    parts = _points(runs, rows, _) | _story(runs, rows, equal, _) | {"board": board}
+    parts |= {
         "title": "; ".join(dict.fromkeys(clean(run.machine.name) for run in runs)),
-        "runs": [_run(index, run, len(runs) > 1) for index, run in enumerate(runs)],
-        "findings": _findings(runs),
-        "description": chart.describe(runs),
-        "filters": facets.filters(),
-        "numbers_note": _view.NUMBERS_NOTE + (f" {_steps.STEP_NOTE}" if stepped else ""),
-        "seen": [text for run in runs if (text := _seen.run_text(run))],
-        "stepped": stepped,
-        "method_note": _view.METHOD_NOTE,
-        "bar": _BAR,
-        "walls": [_view.WALL_NAMES[wall] for wall in WALLS],
-        "sections": _sections(headline, runs, facets, advices),
-        "others": _sections(others, runs, facets, advices),
-        "others_count": len(others),
-        "walks": [_walk(walk) for walk in _walks.walks(rows)],
-        "warnings": [*advices.all, *_seen.of_run(runs)],
+        "question": page_story.question(parts["of_the_argument"], _),
+        "headings": {anchor: heading for anchor, (_name, heading) in page_story.headings(_).items()},
+        "runs": [_run(index, run, len(runs) > 1, _) for index, run in enumerate(runs)],
+        "answer": page_story.answer(runs, rows, equal, board, _),
+        "wall_names": {wall: _(_view.WALL_NAMES[wall]) for wall in WALLS},
+        "walls": [_(_view.WALL_NAMES[wall]) for wall in WALLS],
+        "method_note": _(_view.METHOD_NOTE),
         "unmeasured": _view.unmeasured(row.point for row in rows),
         "next_command": next_command(runs[0]),
-        "device_titles": fleet.TITLES,
+        "device_titles": [_(title) for title in fleet.TITLES],
+        "stated_titles": [_(title) for title in stated.TITLES],
+        "stated_note": _(stated.NOTE),
+    }
+    return parts | {"contents": _contents(parts, _)}
+
+
+def _contents(parts: Json, _: Wording) -> list[tuple[str, str]]:
+    """The sections that the page has, in its order: (anchor, name)."""
+    absent = {
+        "walks": not parts["walks"],
+        "map": not (parts["maps"] or parts["unmapped"]),
+        "contrast": not parts["of_the_argument"],
+        "claims": not parts["of_the_argument"],
+        "helps": not parts["helps"],
+    }
+    return [(anchor, name) for anchor, (name, _heading) in page_story.headings(_).items() if not absent.get(anchor)]
+
+
+def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
+    """What the tables, filters and walks hold."""
+    measured = [row for row in rows if row.point.status in _view.MEASURED]
+    headline, others = ([row for row in measured if row.point.headline is flag] for flag in (True, False))
+    facets, advices = page_points.Facets(runs, measured), _view.Advices(measured)
+    first, rest = page_points.chosen(_walks.walks(rows))
+    stepped = any(row.point.step_s is not None for row in measured)
+    notes = [_(_view.NUMBERS_NOTE), *([_(_steps.STEP_NOTE)] if stepped else [])]
+    return {
+        "findings": _findings(runs),
+        "description": chart.describe(runs),
+        "filters": facets.filters(_),
+        "numbers_note": " ".join(notes),
+        "seen": [text for run in runs if (text := _seen.run_text(run))],
+        "stepped": stepped,
+        "columns": page_points.columns(stepped, _),
+        "bar": page_points.BAR,
+        "sections": page_points.sections(headline, runs, facets, advices, _),
+        "others": page_points.sections(others, runs, facets, advices, _),
+        "headline_count": len(headline),
+        "most_open": page_points.MOST_OPEN,
+        "others_count": len(others),
+        "most_findings": page_points.MOST_FINDINGS,
+        "walks": [page_points.walk(walk, _) for walk in first],
+        "other_walks": [page_points.walk(walk, _) for walk in rest],
+        "warnings": [*advices.all, *_seen.of_run(runs)],
+    }
+
+
+def _story(runs: Sequence[Run], rows: Sequence[_view.Row], equal: Sequence[contrast.Equal], _: Wording) -> Json:
+    """What the sections around the points hold."""
+    numbers = {id(row.point): row.number for row in rows}
+    return {
+        "of_the_argument": any(map(page_map.is_of_the_argument, runs)),
+        "maps": page_map.maps(runs, _),
+        "unmapped": page_map.unmapped(runs, _),
+        "map_key": _("%(key)s; a circle: measured", key=_(regime.KEY)),
+        "equal": page_claims.equal(equal, numbers, _),
+        "metered": any(point.energy and point.energy.per_token_j for group in equal for point in group.points),
+        "no_equal": page_claims.no_equal(_),
+        "no_claims": page_claims.no_claims(_),
+        "verdict_marks": _MARKS,
+        "helps": page_story.helps(runs, rows),
+        "model_error": page_story.model_error(runs, _),
+        "resources": [(name, _(what_if.RESOURCES[name][0])) for name in what_if.RATES],
     }
 
 
@@ -146,56 +241,20 @@ def _findings(runs: Sequence[Run]) -> list[str]:
     return [prefix + clean(found.text) for prefix, run in zip(prefixes, runs) for found in run.observations]
 
 
-class _Facets:
-    """The filters, which are the legend too: short ids for kernels, implementations, dtypes and runs."""
-
-    def __init__(self, runs: Sequence[Run], rows: Sequence[Row]) -> None:
-        points = [row.point for row in rows]
-        self._kernels = _theme.symbols(point.kernel for point in points)
-        self._implementations = _theme.colours(point.implementation for point in points)
-        dtypes = {point.dtype for point in points}
-        self._dtypes = sorted(dtypes, key=lambda name: (_view.dtype_order(name), name))
-        self._runs = [clean(f"{_view.run_letter(index)}: {run.machine.name}") for index, run in enumerate(runs)]
-
-    def of(self, row: Row) -> str:
-        """The ids of a row, parted by blanks."""
-        kernel, implementation = list(self._kernels), list(self._implementations)
-        return (
-            f"k{kernel.index(row.point.kernel)} i{implementation.index(row.point.implementation)} "
-            f"d{self._dtypes.index(row.point.dtype)} r{row.run}"
-        )
-
-    def filters(self) -> list[Json]:
-        """Titles and options with their swatches; a filter that could hide only everything is left out."""
-        muted, ink = _theme.CSS["muted"], _theme.CSS["ink"]
-        kernels = [_option("k", i, name, symbol, muted) for i, (name, symbol) in enumerate(self._kernels.items())]
-        implementations = [
-            _option("i", i, name, _PLAIN, _theme.CSS[colour])
-            for i, (name, colour) in enumerate(self._implementations.items())
-        ]
-        dtypes = [_option("d", i, name, _PLAIN, ink, FILL.get(name, 1.0)) for i, name in enumerate(self._dtypes)]
-        runs = [_option("r", i, name, "", "") for i, name in enumerate(self._runs)]
-        titles = ("kernel", "implementation", "dtype", "run")
-        groups = zip(titles, (kernels, implementations, dtypes, runs))
-        return [{"title": title, "options": options} for title, options in groups if title != "run" or len(options) > 1]
-
-
-def _option(letter: str, index: int, name: str, symbol: str, colour: str, fill: float = 1.0) -> Json:
-    return {"facet": f"{letter}{index}", "name": clean(name), "symbol": symbol, "colour": colour, "fill": fill}
-
-
-def _run(index: int, run: Run, several: bool) -> Json:
+def _run(index: int, run: Run, several: bool, _: Wording) -> Json:
     measured = sum(point.status == "ok" for point in run.points)
-    took = f" in {run.duration_s:.0f} s" if run.duration_s is not None else ""
-    state = "" if run.state == "complete" else " Interrupted: what was measured is kept."
-    day, _, time = run.created.partition("T")
+    took = _(" in %(seconds)s s", seconds=f"{run.duration_s:.0f}") if run.duration_s is not None else ""
+    state = "" if run.state == "complete" else _(" Interrupted: what was measured is kept.")
+    suite = _("suite %(name)s, ", name=run.suite) if run.suite else ""
+    count = _("%(ok)s of %(all)s points measured", ok=measured, all=len(run.points))
+    day, _t, time = run.created.partition("T")
     environment = run.environment.model_dump()
     clocks = environment.pop("clocks")
     facts = [(name.replace("_", " "), value) for name, value in environment.items() if value not in ("", None)]
     facts += [(f"clock {name}", value) for name, value in clocks.items() if value is not None]
     facts += [
         ("command", run.command),
-        ("commit", run.commit or "not recorded"),
+        ("commit", run.commit or _("not recorded")),
         ("tool", run.tool),
         ("seed", run.seed),
     ]
@@ -204,78 +263,13 @@ def _run(index: int, run: Run, several: bool) -> Json:
         "letter": f"{_view.run_letter(index)}: " if several else "",
         "machine": clean(run.machine.name),
         "summary": clean(
-            (f"{run.machine.name}, " if several else "")
-            + f"{day} {time[:5]} UTC, {f'suite {run.suite}, ' if run.suite else ''}"
-            f"{measured} of {len(run.points)} points measured{took}.{state}"
+            (f"{run.machine.name}, " if several else "") + f"{day} {time[:5]} UTC, {suite}{count}{took}.{state}"
         ),
         "devices": [[clean(cell) for cell in cells] for cells in fleet.cells(run)],
-        "devices_note": fleet.note(run),
+        "devices_note": _(fleet.note(run)),
+        "walls": page_story.walls(run, _),
+        "ridge": page_story.ridge(run, _),
         "ceilings": [ceiling_cells(ceiling) for ceiling in run.machine.ceilings],
         "beside": [found.cells for found in stated.side_by_side(run.machine.ceilings)],
         "environment": [(clean(name), clean(str(value))) for name, value in facts],
     }
-
-
-def _sections(rows: Sequence[Row], runs: Sequence[Run], facets: _Facets, advices: _view.Advices) -> list[Json]:
-    result = []
-    for title, members in _view.sections(rows):
-        prefix = f"{_view.run_letter(members[0][0].run)}: " if len(runs) > 1 else ""
-        cells = [_row(row, sizes, facets, advices) for row, sizes in members]
-        result.append({"title": prefix + title, "rows": cells})
-    return result
-
-
-def _row(row: Row, sizes: str, facets: _Facets, advices: _view.Advices) -> Json:
-    point = row.point
-    floors = [getattr(point.floors_s, wall) if point.floors_s else None for wall in WALLS]
-    highest = max((floor for floor in floors if floor is not None), default=None)
-    share = point.best_fraction.value if point.best_fraction else None
-    wall = _view.wall_text(point.bound, point.contested_with)
-    best = _view.wall_text(point.best_bound)
-    return {
-        "number": row.number,
-        "facets": facets.of(row),
-        "sizes": sizes,
-        "implementation": clean(point.implementation),
-        "dtype": clean(point.dtype),
-        "time": _view.time_text(point),
-        "interval": _view.interval_text(point),
-        "step": _steps.step_text(point),
-        "detail": "; ".join(filter(None, (_steps.detail_text(point), _steps.records_text(point)))),
-        "wall": wall if point.best_bound in (point.bound, None) else f"{wall} (best possible: {best})",
-        "wall_class": point.bound or "",
-        "share": None if share is None else round(_BAR * min(max(share, 0.0), 1.0), 1),
-        "machine": _view.machine_text(point),
-        "design": _view.design_text(point),
-        "rate": _view.rate_text(point),
-        "floors": [{"text": seconds(f), "highest": f is not None and f == highest} for f in floors],
-        "status": _view.status_text(point),
-        "marks": advices.marks(point),
-        "gap": clean(". ".join(text for text in (point.reason, point.gap) if text)),
-    }
-
-
-def _walk(walk: _walks.Walk) -> Json:
-    changes: dict[int, tuple[Wall, Wall]] = {batch: (old, new) for batch, old, new in walk.changes()}
-    rows = []
-    before = None
-    for row in walk.rows:
-        point = row.point
-        batch = point.shape["B"]
-        change = ""
-        if batch in changes:
-            old, new = changes[batch]
-            change = f"{_view.wall_text(old)} gives way to {_view.wall_text(new)}"
-        time = point.time_s.median if point.time_s else None
-        rows.append(
-            {
-                "batch": batch,
-                "time": _view.time_text(point),
-                "ratio": f"{time / before:.2f}" if time and before else "",
-                "wall": _view.wall_text(point.bound, point.contested_with),
-                "machine": _view.machine_text(point),
-                "change": change,
-            }
-        )
-        before = time
-    return {"name": walk.name, "rows": rows}

@@ -10,15 +10,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from .attribution import agrees
+from . import claims
+from .attribution import SEEN_WORDS, agrees, ratios_text
 from .experiments import SeenWall
 from .floors import CONTEST_SHARE, FloorSet, best_floors, own_floors
 from .machine import Machine
-from .record import WALLS, Grid, Point, Wall
+from .record import WALLS, Grid, Point, Run, Wall
 from .units import percent
 from .walls import WALLS_ON_A_MAP
+from .wording import ENGLISH, Wording
 from .work import Work
+
+# Kernels with a batch, steps and one hidden size: those whose weights are what the argument is about.
+MAPPED = ("lstm", "gru", "rnn")
 
 BATCHES = tuple(2**n for n in range(12))
 HIDDEN = tuple(2**n for n in range(5, 14))
@@ -26,9 +32,37 @@ STEPS = (1, 16, 128, 1024)
 # One letter for each wall, for terminals and readers without colours; a small letter where two walls contest.
 LETTERS: dict[Wall, str] = {"compute": "C", "dram": "D", "cache": "L", "serial": "S"}
 UNKNOWN = "?"
+TITLES = {"streamed": "weights read again at every step", "best": "the best possible design"}
+# Digits of a stored floor: a wall contests another within 10 %, and a picture shows less.
+DIGITS = 3
 KEY = "C compute, D DRAM, L last cache, S the chain of steps; a small letter: another wall is within 10 %"
 
 WorkOf = Callable[[int, int, int], Work]
+
+
+def work_of(kernel: Any, dtype: str) -> WorkOf:
+    """The work of a loaded kernel at (B, H, T): forward, with inputs as wide as the state."""
+    return lambda B, H, T: kernel.module.work(kernel.shape(B=B, T=T, I=H, H=H), dtype, "forward")
+
+
+def main_dtype(machine: Machine) -> str:
+    """The dtype that counts first on a machine: fp32 on a processor, bf16 elsewhere."""
+    return claims.dtypes("cpu" if machine.device == "cpu" else "cuda")[0]
+
+
+def stored(grid: Grid) -> Grid:
+    """A map as a record keeps it, with rounded floors."""
+
+    def rounded(value: float | None) -> float | None:
+        return None if value is None else float(f"{value:.{DIGITS - 1}e}")
+
+    return grid.model_copy(update={"floors_s": {wall: tuple(map(rounded, of)) for wall, of in grid.floors_s.items()}})
+
+
+def kept(run: Run, kernel: str, dtype: str) -> tuple[Grid, Grid] | None:
+    """Both maps of a kernel from a record, the streamed design's first; None where it does not hold them."""
+    found = {grid.design: grid for grid in run.grids if (grid.kernel, grid.dtype) == (kernel, dtype)}
+    return (found["streamed"], found["best"]) if {"streamed", "best"} <= set(found) else None
 
 
 def grids(kernel: str, work_of: WorkOf, dtype: str, machine: Machine) -> tuple[Grid, Grid]:
@@ -93,14 +127,14 @@ class Boundary:
     T: int
     walls: tuple[tuple[Wall, int], ...]
 
-    @property
-    def text(self) -> str:
+    def text(self, _: Wording = ENGLISH) -> str:
         """The walls as a sentence part: "DRAM up to B=128, then compute"."""
-        parts = []
-        for index, (wall, _) in enumerate(self.walls):
-            last = self.walls[index + 1][1] // 2 if index + 1 < len(self.walls) else None
-            parts.append(f"{WALLS_ON_A_MAP[wall]} up to B={last}" if last else WALLS_ON_A_MAP[wall])
-        return ", then ".join(parts) if len(parts) > 1 else f"{parts[0]} at every batch"
+        names = [_(WALLS_ON_A_MAP[wall]) for wall, first in self.walls]
+        lasts = [first // 2 for wall, first in self.walls[1:]]
+        if not lasts:
+            return _("%(wall)s at every batch", wall=names[0])
+        parts = [_("%(wall)s up to B=%(last)s", wall=wall, last=last) for wall, last in zip(names, lasts)]
+        return _(", then ").join([*parts, names[-1]])
 
 
 def boundaries(grid: Grid, steps: int) -> list[Boundary]:
@@ -116,13 +150,15 @@ def boundaries(grid: Grid, steps: int) -> list[Boundary]:
     return found
 
 
-def share_in_words(grid: Grid, steps: int) -> str:
+def share_in_words(grid: Grid, steps: int, _: Wording = ENGLISH) -> str:
     """How much of the map bears the argument out, or why that cannot be said."""
     absent = unknown(grid)
     if absent:
-        names = ", ".join(WALLS_ON_A_MAP[wall] for wall in absent)
-        return f"not known on this machine: {names}; letters are of the other walls, and prove nothing"
-    return f"a bandwidth binds at {percent(bandwidth_share(grid, steps))} of the places"
+        return _(
+            "not known on this machine: %(walls)s; letters are of the other walls, and prove nothing",
+            walls=", ".join(_(WALLS_ON_A_MAP[wall]) for wall in absent),
+        )
+    return _("a bandwidth binds at %(share)s of the places", share=percent(bandwidth_share(grid, steps)))
 
 
 def bandwidth_share(grid: Grid, steps: int) -> float:
@@ -133,7 +169,10 @@ def bandwidth_share(grid: Grid, steps: int) -> float:
 
 @dataclass(frozen=True)
 class Spot:
-    """A measured point on the map. seen : the wall that experiments show without floors, where they were made."""
+    """A measured point on the map.
+
+    seen : the wall that experiments show without floors, where they were made, and `ratios` what they measured.
+    """
 
     B: int
     H: int
@@ -142,6 +181,7 @@ class Spot:
     modelled: Wall | None
     seen: SeenWall | None
     agrees: bool | None
+    ratios: str = ""
 
 
 def spots(points: Iterable[Point], kernel: str, dtype: str) -> list[Spot]:
@@ -156,15 +196,57 @@ def spots(points: Iterable[Point], kernel: str, dtype: str) -> list[Spot]:
         if point.status != "ok" or not point.headline or point.time_s is None or not {"B", "H"} <= set(shape):
             continue
         seen = point.attribution.wall if point.attribution else None
+        ratios = ratios_text(point.attribution) if point.attribution else ""
         sizes = (shape["B"], shape["H"], shape.get("T", 1))
-        found.append(Spot(*sizes, point.implementation, point.bound, seen, agrees(point)))
+        found.append(Spot(*sizes, point.implementation, point.bound, seen, agrees(point), ratios))
     return found
 
 
-def changes(grid: Grid, steps: int) -> list[str]:
+def agreement(of: Sequence[Spot], _: Wording = ENGLISH) -> str:
+    """How far experiments without floors bear the modelled walls of measured points out, in words."""
+    if of and all(spot.seen is None for spot in of):
+        return _(
+            "%(points)s measured points; no experiment without floors was made on them, `--attribution` makes them.",
+            points=len(of),
+        )
+    told = [spot for spot in of if spot.agrees is not None]
+    text = _(
+        "%(points)s measured points; experiments without floors name a wall for %(told)s of them",
+        points=len(of),
+        told=len(told),
+    )
+    if not told:
+        return f"{text}."
+    agreed = sum(spot.agrees is True for spot in told)
+    return text + _(
+        " and agree with the modelled wall of the point's own design on %(agreed)s (%(share)s).",
+        agreed=agreed,
+        share=percent(agreed / len(told)),
+    )
+
+
+def disagreements(of: Sequence[Spot], _: Wording = ENGLISH) -> list[str]:
+    """Every measured point whose experiments name another wall than the model, with what they measured."""
+    return [
+        _(
+            "B=%(B)s, H=%(H)s, T=%(T)s %(name)s: %(modelled)s modelled, %(seen)s seen",
+            B=spot.B,
+            H=spot.H,
+            T=spot.T,
+            name=spot.implementation,
+            modelled=spot.modelled,
+            seen=_(SEEN_WORDS[spot.seen or "undetermined"]),
+        )
+        + (f" ({spot.ratios})" if spot.ratios else "")
+        for spot in of
+        if spot.agrees is False
+    ]
+
+
+def changes(grid: Grid, steps: int, _: Wording = ENGLISH) -> list[str]:
     """The boundaries in words, neighbouring hidden sizes with the same walls together."""
     told = []
-    for text, group in itertools.groupby(boundaries(grid, steps), key=lambda boundary: boundary.text):
+    for text, group in itertools.groupby(boundaries(grid, steps), key=lambda boundary: boundary.text(_)):
         sizes = [boundary.H for boundary in group]
         told.append(f"H={sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else "") + f": {text}")
     return told

@@ -13,7 +13,6 @@ from .record import Grid
 from .regime import Cell, Spot
 
 CELL = 30  # pixels of a cell: four digits of the chart's text size have room below it
-TITLES = {"streamed": "weights read again at every step", "best": "the best possible design"}
 
 Json = dict[str, Any]
 
@@ -38,7 +37,7 @@ def spec(grids: Sequence[Grid], spots: Sequence[Spot], steps: int, machine: str,
 
 def describe(grids: Sequence[Grid], steps: int) -> str:
     """Say in words what the maps show, for readers who do not see them."""
-    told = (f"{TITLES[grid.design]}: {regime.share_in_words(grid, steps)}" for grid in grids)
+    told = (f"{regime.TITLES[grid.design]}: {regime.share_in_words(grid, steps)}" for grid in grids)
     first = grids[0]
     return f"Maps of the wall that binds {first.kernel} {first.dtype} over batch and hidden size, {steps} steps; " + (
         "; ".join(told) + "."
@@ -72,7 +71,7 @@ def _map(grid: Grid, spots: Sequence[Spot], steps: int, colours: dict[str, str])
     ]
     return {
         "title": {
-            "text": TITLES[grid.design],
+            "text": regime.TITLES[grid.design],
             "subtitle": regime.share_in_words(grid, steps),
             "fontSize": TEXT + 1,
         },

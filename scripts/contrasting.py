@@ -16,7 +16,7 @@ from rich.table import Table
 
 from seqroof.profiler.request import Request
 from seqroof.roofline import _view, contrast, contrast_chart
-from seqroof.roofline.contrast import Basis, Row
+from seqroof.roofline.contrast import NAMES, Basis, Row
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Fraction, Run
 from seqroof.roofline.units import percent, seconds, si
@@ -44,13 +44,13 @@ class Layer:
 
 
 LAYERS = (
-    Layer("LSTM", "lstm", lambda width: {"I": width, "H": width}),
-    Layer("GRU", "gru", lambda width: {"I": width, "H": width}),
-    Layer("RNN", "rnn", lambda width: {"I": width, "H": width}),
-    Layer("attention block", "transformer_block", lambda width: {"M": width, "N": 4}, multiple=4),
-    Layer("attention hierarchy", "hierarchical_attention", lambda width: {"P": width, "F": 100}),
-    Layer("gated convolution", "gated_conv_block", lambda width: {"C": width, "W": 4}),
-    Layer("dilated convolution", "dilated_conv", lambda width: {"C": width, "W": 3, "L": 6}),
+    Layer(NAMES["lstm"], "lstm", lambda width: {"I": width, "H": width}),
+    Layer(NAMES["gru"], "gru", lambda width: {"I": width, "H": width}),
+    Layer(NAMES["rnn"], "rnn", lambda width: {"I": width, "H": width}),
+    Layer(NAMES["transformer_block"], "transformer_block", lambda width: {"M": width, "N": 4}, multiple=4),
+    Layer(NAMES["hierarchical_attention"], "hierarchical_attention", lambda width: {"P": width, "F": 100}),
+    Layer(NAMES["gated_conv_block"], "gated_conv_block", lambda width: {"C": width, "W": 4}),
+    Layer(NAMES["dilated_conv"], "dilated_conv", lambda width: {"C": width, "W": 3, "L": 6}),
 )
 # A million parameters is an LSTM of 360 units: its weights fit in the caches of a processor and on the chip of a GPU.
 # Fewer operations than these leave sizes so small that a step of one is more than a percent.

@@ -82,7 +82,7 @@ def explain(
 def map_(
     kernel: Annotated[str, typer.Argument(metavar="lstm|gru|rnn")] = "lstm",
     on: On = "h200-sxm",
-    dtype: OneDtype = "bf16",
+    dtype: Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16; left out: fp32 on a CPU, else bf16.")] = "",
     steps: Annotated[int, typer.Option(help="Steps of the sequences: 1, 16, 128, 1024.")] = 128,
     svg: Picture = None,
     png: Picture = None,

@@ -1,0 +1,140 @@
+"""The comparisons of a page: complete layers of equal size side by side, and the claims with their verdicts.
+
+Every function returns finished sentences and cells, so that the page and the Markdown say the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from . import claim_board, contrast
+from ._view import clean, run_letter
+from .claim_verdict import WORDS
+from .claims import COMMAND, SUITE
+from .contrast import Equal, token_s
+from .page_map import is_of_the_argument
+from .page_points import wall_text
+from .record import Run
+from .units import percent, seconds, si
+from .wording import Wording
+
+# How the class of implementations that is compared is named, where its name alone says too little.
+CLASS_WORDS = {"reference": "plain code", "torch": "the library", "triton": "Triton", "compile": "torch.compile"}
+DIRECTIONS = {"forward": "forward pass", "backward": "gradients", "both": "training step"}
+# Claims without a verdict are folded away when they are more than this share.
+FOLDED = 0.5
+
+Json = dict[str, Any]
+
+
+def equal(groups: Sequence[Equal], numbers: dict[int, str], _: Wording) -> list[Json]:
+    """Classes of implementations with their groups of equal layers, each with a row for every layer.
+
+    numbers : what a point is called on the charts, by its `id()`.
+    """
+    found = []
+    for rows in dict.fromkeys(group.rows for group in groups):
+        mine = [group for group in groups if group.rows == rows]
+        words = _(CLASS_WORDS.get(rows, rows))
+        found.append({"rows": rows, "words": words, "groups": [_group(group, numbers, _) for group in mine]})
+    return found
+
+
+def _group(group: Equal, numbers: dict[int, str], _: Wording) -> Json:
+    low, high = group.parameters
+    fastest = min(token_s(point) for point in group.points)
+    return {
+        "title": _(
+            "%(direction)s, B=%(B)s, T=%(T)s, %(dtype)s: %(count)s parameters each, within %(apart)s",
+            direction=_(DIRECTIONS[group.direction]),
+            B=group.B,
+            T=group.T,
+            dtype=clean(group.dtype),
+            count=si(low, "").strip(),
+            apart=percent(high / low - 1),
+        ),
+        "rows": [
+            {
+                "layer": _(contrast.NAMES[point.kernel]),
+                "number": numbers.get(id(point), ""),
+                "implementation": clean(point.implementation),
+                "steps": point.steps,
+                "time": seconds(token_s(point)),
+                "rate": si(1 / token_s(point), "").strip(),
+                "share": fastest / token_s(point),
+                "wall": wall_text(_, point.bound, point.contested_with),
+                "wall_class": point.bound or "",
+                "machine": percent(point.best_fraction.value if point.best_fraction else None),
+                "design": percent(point.attainable_fraction.value if point.attainable_fraction else None),
+                "roof": percent(point.roof_fraction.value if point.roof_fraction else None),
+                "energy": si(point.energy.per_token_j, "J") if point.energy and point.energy.per_token_j else "",
+            }
+            for point in group.points
+        ],
+    }
+
+
+def no_equal(_: Wording) -> str:
+    """Why there is no table of equal layers, with what makes one."""
+    return _(
+        "This run has no two complete layers of equal size, batch and length. What measures them: %(one)s, or the "
+        "claims' own: %(two)s",
+        one="seqroof contrast --measure",
+        two=COMMAND,
+    )
+
+
+def board(runs: Sequence[Run], _: Wording) -> Json:
+    """The verdicts on all claims from these runs; empty lists where none of them was made for any.
+
+    claims : those to show at once; folded : those without a verdict, when they are most; counts : of each verdict.
+    """
+    labelled = [(run_letter(index) if len(runs) > 1 else "", run) for index, run in enumerate(runs)]
+    mine = [(label, run) for label, run in labelled if is_of_the_argument(run)]
+    empty: Json = {"claims": [], "folded": [], "counts": [], "all": 0}
+    if not mine:
+        return empty
+    verdicts = claim_board.board(mine)
+    if not any(run.suite == SUITE for _label, run in mine) and not any(
+        entry.decided and entry.verdict != "INCONCLUSIVE" for entry in verdicts.claims
+    ):
+        return empty
+    shown = [_claim(row, len(runs) > 1, _) for row in claim_board.rows(verdicts)]
+    open_ones = [row for row in shown if row["verdict"] == "INCONCLUSIVE"]
+    folded = open_ones if len(open_ones) > FOLDED * len(shown) else []
+    counts = Counter(entry.verdict for entry in verdicts.claims)
+    return {
+        "claims": [row for row in shown if row not in folded],
+        "folded": folded,
+        "counts": [(word, counts[word]) for word in WORDS if counts[word]],
+        "all": len(shown),
+    }
+
+
+def _claim(row: dict[str, Any], several: bool, _: Wording) -> Json:
+    cells = {name: clean(text) for name, text in row.items()}
+    where = f"{cells['run']}: {cells['machine']}" if cells["run"] else cells["machine"]
+    lines = (
+        (_("needed"), cells["condition"]),
+        (_("found"), cells["numbers"]),
+        (_("compared"), cells["rows"]),
+        (_("where"), cells["region"]),
+        (_("beside"), cells["beside"]),
+        (_("missing"), cells["missing"]),
+        (_("rests on"), where if several else ""),
+    )
+    return {
+        "id": cells["id"],
+        "verdict": cells["verdict"],
+        "word": _(cells["verdict"]),
+        "claim": _(cells["claim"]),
+        "source": cells["source"],
+        "lines": [(name, text) for name, text in lines if text],
+    }
+
+
+def no_claims(_: Wording) -> str:
+    """Why there are no verdicts, with what makes them."""
+    return _("No claim is decided by this run. What decides them: %(command)s", command=COMMAND)

@@ -1,0 +1,203 @@
+"""What a page says around its points: the question and the short answer, the walls of the machine, what would help.
+
+Every function returns finished sentences and cells, so that the page and the Markdown say the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from . import contrast, what_if
+from ._view import WALL_NAMES, Row, clean
+from .contrast import Equal, token_s
+from .floors import matmul_rate
+from .machine import Ceiling
+from .page_claims import CLASS_WORDS
+from .page_points import short_sizes
+from .record import WALLS, Point, Run
+from .regime import main_dtype
+from .units import percent, seconds, si
+from .wording import Wording
+
+# Shares are told to two digits; smaller ones are left out, so that the eye finds the others.
+SEEN = 0.005
+BAR = 100  # pixels of the bar that shows what a time consists of
+
+Json = dict[str, Any]
+
+
+def headings(_: Wording) -> dict[str, tuple[str, str]]:
+    """The sections in their order, by anchor: (name in the table of contents, heading)."""
+    return {
+        "question": (_("question"), _("The question, and the short answer")),
+        "machine": (_("machine"), _("The machine and its walls")),
+        "roofline": (_("kernels"), _("Where each kernel stands")),
+        "walks": (_("larger batches"), _("Up the roof: what a larger batch costs")),
+        "map": (_("map of walls"), _("Which wall binds a recurrence, at every size")),
+        "contrast": (_("equal layers"), _("The same task: layers of equal size")),
+        "claims": (_("claims"), _("The claims, and what these measurements say of them")),
+        "helps": (_("what would help"), _("What would help")),
+        "method": (_("how it was measured"), _("How it was measured")),
+    }
+
+
+def question(of_the_argument: bool, _: Wording) -> str:
+    """What the page is about: the argument, or for kernels that it does not concern the four walls."""
+    if of_the_argument:
+        return _(
+            "Every step of an LSTM multiplies its state with weights that have to be fetched again, and cannot begin "
+            "before the step before it has ended. The argument that is put to the test here: such steps ask for more "
+            "bandwidth than hardware has, so most of its arithmetic idles, while attention and gated convolution work "
+            "on all steps at once and fit it."
+        )
+    return _(
+        "Work can be stopped by four walls: arithmetic, the bandwidth of DRAM, the bandwidth of the last cache, and "
+        "the chain of steps that must wait for one another. Which of them stops these kernels, and how near do they "
+        "come to it?"
+    )
+
+
+def answer(runs: Sequence[Run], rows: Sequence[Row], groups: Sequence[Equal], board: Json, _: Wording) -> list[str]:
+    """The short answer of these runs, in sentences."""
+    charted = [row.point for row in rows if row.number]
+    texts = [_where(charted, _)] if charted else [_("Nothing was measured in this run.")]
+    if board["counts"]:
+        told = ", ".join(f"{count} {_(word)}" for word, count in board["counts"])
+        texts.append(_("Of %(all)s claims: %(told)s.", all=board["all"], told=told))
+    return [clean(text) for text in [*texts, *_lstm_beside(groups, _)]]
+
+
+def _where(charted: Sequence[Point], _: Wording) -> str:
+    """Which walls bind the headline points, and which comes nearest to the machine."""
+    counts = Counter(point.bound for point in charted if point.bound)
+    walls = ", ".join(f"{_(WALL_NAMES[wall])} {counts[wall]}" for wall in WALLS if counts[wall])
+    text = _("What stops the %(count)s points of the chart (modelled): %(walls)s.", count=len(charted), walls=walls)
+    nearest = max(charted, key=lambda point: point.best_fraction.value if point.best_fraction else 0.0)
+    if not counts or nearest.best_fraction is None:
+        return _("%(count)s points were measured.", count=len(charted))
+    return f"{text} " + _(
+        "The nearest to the machine's limit, at %(share)s of it, is %(kernel)s %(name)s %(sizes)s.",
+        share=percent(nearest.best_fraction.value),
+        kernel=nearest.kernel,
+        name=nearest.implementation,
+        sizes=short_sizes(nearest.shape),
+    )
+
+
+def _lstm_beside(groups: Sequence[Equal], _: Wording) -> list[str]:
+    """How long an LSTM takes per token beside layers of equal size, in the first class that has such pairs."""
+    for rows in dict.fromkeys(group.rows for group in groups):
+        texts = []
+        for other in ("transformer_block", "gated_conv_block", "gated_conv"):
+            ratios = [_ratio(group, other) for group in groups if (group.rows, group.direction) == (rows, "forward")]
+            known = [ratio for ratio in ratios if ratio]
+            if known:
+                low, high = f"{min(known):.2f}", f"{max(known):.2f}"
+                span = low if low == high else _("%(low)s to %(high)s", low=low, high=high)
+                texts.append(_("%(span)s times that of the %(layer)s", span=span, layer=_(contrast.NAMES[other])))
+        if texts:
+            return [
+                _(
+                    "With as many parameters, an LSTM's time per token is %(told)s (forward, %(rows)s, measured).",
+                    told=_(" and ").join(texts),
+                    rows=_(CLASS_WORDS.get(rows, rows)),
+                )
+            ]
+    return []
+
+
+def _ratio(group: Equal, other: str) -> float | None:
+    times = {point.kernel: token_s(point) for point in group.points}
+    return times["lstm"] / times[other] if "lstm" in times and other in times else None
+
+
+def walls(run: Run, _: Wording) -> list[tuple[str, str, str, str, str]]:
+    """The four walls of a machine: what stops a kernel there, the limit, its value, provenance and meaning."""
+    dtype, machine = main_dtype(run.machine), run.machine
+    launch = machine.best("latency", "launch")
+    limits: tuple[tuple[str, str, Ceiling | None, str], ...] = (
+        ("compute", _("arithmetic, %(dtype)s", dtype=dtype), matmul_rate(machine, dtype), _("operations in a second")),
+        ("dram", _("DRAM bandwidth"), machine.best("bandwidth", "dram"), _("bytes to and from memory in a second")),
+        ("cache", _("last shared cache"), machine.best("bandwidth", "cache"), _("bytes to and from it in a second")),
+        ("serial", _("one launch"), launch, _("what a step costs at least when each is a launch")),
+    )
+    return [
+        (wall, name, si(roof.value, roof.unit), roof.provenance, means)
+        for wall, name, roof, means in limits
+        if roof is not None
+    ]
+
+
+def ridge(run: Run, _: Wording) -> str:
+    """How many operations a byte must pay for before arithmetic is what stops a kernel; nothing where not known."""
+    rate, bandwidth = matmul_rate(run.machine, main_dtype(run.machine)), run.machine.best("bandwidth", "dram")
+    if rate is None or bandwidth is None:
+        return ""
+    return _(
+        "Below %(ridge)s operations per byte of memory traffic, memory is slower than arithmetic here (derived).",
+        ridge=f"{rate.value / bandwidth.value:.3g}",
+    )
+
+
+def helps(runs: Sequence[Run], rows: Sequence[Row]) -> list[Json]:
+    """What would help each kernel: of its smallest and largest charted case the fastest row, and its time's parts."""
+    cases: dict[tuple[int, str], dict[str, list[Row]]] = {}
+    for row in rows:
+        point = row.point
+        if row.number and point.direction == "forward" and point.work and point.time_s and point.estimate_s:
+            shapes = cases.setdefault((row.run, point.kernel), {})
+            shapes.setdefault(f"{point.shape_text} {point.dtype}", []).append(row)
+    found = []
+    for row in (row for shapes in cases.values() for row in _ends(list(shapes.values()))):
+        case = what_if.Case.of(row.point)
+        shares = what_if.elasticities(case, runs[row.run].machine) if case else {}
+        if shares:
+            found.append(_helped(row, shares))
+    return found
+
+
+def _ends(cases: Sequence[Sequence[Row]]) -> list[Row]:
+    """The fastest row of the smallest and of the largest case, once where they are the same."""
+    fastest = [min(rows, key=lambda row: row.point.time_s.median if row.point.time_s else 0.0) for rows in cases]
+    ordered = sorted(fastest, key=lambda row: row.point.work.flops if row.point.work else 0)
+    return ordered[:1] if len(ordered) == 1 else [ordered[0], ordered[-1]]
+
+
+def _helped(row: Row, shares: dict[str, float]) -> Json:
+    point = row.point
+    assert point.time_s is not None
+    return {
+        "number": row.number,
+        "kernel": clean(point.kernel),
+        "implementation": clean(point.implementation),
+        "case": f"{short_sizes(point.shape)} {clean(point.dtype)}",
+        "time": seconds(point.time_s.median),
+        "estimate": seconds(point.estimate_s),
+        "shares": [f"{shares[name]:.2f}" if shares[name] >= SEEN else "" for name in what_if.RATES],
+        "parts": _parts(shares),
+    }
+
+
+def _parts(shares: dict[str, float]) -> list[Json]:
+    """The shares as lengths of one bar, which add up to its width."""
+    found, start = [], 0.0
+    for name in what_if.RATES:
+        width = BAR * min(max(shares[name], 0.0), 1.0)
+        found.append({"resource": name, "start": round(start, 1), "width": round(width, 1)})
+        start += width
+    return found
+
+
+def model_error(runs: Sequence[Run], _: Wording) -> str:
+    """How far measured pairs bear the model out; nothing where no two points differ in one thing."""
+    found = [check for run in runs for check in what_if.checks(run.points)]
+    if not found:
+        return ""
+    return _(
+        "Held against %(count)s measured pairs of these points that differ in batch or dtype alone, the model is "
+        "typically off by %(error)s.",
+        count=len(found),
+        error=percent(what_if.typical_error(found) - 1),
+    )

@@ -1,0 +1,125 @@
+"""The sections around the points: their order, what they say, when they are left out, and the same in Markdown."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import samples
+import story_samples
+from sequence_samples import sequence_run
+
+pytest.importorskip("jinja2", reason="the page needs the report extra")
+pytest.importorskip("vl_convert", reason="the page needs the report extra")
+
+from seqroof.roofline import export, page, page_claims, page_story, store
+from seqroof.roofline.claims import all_claims
+from seqroof.roofline.wording import ENGLISH
+
+
+@pytest.fixture(scope="module")
+def story() -> str:
+    return page.render([story_samples.story_run()])
+
+
+def test_the_sections_stand_in_the_order_of_the_story(story: str) -> None:
+    assert re.findall(r'<h2 id="(\w+)"', story) == story_samples.SECTIONS
+    links = re.findall(r'<a href="#(\w+)"', story)
+    assert links == story_samples.SECTIONS
+
+
+def test_markdown_has_the_same_sections_in_the_same_order() -> None:
+    text = export.markdown(story_samples.story_run())
+    headings = re.findall(r"^## (.*)$", text, flags=re.M)
+    assert headings == [heading for _name, heading in page_story.headings(ENGLISH).values()]
+    letters = re.search(r"T=128; C compute.*?```\n(.*?)```", text, flags=re.S)
+    assert letters and "S" in letters.group(1) and "*" in letters.group(1)
+    assert len(re.findall(r"^\| C\d+ \| \w+ \|", text, flags=re.M)) == len(all_claims())
+
+
+def test_every_claim_stands_on_the_page_with_a_word_and_a_shape(story: str) -> None:
+    items = re.findall(r'<li><p class="verdict"><b>(C\d+)</b> <svg.*?<path d="(.*?)".*?</svg> (\w+)</p>', story)
+    assert [name for name, _, _ in items] == [claim.id for claim in all_claims()]
+    shapes = {word: {shape for _, shape, other in items if other == word} for _, _, word in items}
+    assert all(len(of) == 1 for of in shapes.values()) and len(set(map(str, shapes.values()))) == len(shapes)
+    assert "SUPPORTED" in shapes and "16 SUPPORTED" in story
+
+
+def test_a_contradicted_claim_reads_otherwise() -> None:
+    found = page_claims.board([story_samples.story_run("C12")], ENGLISH)
+    assert {claim["id"]: claim["verdict"] for claim in found["claims"]}["C12"] == "REFUTED"
+
+
+def test_claims_without_a_verdict_are_folded_when_they_are_most() -> None:
+    run = story_samples.story_run(points=(*samples.run("cpu").points, story_samples.claim_samples.points()[0]))
+    found = page_claims.board([run], ENGLISH)
+    assert len(found["folded"]) > len(found["claims"]) > 0
+    assert all(claim["verdict"] == "INCONCLUSIVE" for claim in found["folded"])
+    assert "claims are inconclusive" in page.render([run])
+
+
+def test_a_run_of_other_kernels_has_no_map_contrast_or_claims() -> None:
+    points = tuple(point.model_copy(update={"kernel": "mine"}) for point in samples.run("cpu").points)
+    run = samples.run("cpu", points=points).model_copy(update={"grids": story_samples.grids()})
+    for text in (page.render([run]), export.markdown(run)):
+        assert "claims" not in re.sub(r"(?s)<style.*?</style>|<script.*?</script>", "", text)
+        assert "a bandwidth binds" not in text and "equal size" not in text
+
+
+def test_a_run_without_what_sections_need_says_what_makes_it() -> None:
+    text = page.render([sequence_run()])
+    assert "no map: made by an older version" in text and "seqroof map lstm --on RUN" in text
+    assert "no two complete layers of equal size" in text and "seqroof contrast --measure" in text
+    assert "No claim is decided by this run" in text
+
+
+def test_layers_of_equal_size_are_compared_within_one_class(story: str) -> None:
+    (table,) = re.findall(r'<table class="equal">.*?</table>', story, flags=re.S)
+    titles = re.findall(r'rowgroup"[^>]*>(.*?)</th>', table)
+    assert any(
+        title.startswith("forward pass, B=1, T=512, fp32: 524 k parameters each, within 0.0 %") for title in titles
+    )
+    assert any(title.startswith("training step") for title in titles)
+    assert set(re.findall(r'<td class="name">(\w+)</td>', table)) == {"reference"}
+
+
+def test_disagreements_of_points_on_the_map_are_listed_with_their_reason(story: str) -> None:
+    assert "experiments without floors name a wall for 2 of them" in story
+    assert "on 1 (50 %)" in story
+    assert "B=4, H=128, T=128 torch: cache modelled, serial seen" in story
+
+
+def test_the_short_answer_names_walls_claims_and_the_lstm_beside_others(story: str) -> None:
+    answer = re.search(r'<ul class="answer">(.*?)</ul>', story, flags=re.S)
+    assert answer
+    assert "points of the chart (modelled)" in answer.group(1) and "Of 17 claims" in answer.group(1)
+    assert "an LSTM&#39;s time per token is 0.80 to 1.50 times that of the attention block" in answer.group(1)
+
+
+def test_two_runs_are_told_apart_in_every_section() -> None:
+    text = page.render([story_samples.story_run(), samples.run("gpu")])
+    assert "A: lstm fp32 on Sample Processor" in text
+    assert "B: no map: made by an older version" in text
+    assert 'data-number="B1"' in text
+
+
+def test_a_run_with_maps_survives_its_file(tmp_path) -> None:
+    run = story_samples.story_run()
+    store.save(run, tmp_path)
+    assert store.load(tmp_path) == run
+    grown = len(store.dumps(run)) - len(store.dumps(run.model_copy(update={"grids": ()})))
+    assert grown <= 2 / 3 * 150_000  # two kernels of three
+
+
+def test_hostile_names_reach_no_section_as_markup() -> None:
+    bad = samples.HOSTILE
+    points = tuple(
+        point.model_copy(update={"implementation": bad}) if point.kernel == "lstm" else point
+        for point in story_samples.story_run().points
+    )
+    grids = tuple(grid.model_copy(update={"kernel": bad}) for grid in story_samples.grids())
+    on = samples.machine("cpu").model_copy(update={"name": bad})
+    run = story_samples.story_run(points=points, machine=on, grids=(*story_samples.grids(), *grids))
+    text = page.render([run, run])
+    assert "<img" not in text and bad.replace("<", "&lt;").replace(">", "&gt;") in text
+    assert "<img" not in export.markdown(run)
