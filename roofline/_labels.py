@@ -7,6 +7,7 @@ the reader is not known.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,12 +15,19 @@ from typing import Literal
 Align = Literal["left", "center", "right"]
 
 _ADVANCE = 0.66  # width of a character in units of the font size: digits of wide fonts such as Verdana take 0.64
+_WIDE = 1.0  # the same of a Chinese, Japanese or Korean character, which fills a square
 _LINE = 1.3  # height of a line in units of the font size
 _BLANK = 2.0  # least pixels between two texts
 _TILE = 32.0  # pixels: about the size of a label, so that a label touches few tiles
 _CROSSING = 3.0  # pixels of way that a text rather goes than cover another piece of a line
 _LEVELS = 20  # directions tried around a point
 _MERGE_RADII = (0.0, 7.0, 11.0, 16.0, 22.0, 30.0)  # points this close share a label when their own find no room
+
+
+def advance(text: str) -> float:
+    """The width of a text in units of the font size: wide characters, as those of Chinese, fill a square."""
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return wide * _WIDE + (len(text) - wide) * _ADVANCE
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class Label:
 
     def box(self, size: float) -> Box:
         """The room this text needs at a font size in pixels, the blank around it included."""
-        width, height = len(self.text) * _ADVANCE * size, _LINE * size
+        width, height = advance(self.text) * size, _LINE * size
         left = self.x - {"left": 0.0, "center": width / 2, "right": width}[self.align]
         return Box(left - _BLANK, self.y - height / 2, left + width + _BLANK, self.y + height / 2)
 

@@ -12,6 +12,7 @@ from ._labels import Board, Label, Mark, label_marks
 from ._summary import EVERYTHING, Brief
 from ._view import Row
 from .record import Run
+from .wording import ENGLISH, Wording
 
 WIDTH, HEIGHT = 1080, 460  # fits a 1280 x 800 window together with the axes and the heading of the page
 TALLEST = 900  # a chart of very many points is scrolled rather than left without numbers
@@ -43,7 +44,7 @@ class Layout:
     brief: Brief
 
 
-def lay_out(runs: Sequence[Run], brief: bool = False) -> Layout:
+def lay_out(runs: Sequence[Run], brief: bool = False, _: Wording = ENGLISH) -> Layout:
     """Choose axes, roofs and label places for all runs on one chart.
 
     brief : of very many points, name those that speak for the others instead of numbering all.
@@ -51,7 +52,7 @@ def lay_out(runs: Sequence[Run], brief: bool = False) -> Layout:
     rows = [row for row in _view.rows(runs) if row.number]
     chosen = _summary.brief(rows) if brief else EVERYTHING
     families = _roof_families(runs, rows)
-    every = [roof for _, roofs in families for roof in roofs]
+    every = [roof for _prefix, roofs in families for roof in roofs]
     height = HEIGHT if chosen else min(HEIGHT + _GROWTH * max(len(rows) - _ROOMY, 0), TALLEST)
     x, y = _geometry.axes(rows, every, WIDTH, height)
     drawn = [
@@ -61,11 +62,11 @@ def lay_out(runs: Sequence[Run], brief: bool = False) -> Layout:
         if (stretch := _geometry.segment(roof, roofs, x, y))
     ]
     board = Board(WIDTH, height, TEXT)
-    for _, roof, (low, high) in drawn:
+    for _prefix, roof, (low, high) in drawn:
         board.line(x.at(low), height - y.at(roof.rate(low)), x.at(high), height - y.at(roof.rate(high)))
     marks = named(_note_points(board, rows, x, y, chosen), chosen)
     # The few names of roofs first: they are long, and numbers find room more easily.
-    names = _place_roof_names(board, drawn, x, y)
+    names = _place_roof_names(board, drawn, x, y, _)
     labels = label_marks(board, marks, joined if chosen else _numbers.ranges, REACH)
     return Layout(rows, drawn, labels, names, x, y, height, chosen)
 
@@ -125,10 +126,11 @@ def _mark(row: Row, x: LogAxis, y: LogAxis) -> Mark:
     return Mark(x.at(intensity), y.length - y.at(rate), row.number)
 
 
-def _place_roof_names(board: Board, drawn: list, x: LogAxis, y: LogAxis) -> list[tuple[Label, Roof]]:
+def _place_roof_names(board: Board, drawn: list, x: LogAxis, y: LogAxis, _: Wording) -> list[tuple[Label, Roof]]:
     result = []
     for prefix, roof, stretch in drawn:
-        text = f"{prefix}{roof.name} {roof.text}, {roof.provenance}"
+        name = roof.name if roof.wall == "compute" else _(roof.name)  # that of a rate is data: engine and dtypes
+        text = f"{prefix}{name} {roof.text}" + _(", ") + _(roof.provenance)
         label = board.place(_along(roof, stretch, text, x, y))
         if label:
             result.append((label, roof))

@@ -12,6 +12,7 @@ from ._layout import TEXT
 from ._summary import EVERYTHING, Brief
 from ._view import Row, clean
 from .units import si
+from .wording import ENGLISH, Wording
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 SYMBOL_AREA = 95  # about 10 pixels across
@@ -44,12 +45,18 @@ _FAINT = 0.28  # opacity of a point that another one speaks for
 TOOLTIP = ("point", "shape of the case", "time", "wall", "share of machine", "share of design", "rate", "chain allows")
 
 
+def tooltip(_: Wording) -> list[Json]:
+    """The channel that shows what `TOOLTIP` names, with its names in the language of the page."""
+    return [{"field": name, "type": "nominal", "title": _(name)} for name in TOOLTIP]
+
+
 def point_values(
     rows: Sequence[Row],
     colours: dict[str, str],
     place: Callable[[Row], tuple[float, float]] = _geometry.coordinates,
     among: Sequence[Row] = (),
     brief: Brief = EVERYTHING,
+    _: Wording = ENGLISH,
 ) -> list[Json]:
     """What a chart knows of every point: place, number, look and the lines of its tooltip.
 
@@ -65,7 +72,7 @@ def point_values(
             clean(f"{row.number}  {point.kernel} {point.implementation} {point.dtype} {point.direction}"),
             clean(point.shape_text),
             f"{_view.time_text(point)} {_view.interval_text(point)}",
-            _view.wall_text(point.bound, point.contested_with),
+            _view.wall_text(point.bound, point.contested_with, _),
             _view.machine_text(point),
             _view.design_text(point),
             _view.rate_text(point),

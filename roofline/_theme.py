@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
+# Latin letters first, then Chinese ones of macOS, Windows and Linux.
+FONT = (
+    "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, "
+    "'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', sans-serif"
+)
 
 # Contrast of text colours on their background is at least 4.5:1, of symbols and lines at least 3:1.
 LIGHT = {

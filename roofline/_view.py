@@ -12,6 +12,7 @@ from itertools import groupby
 from .record import Part, Point, Run, Wall, Warning_
 from .units import percent, seconds, si
 from .walls import WALL_NAMES
+from .wording import ENGLISH, Wording
 
 MEASURED = ("ok", "invalid")
 
@@ -167,11 +168,11 @@ def sizes_text(shape: dict[str, int]) -> str:
     return clean(",".join(f"{name}={size}" for name, size in shape.items()))
 
 
-def wall_text(wall: Wall | None, contested_with: Wall | None = None) -> str:
+def wall_text(wall: Wall | None, contested_with: Wall | None = None, _: Wording = ENGLISH) -> str:
     """Write a wall, with the one that contests it: "DRAM ≈ serial"."""
     if wall is None:
         return "-"
-    return WALL_NAMES[wall] + (f" ≈ {WALL_NAMES[contested_with]}" if contested_with else "")
+    return _(WALL_NAMES[wall]) + (f" ≈ {_(WALL_NAMES[contested_with])}" if contested_with else "")
 
 
 def time_text(point: Point | Part) -> str:

@@ -14,9 +14,10 @@ from . import _geometry, _theme, _view, depth_chart
 from ._geometry import LogAxis
 from ._key import key
 from ._layout import TEXT, WIDTH, Layout, lay_out, walks_of
-from ._marks import LOOK, SCHEMA, SYMBOL_AREA, TOOLTIP, direct, label_value, point_values, position, text_layer
+from ._marks import LOOK, SCHEMA, SYMBOL_AREA, direct, label_value, point_values, position, text_layer, tooltip
 from ._view import Row, clean
 from .record import Run
+from .wording import ENGLISH, Wording
 
 _AWAY = 0.35  # opacity of the serial wall of a point that another wall stops
 _EDGE = 3  # pixels from the frame within which a bar would look cut
@@ -50,30 +51,35 @@ def converter() -> Any:
     return vl_convert
 
 
-def spec(runs: Sequence[Run], theme: str = "light", static: bool = False) -> Json:
+def spec(runs: Sequence[Run], theme: str = "light", static: bool = False, _: Wording = ENGLISH) -> Json:
     """Describe the chart in Vega-Lite.
 
     theme : "light", "dark", or "css" for a page whose style sheet defines the colours as custom properties.
     static : add a title and the key below the chart; otherwise tooltips and the parameters `hidden` (numbers of points
         that are not shown), `silent` (labels that are not shown) and `focus` (the number of an emphasised point).
+    _ : the language of the fixed texts.
     """
-    layout = lay_out(runs, brief=static)
+    layout = lay_out(runs, static, _)
     colours = _theme.THEMES[theme]
     chart: Json = {
         "width": WIDTH,
         "height": layout.height,
         "layer": [
-            *_roof_layers(layout, colours),
-            *_point_layers(layout, colours, static),
+            *_roof_layers(layout, colours, _),
+            *_point_layers(layout, colours, static, _),
             text_layer("roof_labels", _roof_label_values(layout, colours), None),
             text_layer("labels", _label_values(layout, colours), "indexof(silent, datum.text) < 0"),
         ],
     }
-    whole: Json = {"$schema": SCHEMA, "description": describe(runs), "background": colours["paper"] if static else None}
+    whole: Json = {
+        "$schema": SCHEMA,
+        "description": describe(runs, _),
+        "background": colours["paper"] if static else None,
+    }
     whole["config"] = _theme.chart_config(colours, TEXT)
     whole["params"] = [{"name": "hidden", "value": []}, {"name": "silent", "value": []}, {"name": "focus", "value": ""}]
     if static:
-        below = depth_chart.drawing(runs, colours, static=True, brief=layout.brief)
+        below = depth_chart.drawing(runs, colours, static=True, brief=layout.brief, _=_)
         parts = [chart, *([below] if below else []), key(layout, colours)]
         whole |= {"title": _title(runs, layout), "spacing": 14, "vconcat": parts}
     else:
@@ -81,13 +87,15 @@ def spec(runs: Sequence[Run], theme: str = "light", static: bool = False) -> Jso
     return whole
 
 
-def describe(runs: Sequence[Run]) -> str:
+def describe(runs: Sequence[Run], _: Wording = ENGLISH) -> str:
     """Say in one sentence what the chart shows, for readers who do not see it."""
     machines = ", ".join(dict.fromkeys(clean(run.machine.name) for run in runs))
     count = sum(bool(row.number) for row in _view.rows(runs))
-    return (
-        f"Log-log roofline of {machines}: operations per second over operations per compulsory byte for {count} "
-        "numbered points, below the roofs of DRAM, cache and compute; the table lists every point by its number."
+    return _(
+        "Log-log roofline of %(machines)s: operations per second over operations per compulsory byte for %(count)s "
+        "numbered points, below the roofs of DRAM, cache and compute; the table lists every point by its number.",
+        machines=machines,
+        count=count,
     )
 
 
@@ -98,29 +106,28 @@ def unlabelled(drawing: Json) -> list[str]:
     return [value["number"] for value in layers["points"] if value["number"] not in named]
 
 
-def _encoding(layout: Layout) -> Json:
+def _encoding(layout: Layout, _: Wording) -> Json:
+    intensity = _("operations per byte (compulsory traffic, modelled)")
     return {
-        "x": position(
-            "x", layout.x, "operations per byte (compulsory traffic, modelled)", "format(datum.value, ',~r')"
-        ),
-        "y": position("y", layout.y, "FLOP/s (measured)", "format(datum.value, '~s')"),
+        "x": position("x", layout.x, intensity, "format(datum.value, ',~r')"),
+        "y": position("y", layout.y, _("FLOP/s (measured)"), "format(datum.value, '~s')"),
     }
 
 
-def _roof_layers(layout: Layout, colours: dict[str, str]) -> list[Json]:
+def _roof_layers(layout: Layout, colours: dict[str, str], _: Wording) -> list[Json]:
     dashes: dict[str, list[int]] = {"dram": [], "cache": [7, 4], "compute": []}
     layers = []
-    for index, (_, roof, (low, high)) in enumerate(layout.roofs):
+    for index, (_prefix, roof, (low, high)) in enumerate(layout.roofs):
         values = [{"x": x, "y": roof.rate(x)} for x in (low, high)]
         mark = {"type": "line", "stroke": colours[roof.wall], "strokeWidth": 2, "strokeDash": dashes[roof.wall]}
-        encoding = _encoding(layout)
+        encoding = _encoding(layout, _)
         layers.append({"name": f"roof_{index}", "data": {"values": values}, "mark": mark, "encoding": encoding})
     return layers
 
 
-def _point_layers(layout: Layout, colours: dict[str, str], static: bool) -> list[Json]:
+def _point_layers(layout: Layout, colours: dict[str, str], static: bool, _: Wording) -> list[Json]:
     """Lines of batch sweeps, bars of serial walls, and the points on top."""
-    values = {value["number"]: value for value in point_values(layout.rows, colours, brief=layout.brief)}
+    values = {value["number"]: value for value in point_values(layout.rows, colours, brief=layout.brief, _=_)}
     walks = [
         {**{name: values[row.number][name] for name in ("x", "y", "number", "colour")}, "walk": index}
         for index, walk in enumerate(walks_of(layout.rows, layout.brief))
@@ -128,11 +135,11 @@ def _point_layers(layout: Layout, colours: dict[str, str], static: bool) -> list
     ]
     barred = [row for row in layout.rows if layout.brief.shows(row.number)]
     bars = [bar for row in barred if (bar := _serial_bar(row, values[row.number]["x"], layout.y))]
-    base, symbol = _encoding(layout), direct(LOOK | {"opacity": "strength"})
+    base, symbol = _encoding(layout, _), direct(LOOK | {"opacity": "strength"})
     size = {"test": "focus !== '' && datum.number === focus", "value": SYMBOL_AREA * 4}
     symbol["size"] = {"condition": size, "value": SYMBOL_AREA}
     if not static:
-        symbol["tooltip"] = [{"field": name, "type": "nominal"} for name in TOOLTIP]
+        symbol["tooltip"] = tooltip(_)
     line = {"type": "line", "strokeWidth": 1.4, "opacity": 0.55}
     bar = {"type": "point", "shape": "stroke", "size": 200, "stroke": colours["serial"], "strokeWidth": 2}
     point = {"type": "point", "strokeWidth": 1.6}

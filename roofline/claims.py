@@ -105,7 +105,11 @@ class Claim(Frozen):
     @property
     def condition(self) -> str:
         """What has to hold, in words with the values of the thresholds."""
-        return self.test.format(**{name: f"{threshold.value:g}" for name, threshold in self.thresholds.items()})
+        return self.filled(self.test)
+
+    def filled(self, test: str) -> str:
+        """Such a text, in whatever language, with the values of the thresholds."""
+        return test.format(**{name: f"{threshold.value:g}" for name, threshold in self.thresholds.items()})
 
     def at(self, name: str) -> float:
         """The value of a threshold."""

@@ -14,11 +14,12 @@ from . import _geometry, _numbers, _theme, _view
 from ._geometry import LogAxis
 from ._labels import Board, Label, Mark, label_marks
 from ._layout import REACH, TEXT, WIDTH, joined, named, note_symbol
-from ._marks import LOOK, SCHEMA, SYMBOL_AREA, TOOLTIP, direct, label_value, point_values, position, text_layer
+from ._marks import LOOK, SCHEMA, SYMBOL_AREA, direct, label_value, point_values, position, text_layer, tooltip
 from ._summary import EVERYTHING, Brief
 from ._view import Row
 from .observe import is_chain, length, token_s
 from .record import Run
+from .wording import ENGLISH, Wording
 
 HEIGHT = 240
 _MARGIN = 2.0  # factor left free around the outermost points, room for their numbers
@@ -43,36 +44,40 @@ def place(row: Row) -> tuple[float, float]:
     return float(row.point.steps), time
 
 
-def spec(runs: Sequence[Run], theme: str = "light") -> Json | None:
+def spec(runs: Sequence[Run], theme: str = "light", _: Wording = ENGLISH) -> Json | None:
     """Describe the chart in Vega-Lite for a page; None where there is nothing to compare.
 
     theme : as in `chart.spec`.
     """
     colours = _theme.THEMES[theme]
-    drawn = drawing(runs, colours, static=False)
+    drawn = drawing(runs, colours, static=False, _=_)
     if drawn is None:
         return None
     names = ("hidden", "silent", "focus")
     return drawn | {
         "$schema": SCHEMA,
-        "description": describe(runs),
+        "description": describe(runs, _),
         "background": None,
         "config": _theme.chart_config(colours, TEXT),
         "params": [{"name": name, "value": "" if name == "focus" else []} for name in names],
     }
 
 
-def describe(runs: Sequence[Run]) -> str:
+def describe(runs: Sequence[Run], _: Wording = ENGLISH) -> str:
     """Say in one sentence what the chart shows, for readers who do not see it."""
     rows = rows_of(runs)
     deepest = max((row.point.steps for row in rows), default=1)
-    return (
-        f"Log-log chart of time per token over dependent steps for {len(rows)} numbered points of 1 to {deepest} "
-        "dependent steps; the findings compare them in words."
+    return _(
+        "Log-log chart of time per token over dependent steps for %(count)s numbered points of 1 to %(deepest)s "
+        "dependent steps; the findings compare them in words.",
+        count=len(rows),
+        deepest=deepest,
     )
 
 
-def drawing(runs: Sequence[Run], colours: dict[str, str], static: bool, brief: Brief = EVERYTHING) -> Json | None:
+def drawing(
+    runs: Sequence[Run], colours: dict[str, str], static: bool, brief: Brief = EVERYTHING, _: Wording = ENGLISH
+) -> Json | None:
     """The layers of the chart with their size, to stand alone or below a roofline; None where there is none.
 
     brief : as in `_layout.Layout`.
@@ -82,16 +87,16 @@ def drawing(runs: Sequence[Run], colours: dict[str, str], static: bool, brief: B
         return None
     x, y, labels = lay_out(rows, brief)
     base = {
-        "x": position("x", x, "dependent steps (those of the design)", "format(datum.value, ',~r')"),
-        "y": position("y", y, "time per token (measured)", "format(datum.value, '~s') + 's'"),
+        "x": position("x", x, _("dependent steps (those of the design)"), "format(datum.value, ',~r')"),
+        "y": position("y", y, _("time per token (measured)"), "format(datum.value, '~s') + 's'"),
     }
     numbered = [row for row in _view.rows(runs) if row.number]
-    values = {value["number"]: value for value in point_values(rows, colours, place, numbered, brief)}
+    values = {value["number"]: value for value in point_values(rows, colours, place, numbered, brief, _)}
     symbol = direct(LOOK | {"opacity": "strength"})
     size = {"test": "focus !== '' && datum.number === focus", "value": SYMBOL_AREA * 4}
     symbol["size"] = {"condition": size, "value": SYMBOL_AREA}
     if not static:
-        symbol["tooltip"] = [{"field": name, "type": "nominal"} for name in TOOLTIP]
+        symbol["tooltip"] = tooltip(_)
     lines = [
         {**{name: values[row.number][name] for name in ("x", "y", "number", "colour")}, "sweep": index}
         for index, sweep in enumerate(sweeps(rows))

@@ -74,7 +74,7 @@ def _machine(run: Run) -> list[str]:
     lines = [*_table(titles, walls), "", page_story.ridge(run, _), ""] if walls else []
     if run.devices:
         lines += [*_table(fleet.TITLES, fleet.cells(run)), "", fleet.note(run), ""]
-    beside = [found.cells for found in stated.side_by_side(run.machine.ceilings)]
+    beside = [found.cells() for found in stated.side_by_side(run.machine.ceilings)]
     lines += ["### Measured beside stated", "", *_table(stated.TITLES, beside), "", stated.NOTE, ""] if beside else []
     ceilings = [ceiling_cells(ceiling) for ceiling in run.machine.ceilings]
     return [*lines, "### Ceilings", "", *_table(("ceiling", "value", "±", "provenance", "how"), ceilings)]

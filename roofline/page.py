@@ -84,20 +84,21 @@ def render(runs: Sequence[Run], language: str = SOURCE) -> str:
         extensions=["jinja2.ext.i18n"],
     )
     environment.install_gettext_callables(wording.gettext, wording.ngettext, newstyle=True)  # type: ignore[attr-defined]
-    (library, script), style, drawing = _scripts(), _style(), chart.spec(runs, "css")
-    depth = depth_chart.spec(runs, "css")
+    (library, script), style, drawing = _scripts(), _style(), chart.spec(runs, "css", _=wording)
+    depth = depth_chart.spec(runs, "css", wording)
     content = _content(runs, wording)
     for design in (design for one in content["maps"] for length in one["lengths"] for design in length["designs"]):
         design["svg"] = Markup(design["svg"])
     return environment.get_template("page.html.j2").render(
-        language=language,
+        language=wording.tag,
+        translated=language != SOURCE,
         policy=_policy((library, script), style),
         style=Markup(style),
         library=_packed(library),
         script=Markup(script),
         chart_data=Markup(_inert_json(drawing)),
         depth_data=Markup(_inert_json(depth)) if depth else "",
-        depth_description=depth_chart.describe(runs),
+        depth_description=depth_chart.describe(runs, wording),
         unlabelled=_numbers.ranges(chart.unlabelled(drawing)),
         **content,
     )
@@ -198,7 +199,7 @@ def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
     notes = [_(_view.NUMBERS_NOTE), *([_(_steps.STEP_NOTE)] if stepped else [])]
     return {
         "findings": _findings(runs),
-        "description": chart.describe(runs),
+        "description": chart.describe(runs, _),
         "filters": facets.filters(_),
         "numbers_note": " ".join(notes),
         "seen": [text for run in runs if (text := _seen.run_text(run))],
@@ -263,13 +264,16 @@ def _run(index: int, run: Run, several: bool, _: Wording) -> Json:
         "letter": f"{_view.run_letter(index)}: " if several else "",
         "machine": clean(run.machine.name),
         "summary": clean(
-            (f"{run.machine.name}, " if several else "") + f"{day} {time[:5]} UTC, {suite}{count}{took}.{state}"
+            (f"{run.machine.name}, " if several else "")
+            + f"{day} {time[:5]} UTC, {suite}{count}{took}"
+            + _(".")
+            + state
         ),
         "devices": [[clean(cell) for cell in cells] for cells in fleet.cells(run)],
         "devices_note": _(fleet.note(run)),
         "walls": page_story.walls(run, _),
         "ridge": page_story.ridge(run, _),
-        "ceilings": [ceiling_cells(ceiling) for ceiling in run.machine.ceilings],
-        "beside": [found.cells for found in stated.side_by_side(run.machine.ceilings)],
+        "ceilings": [ceiling_cells(ceiling, _) for ceiling in run.machine.ceilings],
+        "beside": [found.cells(_) for found in stated.side_by_side(run.machine.ceilings)],
         "environment": [(clean(name), clean(str(value))) for name, value in facts],
     }

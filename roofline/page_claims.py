@@ -12,7 +12,7 @@ from typing import Any
 from . import claim_board, contrast
 from ._view import clean, run_letter
 from .claim_verdict import WORDS
-from .claims import COMMAND, SUITE
+from .claims import COMMAND, SUITE, all_claims
 from .contrast import Equal, token_s
 from .page_map import is_of_the_argument
 from .page_points import wall_text
@@ -116,8 +116,9 @@ def board(runs: Sequence[Run], _: Wording) -> Json:
 def _claim(row: dict[str, Any], several: bool, _: Wording) -> Json:
     cells = {name: clean(text) for name, text in row.items()}
     where = f"{cells['run']}: {cells['machine']}" if cells["run"] else cells["machine"]
+    claim = next(claim for claim in all_claims() if claim.id == row["id"])
     lines = (
-        (_("needed"), cells["condition"]),
+        (_("needed"), clean(claim.filled(_(claim.test)))),
         (_("found"), cells["numbers"]),
         (_("compared"), cells["rows"]),
         (_("where"), cells["region"]),
@@ -130,7 +131,7 @@ def _claim(row: dict[str, Any], several: bool, _: Wording) -> Json:
         "verdict": cells["verdict"],
         "word": _(cells["verdict"]),
         "claim": _(cells["claim"]),
-        "source": cells["source"],
+        "source": _(cells["source"]),
         "lines": [(name, text) for name, text in lines if text],
     }
 

@@ -73,8 +73,7 @@ def columns(stepped: bool, _: Wording) -> list[tuple[str, bool]]:
 
 def wall_text(_: Wording, wall: Wall | None, contested_with: Wall | None = None) -> str:
     """A wall in the language of the page, with the one that contests it."""
-    names = [_(_view.WALL_NAMES[name]) for name in (wall, contested_with) if name]
-    return " ≈ ".join(names) or "-"
+    return _view.wall_text(wall, contested_with, _)
 
 
 def sections(

@@ -64,7 +64,7 @@ def answer(runs: Sequence[Run], rows: Sequence[Row], groups: Sequence[Equal], bo
     charted = [row.point for row in rows if row.number]
     texts = [_where(charted, _)] if charted else [_("Nothing was measured in this run.")]
     if board["counts"]:
-        told = ", ".join(f"{count} {_(word)}" for word, count in board["counts"])
+        told = _(", ").join(f"{count} {_(word)}" for word, count in board["counts"])
         texts.append(_("Of %(all)s claims: %(told)s.", all=board["all"], told=told))
     return [clean(text) for text in [*texts, *_lstm_beside(groups, _)]]
 
@@ -72,7 +72,7 @@ def answer(runs: Sequence[Run], rows: Sequence[Row], groups: Sequence[Equal], bo
 def _where(charted: Sequence[Point], _: Wording) -> str:
     """Which walls bind the headline points, and which comes nearest to the machine."""
     counts = Counter(point.bound for point in charted if point.bound)
-    walls = ", ".join(f"{_(WALL_NAMES[wall])} {counts[wall]}" for wall in WALLS if counts[wall])
+    walls = _(", ").join(f"{_(WALL_NAMES[wall])} {counts[wall]}" for wall in WALLS if counts[wall])
     text = _("What stops the %(count)s points of the chart (modelled): %(walls)s.", count=len(charted), walls=walls)
     nearest = max(charted, key=lambda point: point.best_fraction.value if point.best_fraction else 0.0)
     if not counts or nearest.best_fraction is None:
@@ -124,7 +124,7 @@ def walls(run: Run, _: Wording) -> list[tuple[str, str, str, str, str]]:
         ("serial", _("one launch"), launch, _("what a step costs at least when each is a launch")),
     )
     return [
-        (wall, name, si(roof.value, roof.unit), roof.provenance, means)
+        (wall, name, si(roof.value, roof.unit), _(roof.provenance), means)
         for wall, name, roof, means in limits
         if roof is not None
     ]

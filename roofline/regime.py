@@ -19,7 +19,7 @@ from .floors import CONTEST_SHARE, FloorSet, best_floors, own_floors
 from .machine import Machine
 from .record import WALLS, Grid, Point, Run, Wall
 from .units import percent
-from .walls import WALLS_ON_A_MAP
+from .walls import WALL_NAMES, WALLS_ON_A_MAP
 from .wording import ENGLISH, Wording
 from .work import Work
 
@@ -216,7 +216,7 @@ def agreement(of: Sequence[Spot], _: Wording = ENGLISH) -> str:
         told=len(told),
     )
     if not told:
-        return f"{text}."
+        return text + _(".")
     agreed = sum(spot.agrees is True for spot in told)
     return text + _(
         " and agree with the modelled wall of the point's own design on %(agreed)s (%(share)s).",
@@ -234,7 +234,7 @@ def disagreements(of: Sequence[Spot], _: Wording = ENGLISH) -> list[str]:
             H=spot.H,
             T=spot.T,
             name=spot.implementation,
-            modelled=spot.modelled,
+            modelled=_(WALL_NAMES[spot.modelled]) if spot.modelled else UNKNOWN,
             seen=_(SEEN_WORDS[spot.seen or "undetermined"]),
         )
         + (f" ({spot.ratios})" if spot.ratios else "")
@@ -248,7 +248,8 @@ def changes(grid: Grid, steps: int, _: Wording = ENGLISH) -> list[str]:
     told = []
     for text, group in itertools.groupby(boundaries(grid, steps), key=lambda boundary: boundary.text(_)):
         sizes = [boundary.H for boundary in group]
-        told.append(f"H={sizes[0]}" + (f" to {sizes[-1]}" if len(sizes) > 1 else "") + f": {text}")
+        span = f"H={sizes[0]}"
+        told.append((_("%(low)s to %(high)s", low=span, high=sizes[-1]) if len(sizes) > 1 else span) + f": {text}")
     return told
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ._view import clean
 from .machine import Ceiling, Provenance
 from .units import percent, si
+from .wording import ENGLISH, Wording
 
 TITLES = ("limit", "measured", "derived", "stated", "share")
 NOTE = (
@@ -41,11 +42,10 @@ class Beside:
         assert other is not None
         return self.measured.value / other.value
 
-    @property
-    def cells(self) -> tuple[str, ...]:
+    def cells(self, _: Wording = ENGLISH) -> tuple[str, ...]:
         """Texts in the order of `TITLES`."""
         pattern = f", {clean(self.measured.pattern)}" if self.measured.quantity == "bandwidth" else ""
-        texts = (_text(self.measured), _text(self.derived), _text(self.stated), percent(self.share))
+        texts = (*(_text(limit, _) for limit in (self.measured, self.derived, self.stated)), percent(self.share))
         return (self.name + pattern, *texts)
 
 
@@ -75,8 +75,10 @@ def _best(ceilings: Iterable[Ceiling], provenances: tuple[Provenance, ...]) -> C
     return (min if own[0].quantity == "latency" else max)(own, key=lambda ceiling: ceiling.value)
 
 
-def _text(ceiling: Ceiling | None) -> str:
+def _text(ceiling: Ceiling | None, _: Wording) -> str:
     if ceiling is None:
         return "-"
-    mark = f" ({ceiling.provenance})" if ceiling.provenance in ("published", "assumed", "modelled", "replayed") else ""
+    mark = (
+        f" ({_(ceiling.provenance)})" if ceiling.provenance in ("published", "assumed", "modelled", "replayed") else ""
+    )
     return si(ceiling.value, ceiling.unit) + mark

@@ -15,6 +15,7 @@ from ._view import Row, clean
 from .machine import Ceiling
 from .record import Point, Run
 from .units import percent, si
+from .wording import ENGLISH, Wording
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,7 +104,7 @@ def ceilings(of: Sequence[Ceiling], console: Console) -> None:
 
 def _beside(of: Sequence[Ceiling], console: Console) -> None:
     """Print measured limits beside derived and stated ones, where there are any."""
-    rows = [_encodable(found.cells, console) for found in stated.side_by_side(of)]
+    rows = [_encodable(found.cells(), console) for found in stated.side_by_side(of)]
     if not rows:
         return
     _title(console, "Measured beside stated")
@@ -115,7 +116,7 @@ def _beside(of: Sequence[Ceiling], console: Console) -> None:
     _say(console, stated.NOTE, "dim", indent=2)
 
 
-def ceiling_cells(ceiling: Ceiling) -> tuple[str, str, str, str, str]:
+def ceiling_cells(ceiling: Ceiling, _: Wording = ENGLISH) -> tuple[str, str, str, str, str]:
     """Write a ceiling as name, value, half width of its interval, provenance and method."""
     name = " ".join(clean(part) for part in (ceiling.level, ceiling.quantity, ceiling.dtype) if part)
     if ceiling.pattern:
@@ -124,7 +125,7 @@ def ceiling_cells(ceiling: Ceiling) -> tuple[str, str, str, str, str]:
         name += f", {clean(ceiling.scope)}"
     spread = f"±{percent(ceiling.spread / 2)}" if ceiling.low is not None and ceiling.high is not None else ""
     when = f", {clean(ceiling.when)}" if ceiling.when else ""
-    return name, si(ceiling.value, ceiling.unit), spread, ceiling.provenance, clean(ceiling.how) + when
+    return name, si(ceiling.value, ceiling.unit), spread, _(ceiling.provenance), clean(ceiling.how) + when
 
 
 def _heading(run: Run, console: Console) -> None:

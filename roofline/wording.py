@@ -1,7 +1,7 @@
 """The fixed texts of a page in the language of its reader: English text is the key of its translation.
 
-A language is a file `page.LANGUAGE.toml` beside this one, with a table `texts` of English text to its translation.
-Names, reasons and findings are data of a run and stay as they were recorded.
+A language is a file `page.LANGUAGE.toml` beside this one: a table `texts` of English text to its translation, and
+`tag`, the language in the words of HTML. Names, reasons and findings are data of a run and stay as they were recorded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SOURCE = "en"
 class Wording:
     """Texts in one language; raises ValueError with a sentence for one that is not known.
 
-    asked : every text that was looked up, in order; those without a translation stay English.
+    asked : every text that was looked up, in order; those without a translation stay English. tag : as HTML names it.
     """
 
     def __init__(self, language: str = SOURCE) -> None:
@@ -25,7 +25,9 @@ class Wording:
             raise ValueError(f"There is no page in {language!r}; languages are {', '.join(languages())}.")
         self.language = language
         self.asked: dict[str, None] = {}
-        self._texts = {} if language == SOURCE else _read(language)
+        file = {} if language == SOURCE else _read(language)
+        self.tag: str = file.get("tag", language)
+        self._texts: dict[str, str] = file.get("texts", {})
 
     def __call__(self, text: str, **values: Any) -> str:
         """A text with the values of its placeholders, `%(name)s`; a per cent sign is doubled where there are any."""
@@ -46,9 +48,9 @@ def languages() -> list[str]:
     return [SOURCE, *sorted(path.name.split(".")[1] for path in _FOLDER.glob("page.*.toml"))]
 
 
-def _read(language: str) -> dict[str, str]:
+def _read(language: str) -> dict[str, Any]:
     file = _FOLDER / f"page.{language}.toml"
-    return tomllib.loads(file.read_text(encoding="utf-8"))["texts"]
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 ENGLISH = Wording()

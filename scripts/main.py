@@ -12,7 +12,7 @@ import typer
 
 from . import model_verbs
 from .exits import Exit, Stop, run
-from .options import Band, Device, Direction, Dtype, Json, Kernels, Seed, Shape, Suite
+from .options import Band, Device, Direction, Dtype, Json, Kernels, Language, Seed, Shape, Suite
 
 app = typer.Typer(
     name="seqroof",
@@ -83,6 +83,7 @@ def profile(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cases, run nothing.")] = False,
     all_points: Annotated[bool, typer.Option("--all", help="Show every cache state and clock.")] = False,
+    lang: Language = "en",
     json: Json = False,
 ) -> None:
     """Measure kernels: correctness, time, roofs, floors, verdict. Without arguments: the quick suite in a minute."""
@@ -117,6 +118,7 @@ def profile(
         dry=dry_run,
         all_points=all_points,
         as_json=json,
+        language=lang,
     )
 
 
@@ -175,12 +177,13 @@ def report(
     ] = None,
     format: Annotated[str, typer.Option(help="table, md, csv, json.")] = "table",
     all_points: Annotated[bool, typer.Option("--all", help="Show every cache state and clock.")] = False,
+    lang: Language = "en",
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Show runs again, as a table, a page or a chart, without measuring."""
     from . import reading
 
-    reading.report(runs, {"html": html, "svg": svg, "png": png, "pdf": pdf}, format, all_points, force, ncu)
+    reading.report(runs, {"html": html, "svg": svg, "png": png, "pdf": pdf}, format, all_points, force, ncu, lang)
 
 
 @app.command()

@@ -92,12 +92,14 @@ def run(
     dry: bool,
     all_points: bool,
     as_json: bool,
+    language: str,
 ) -> None:
     """Profile, report, and leave with the documented exit code.
 
     given : the options that were typed; with `against`, the baseline decides the others.
     """
     share = parse_band(band)
+    reading.check_language(language)
     if resume and force:
         raise Stop("--resume keeps a run and --force replaces it; choose one.", Exit.USAGE)
     if roofs is not None and fresh_roofs:
@@ -110,7 +112,7 @@ def run(
         _print_plan(measuring.dry_run(request), as_json)
         return
     made, folder, code = measuring.profile(request, out, resume, force, roofs, base, fresh_roofs)
-    reading.write_pages(made, folder)
+    reading.write_pages(made, folder, language)
     if as_json:
         print(json.dumps(made.model_dump(mode="json"), allow_nan=False))
     else:

@@ -16,6 +16,7 @@ from seqroof.roofline._view import clean
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Run
 from seqroof.roofline.store import RunFileError, load, write_atomically
+from seqroof.roofline.wording import SOURCE, Wording
 
 from . import pictures
 from .exits import Exit, Stop, room_for
@@ -48,12 +49,20 @@ def show(run: Run, all_points: bool = False) -> None:
         print(terminal_chart.render(run, width=min(console.width, 120), ascii=ascii_only()))
 
 
-def write_pages(run: Run, folder: Path) -> None:
+def check_language(language: str) -> str:
+    """The language of a page; one that is not known ends the command with a sentence."""
+    try:
+        return Wording(language).language
+    except ValueError as error:
+        raise Stop(str(error), Exit.USAGE) from error
+
+
+def write_pages(run: Run, folder: Path, language: str = SOURCE) -> None:
     """Write page and chart beside a run; without the report extra, say how to make them elsewhere."""
     try:
         from seqroof.roofline import chart, page
 
-        made = {"report.html": page.render([run]), "roofline.svg": chart.to_svg([run])}
+        made = {"report.html": page.render([run], language), "roofline.svg": chart.to_svg([run])}
     except ImportError:
         say(
             "seqroof: no page and chart here: the report extra is not installed (pip install 'seqroof[report]'). "
@@ -72,10 +81,12 @@ def report(
     all_points: bool,
     force: bool,
     ncu: Path | None = None,
+    language: str = SOURCE,
 ) -> None:
     """Render runs into the files asked for, or onto the terminal; `ncu` is a file of counters for a single run."""
     if format not in FORMATS:
         raise Stop(f"There is no format {format!r}; formats are {', '.join(FORMATS)}.", Exit.USAGE)
+    check_language(language)
     wanted = {kind: path for kind, path in files.items() if path is not None}
     for path in wanted.values():
         pictures.check_writable(path, force)
@@ -85,7 +96,7 @@ def report(
     if ncu is not None:
         runs = [_with_counters(runs, ncu)]
     for kind, path in wanted.items():
-        _write(kind, path, runs)
+        _write(kind, path, runs, language)
     if not wanted or format != "table":
         for run in runs:
             _print_run(run, format, all_points)
@@ -106,11 +117,11 @@ def _with_counters(runs: list[Run], file: Path) -> Run:
         raise Stop(f"{file}: {error}.", Exit.USAGE) from error
 
 
-def _write(kind: str, path: Path, runs: list[Run]) -> None:
+def _write(kind: str, path: Path, runs: list[Run], language: str) -> None:
     from seqroof.roofline import chart, page
 
-    makers: dict[str, Any] = {"html": page.render, "svg": chart.to_svg, "png": chart.to_png, "pdf": chart.to_pdf}
-    pictures.write(path, lambda: makers[kind](runs))
+    makers: dict[str, Any] = {"svg": chart.to_svg, "png": chart.to_png, "pdf": chart.to_pdf}
+    pictures.write(path, lambda: page.render(runs, language) if kind == "html" else makers[kind](runs))
 
 
 def _print_run(run: Run, format: str, all_points: bool) -> None:

@@ -35,7 +35,7 @@ H200 = measured_machine("x", "NVIDIA H200", "cuda", OWN)
 
 
 def rows(ceilings):
-    return {row.cells[0]: row.cells[1:] for row in stated.side_by_side(ceilings)}
+    return {row.cells()[0]: row.cells()[1:] for row in stated.side_by_side(ceilings)}
 
 
 def test_measured_derived_and_stated_stand_in_one_row():

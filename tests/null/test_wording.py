@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+import tomllib
 
 import pytest
 import samples
@@ -18,6 +20,10 @@ from seqroof.roofline import page, wording
 from seqroof.roofline.wording import Wording
 
 WORD = re.compile(r"[A-Za-z]{2,}")
+# What stands for something in a text: places for values, the per cent sign of a format, elements.
+MARKED = re.compile(r"%\(\w+\)s|\{\w+\}|%%|<[^>]*>")
+# English sentences that are longer than any name; a translated page has none of them.
+SENTENCE = 30
 # Names that are the same in every language.
 NAMES = {"seqroof", "utf"}
 
@@ -49,6 +55,7 @@ def test_what_pages_look_up_is_what_a_translation_has_to_hold(monkeypatch: pytes
     """Literal texts are found by reading; the others are names in tables, which a page looks up when it shows them."""
     read = page_keys.of_templates() | page_keys.of_code()
     looked_up = asked(monkeypatch)
+    assert looked_up <= page_keys.known()
     assert "The machine and its walls" in read and "%(count)s more sweeps of the batch" in read
     assert {"SUPPORTED", "the chain", "DRAM", "plain code"} <= looked_up
     assert len(looked_up & read) > 0.7 * len(read)
@@ -69,3 +76,28 @@ def test_a_translated_page_says_so_and_falls_back_to_english(tmp_path, monkeypat
 def test_an_unknown_language_ends_in_a_sentence_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"There is no page in 'xx'; languages are en"):
         page.render([samples.run("cpu")], language="xx")
+
+
+@pytest.mark.parametrize("language", wording.languages()[1:])
+def test_a_translation_holds_every_text_and_no_other(language: str) -> None:
+    texts = tomllib.loads((page_keys.FOLDER / f"page.{language}.toml").read_text(encoding="utf-8"))["texts"]
+    assert page_keys.known() - set(texts) == set(), "without a translation"
+    assert set(texts) - page_keys.known() == set(), "translated, but on no page"
+    for english, other in texts.items():
+        assert other.strip(), english
+        assert sorted(MARKED.findall(other)) == sorted(MARKED.findall(english)), english
+
+
+def test_a_chinese_page_is_chinese_in_its_fixed_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up = asked(monkeypatch)
+    text = page.render([story_samples.story_run(), samples.run("gpu")], language="zh")
+    assert '<html lang="zh-Hans">' in text
+    for phrase in ("机器与它的四堵墙", "SUPPORTED（成立）", "实测", "任何 batch 下均为", "B 不超过 8，H 不小于 1024"):
+        assert phrase in text, phrase
+    assert "判定中的数字说明、适用范围和所缺证据目前仍为英文。" in text
+    bare = {sentence for sentence in looked_up if len(sentence) > SENTENCE and not MARKED.search(sentence)}
+    assert [sentence for sentence in bare if html.escape(sentence) in text or sentence in text] == []
+    drawing = text.split('id="chart-data">')[1].split("</script>")[0]
+    for phrase in ("每字节运算次数（必需访存量，模型推算）", "FLOP/s（实测）", "占机器极限"):
+        assert phrase.encode("ascii", "backslashreplace").decode() in drawing, phrase
+    assert "sentences in English" not in page.render([story_samples.story_run()])
