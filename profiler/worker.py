@@ -22,10 +22,11 @@ from ..roofline.machine import Ceiling
 from . import ceilings, guard
 from .calibration_copy import timed_copy
 from .cases import Group, run_group
+from .claim_plan import claim_cases, for_verdicts
 from .devices import DeviceError, machine_id, open_device
 from .identity import roof_identity
 from .lifeline import end_with_parent
-from .plan import PlanError, check_names, claim_cases, groups_of, kernels_of, only, shapes_of
+from .plan import PlanError, check_names, groups_of, kernels_of, only, shapes_of
 from .probes import PROBES
 from .settings import SETTINGS
 from .surroundings import look_around
@@ -97,7 +98,8 @@ class Worker:
         # A named size is measured however long it takes; a suite is for all machines and has to end.
         most_flops = None if axes or cases or suite == claims.SUITE else self.device.most_suite_flops
         request = {"kind": self.device.kind, "most_flops": most_flops, **more}
-        if suite == claims.SUITE and not (axes or cases):
+        for_claims = suite == claims.SUITE and not (axes or cases)
+        if for_claims:
             cases = claim_cases(self.device.kind, kernels, self.kernel)
             dtypes, directions = (list(dict.fromkeys(case[name] for case in cases)) for name in ("dtype", "direction"))
         groups: list[dict] = []
@@ -107,7 +109,7 @@ class Worker:
         for kernel in loaded:
             shapes = shapes_of(kernel, suite, axes, cases)
             groups += groups_of(kernel, shapes, dtypes or list(self.device.dtypes), directions, request)
-        groups = only(groups, cases)
+        groups = for_verdicts(groups, cases, more["implementations"]) if for_claims else only(groups, cases)
         self.answer("planned", groups=groups, code=code_of([kernel.module for kernel in loaded]))
 
     def do_calibrate(self) -> None:

@@ -35,7 +35,8 @@ class Threshold(Frozen):
 class Case(Frozen):
     """A kernel with sizes to measure; lists of sizes are combined. `device` is empty for every kind of device.
 
-    caches : the states of the caches in which the claim needs a time.
+    caches : the states of the caches in which the claim needs a time. fastest : whether the fastest of all rows counts,
+    so that all rows of the vendor's library are wanted. longer : how many times the time of other cases it gets.
     """
 
     kernel: str
@@ -43,6 +44,8 @@ class Case(Frozen):
     directions: tuple[Direction, ...] = ("forward",)
     device: Literal["", "cpu", "cuda"] = ""
     caches: tuple[CacheState, ...] = ("warm",)
+    fastest: bool = False
+    longer: int = Field(default=1, ge=1)
 
     def shapes(self) -> list[dict[str, int]]:
         """All combinations of the sizes."""
@@ -147,15 +150,25 @@ def dtypes(device: str) -> tuple[str, ...]:
 
 
 def cases(device: str) -> list[dict[str, Any]]:
-    """Everything to measure on a kind of device, each case once: kernel, shape, dtype and direction."""
-    found = [
-        {"kernel": case.kernel, "shape": shape, "dtype": dtype, "direction": direction}
-        for claim in all_claims()
-        for case in claim.cases
-        if case.device in ("", device)
-        for shape, dtype, direction in itertools.product(case.shapes(), dtypes(device), case.directions)
-    ]
-    return [case for index, case in enumerate(found) if case not in found[:index]]
+    """Everything to measure on a kind of device, each case once, in the order of the claims that need it first.
+
+    Each has kernel, shape, dtype, direction; the `caches`, whether the `fastest` row counts, and how much `longer` it is
+    timed, are what all of its claims together need.
+    """
+    found: list[dict[str, Any]] = []
+    for claim, case in ((claim, case) for claim in all_claims() for case in claim.cases):
+        if case.device not in ("", device):
+            continue
+        for shape, dtype, direction in itertools.product(case.shapes(), dtypes(device), case.directions):
+            named = {"kernel": case.kernel, "shape": shape, "dtype": dtype, "direction": direction}
+            same = next((known for known in found if named.items() <= known.items()), None)
+            if same is None:
+                same = named | {"caches": [], "fastest": False, "longer": 1}
+                found.append(same)
+            same["caches"] += [cache for cache in case.caches if cache not in same["caches"]]
+            same["fastest"] |= case.fastest
+            same["longer"] = max(same["longer"], case.longer)
+    return found
 
 
 def probes() -> list[str]:
