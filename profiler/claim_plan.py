@@ -1,4 +1,4 @@
-"""What the suite of the claims measures: the cases of `roofline/claims.toml`, and of each only what its verdicts use."""
+"""What the suite of the claims measures: the cases of `roofline/claims.toml`, and of each only what verdicts use."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _key(case: dict) -> tuple[Any, ...]:
 
 
 def _rows(group: dict, fastest: bool) -> list[str]:
-    """The rows that verdicts compare, and the vendor's beside them: one, or all where the fastest of all rows counts."""
+    """The rows that verdicts compare, and the vendor's beside them: one, or all where the fastest row counts."""
     compared = [name for name in group["implementations"] if class_of(name) in COMPARED]
     vendors = [name for name in group["implementations"] if class_of(name) == BESIDE]
     return compared + ([DEFAULT_ROW] if DEFAULT_ROW in vendors and not fastest else vendors)

@@ -182,7 +182,7 @@ class Session:
             self.journal.write(kind, data)
 
     def _group_budget_s(self, left: list[dict[str, Any]]) -> float:
-        """Time for the first of the groups that are left: its share of what is left of the budget, and never nothing."""
+        """Time for the first of the groups that are left: its share of the rest of the budget, and never nothing."""
         share = left[0].get("longer", 1)
         if self.request.budget_s is None:
             return share * self.request.group_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,12 @@ class Facts:
         """Rows of evidence whose id is `prefix`, or begins with it and a blank."""
         rows = self.run.evidence if self.run else ()
         return [row for row in rows if row.id == prefix or row.id.startswith(prefix + " ")]
+
+    def no_meter(self) -> str:
+        """Why the run could not read the power at rest, without which no energy is taken; empty where it could."""
+        unknown = [row.how for row in self.evidence("surroundings-before") if row.values.get("idle_w", 0) is None]
+        found = re.search(r"idle_w: ([^;]+)", unknown[0]) if unknown else None
+        return found[1] if found else ""
 
     def points(self, kernel: str, cache: CacheState, direction: Direction = "forward", **sizes: int) -> list[Timed]:
         """Valid points of a kernel that count for claims, with these sizes; of a fleet, those of its first device."""

@@ -152,13 +152,12 @@ def dtypes(device: str) -> tuple[str, ...]:
 def cases(device: str) -> list[dict[str, Any]]:
     """Everything to measure on a kind of device, each case once, in the order of the claims that need it first.
 
-    Each has kernel, shape, dtype, direction; the `caches`, whether the `fastest` row counts, and how much `longer` it is
-    timed, are what all of its claims together need.
+    Each has kernel, shape, dtype and direction. Its `caches`, whether the `fastest` row counts, and how much `longer` it
+    is timed, are what all of its claims need.
     """
     found: list[dict[str, Any]] = []
-    for claim, case in ((claim, case) for claim in all_claims() for case in claim.cases):
-        if case.device not in ("", device):
-            continue
+    here = (case for claim in all_claims() for case in claim.cases if case.device in ("", device))
+    for case in here:
         for shape, dtype, direction in itertools.product(case.shapes(), dtypes(device), case.directions):
             named = {"kernel": case.kernel, "shape": shape, "dtype": dtype, "direction": direction}
             same = next((known for known in found if named.items() <= known.items()), None)

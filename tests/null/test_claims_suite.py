@@ -10,7 +10,10 @@ from round_machine import timing
 
 from seqroof.kernels import _catalog
 from seqroof.profiler import probes
-from seqroof.profiler.plan import PlanError, claim_cases
+from seqroof.profiler.claim_plan import claim_cases, for_verdicts
+from seqroof.profiler.group_runs import clocks_of
+from seqroof.profiler.plan import PlanError
+from seqroof.profiler.points import headline
 from seqroof.profiler.probing import KIND, Probing, wanted
 from seqroof.profiler.request import Request
 from seqroof.profiler.supervisor import WorkerDied
@@ -96,6 +99,55 @@ def test_the_plan_names_every_size(device):
     assert {case["kernel"] for case in claim_cases(device, ["gru"], _catalog.load)} == {"gru"}
     with pytest.raises(PlanError, match="no cases of rnn"):
         claim_cases(device, ["rnn"], _catalog.load)
+
+
+def group(kernel, names, **changes):
+    """A planned group of a kernel at one size."""
+    return {"kernel": kernel, "shape": {"B": 1}, "dtype": "fp32", "direction": "forward"} | {
+        "implementations": list(names),
+        "refused": {"compile": "slow"},
+        "sequence": False,
+        "kind": "cpu",
+        **changes,
+    }
+
+
+def case(kernel, **changes):
+    named = {"kernel": kernel, "shape": {"B": 1}, "dtype": "fp32", "direction": "forward"}
+    return named | {"caches": ["warm"], "fastest": False, "longer": 1} | changes
+
+
+def test_only_what_verdicts_use_is_timed_in_the_order_of_the_claims():
+    groups = [
+        group("lstm", ["reference", "torch", "torch.onednn", "flashrnn"]),
+        group("attention", ["reference", "torch.math", "torch.flash", "triton"]),
+        group("rnn", ["reference"]),
+    ]
+    first, second = for_verdicts(groups, [case("attention", longer=4), case("lstm", caches=["cold"])], [])
+    assert (first["kernel"], first["longer"], first["caches"]) == ("attention", 4, ["warm"])
+    assert first["implementations"] == ["reference", "torch.math", "torch.flash", "triton"]
+    assert second["implementations"] == ["reference", "torch"]
+    assert set(second["refused"]) == {"compile", "torch.onednn", "flashrnn"}
+    (every,) = for_verdicts(groups, [case("lstm", fastest=True)], [])
+    assert every["implementations"] == ["reference", "torch", "torch.onednn"]
+    (asked,) = for_verdicts(groups, [case("lstm")], ["flashrnn"])
+    assert "flashrnn" in asked["implementations"]
+
+
+def test_a_group_is_timed_in_the_states_that_claims_name_and_one_of_them_is_its_headline():
+    clocks = [["cold", "events"], ["warm", "events"], ["warm", "graph"]]
+    plain = group("attention", ["reference"])
+    assert clocks_of(plain, clocks) == clocks and headline(plain) == ("cold", "host")
+    warm = plain | {"caches": ["warm"]}
+    assert clocks_of(warm, clocks) == clocks[1:] and headline(warm) == ("warm", "host")
+    assert headline(plain | {"caches": ["warm", "cold"]}) == ("cold", "host")
+
+
+def test_a_case_of_several_claims_has_what_all_of_them_need():
+    steps = {tuple(case["shape"].values()): case for case in claims.cases("cpu") if case["kernel"] == "lstm_step"}
+    shared = steps[1, 512, 512]  # C5 asks for both states, C11 for one of them
+    assert shared["caches"] == ["cold", "warm"] and not shared["fastest"]
+    assert steps[1, 1024, 1024]["fastest"] and steps[1, 1024, 1024]["caches"] == ["cold"]
 
 
 @pytest.mark.parametrize("options", [{"shape": ["B=1"]}, {"dtype": ["fp32"]}, {"direction": ["both"]}])
