@@ -13,6 +13,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from .claim_plan import claim_cases, for_verdicts
 from .devices import DeviceError, machine_id, open_device
 from .identity import roof_identity
 from .lifeline import end_with_parent
+from .paired_times import paired_times
 from .plan import PlanError, check_names, groups_of, kernels_of, only, shapes_of
 from .probes import PROBES
 from .settings import SETTINGS
@@ -124,8 +126,9 @@ class Worker:
             self.answer("ceilings", ceilings=[ceiling.model_dump() for ceiling in found])
 
     def do_probe(self, name: str) -> None:
-        """Probe the mathematics of a kernel."""
-        rows = PROBES[name](self.kernel, lambda text: self.answer("progress", text=text))
+        """Probe the mathematics of a kernel, or time the pairs of cases that claims compare."""
+        probe = partial(paired_times, self.device) if name == claims.PAIRED else PROBES[name]
+        rows = probe(self.kernel, lambda text: self.answer("progress", text=text))
         self.answer("probed", rows=[row.model_dump(mode="json") for row in rows])
 
     def do_remeasure(self, known: list[dict]) -> None:

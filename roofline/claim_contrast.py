@@ -120,7 +120,7 @@ def _same_sizes(
         for row in _of(rows, facts.planned(claim, over, "warm")):
             other = base.get(row.where)
             if other is not None:
-                times = ratio(span_of(row.time), span_of(other.time))
+                times = facts.over(row, other)
                 findings.append(Finding(where=row.where, holds=judge(times), numbers=(number(what, times),)))
         return findings, [] if findings else [f"{rows} rows of {over} and {under} at the same sizes"]
 
@@ -144,7 +144,7 @@ def dilation_ratio(claim: Claim, facts: Facts) -> Verdict:
         for row in layers:
             other = near.get(_but(row, "first"))
             if row.at("first") == claim.at("dilation") and other is not None:
-                times = ratio(span_of(row.time), span_of(other.time))
+                times = facts.over(row, other)
                 figure = number("time with dilation / without", times)
                 findings.append(Finding(where=row.where, holds=within(times, least, most), numbers=(figure,)))
         return findings, [] if findings else [f"{rows} rows of dilated_conv, L=1, with first=1 and first=64"]

@@ -45,6 +45,18 @@ class Facts:
         rows = self.run.evidence if self.run else ()
         return [row for row in rows if row.id == prefix or row.id.startswith(prefix + " ")]
 
+    def over(self, row: Timed, other: Timed) -> Fraction:
+        """The time of a row over that of another: of the rounds that they shared where the run timed them in turn."""
+        names = {row.point.implementation, other.point.implementation}
+        sides = [(side.point.kernel, side.point.shape) for side in (row, other)]
+        for found in (
+            self.evidence(pair_id(*sides, row.point.dtype, row.point.implementation)) if len(names) == 1 else ()
+        ):
+            value, low, high = (found.values.get(f"ratio{end}") for end in ("", "_low", "_high"))
+            if isinstance(value, float) and isinstance(low, float) and isinstance(high, float) and low <= value <= high:
+                return Fraction(value=value, low=low, high=high)
+        return ratio(span_of(row.time), span_of(other.time))
+
     def no_meter(self) -> str:
         """Why the run could not read the power at rest, without which no energy is taken; empty where it could."""
         unknown = [row.how for row in self.evidence("surroundings-before") if row.values.get("idle_w", 0) is None]
@@ -123,6 +135,14 @@ def uncounted(point: Point) -> str:
     if point.cache == "cold" and any(warning.id == NOT_COLD for warning in point.warnings):
         return f"{NOT_COLD}: a time between cold and warm"
     return ""
+
+
+def pair_id(over: tuple[str, dict[str, int]], under: tuple[str, dict[str, int]], dtype: str, name: str) -> str:
+    """The id of the evidence on two cases of an implementation, timed in turn; sides are kernels with their sizes."""
+    sides = [
+        f"{kernel} {','.join(f'{size}={value}' for size, value in shape.items())}" for kernel, shape in (over, under)
+    ]
+    return f"paired-times {sides[0]} over {sides[1]} {dtype} {name}"
 
 
 def class_of(implementation: str) -> str:

@@ -169,7 +169,7 @@ def test_probes_make_every_row_that_a_claim_asks_for():
 
 def test_probes_belong_to_the_whole_suite():
     assert wanted(Request(suite="claims")) == claims.probes()
-    assert set(claims.probes()) == set(probes.PROBES)
+    assert set(claims.probes()) == {*probes.PROBES, claims.PAIRED}
     assert wanted(Request(suite="claims", kernels=["gru"])) == wanted(Request(suite="quick")) == []
 
 
