@@ -47,11 +47,9 @@ class Facts:
 
     def over(self, row: Timed, other: Timed) -> Fraction:
         """The time of a row over that of another: of the rounds that they shared where the run timed them in turn."""
-        names = {row.point.implementation, other.point.implementation}
         sides = [(side.point.kernel, side.point.shape) for side in (row, other)]
-        for found in (
-            self.evidence(pair_id(*sides, row.point.dtype, row.point.implementation)) if len(names) == 1 else ()
-        ):
+        id = pair_id(sides[0], sides[1], row.point.dtype, row.point.implementation)
+        for found in self.evidence(id) if row.point.implementation == other.point.implementation else ():
             value, low, high = (found.values.get(f"ratio{end}") for end in ("", "_low", "_high"))
             if isinstance(value, float) and isinstance(low, float) and isinstance(high, float) and low <= value <= high:
                 return Fraction(value=value, low=low, high=high)
@@ -139,10 +137,8 @@ def uncounted(point: Point) -> str:
 
 def pair_id(over: tuple[str, dict[str, int]], under: tuple[str, dict[str, int]], dtype: str, name: str) -> str:
     """The id of the evidence on two cases of an implementation, timed in turn; sides are kernels with their sizes."""
-    sides = [
-        f"{kernel} {','.join(f'{size}={value}' for size, value in shape.items())}" for kernel, shape in (over, under)
-    ]
-    return f"paired-times {sides[0]} over {sides[1]} {dtype} {name}"
+    cases = [(kernel, ",".join(f"{size}={value}" for size, value in shape.items())) for kernel, shape in (over, under)]
+    return f"paired-times {' over '.join(f'{kernel} {sizes}' for kernel, sizes in cases)} {dtype} {name}"
 
 
 def class_of(implementation: str) -> str:
