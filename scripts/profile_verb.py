@@ -111,7 +111,8 @@ def run(
         request, told = take_over(base, request, given)
         say(f"seqroof: {told}")
     if dry:
-        _print_plan(measuring.dry_run(request), as_json)
+        groups = measuring.dry_run(request)
+        _print_plan(groups, measuring.about_s(request, groups), as_json)
         return
     made, folder, code = measuring.profile(request, out, resume, force, roofs, base, fresh_roofs)
     reading.write_pages(made, folder)
@@ -135,9 +136,9 @@ def _say_next(run: Run, folder: Path) -> None:
         say(f"Next: {next_command(run)}")
 
 
-def _print_plan(groups: list[dict[str, Any]], as_json: bool) -> None:
+def _print_plan(groups: list[dict[str, Any]], about_s: float | None, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"groups": groups}))
+        print(json.dumps({"groups": groups} | ({} if about_s is None else {"about_s": round(about_s)})))
         return
     table = Table(title=f"{len(groups)} groups; nothing was run", title_justify="left", box=None, pad_edge=False)
     for heading in ("kernel", "shape", "dtype", "direction"):
@@ -152,6 +153,8 @@ def _print_plan(groups: list[dict[str, Any]], as_json: bool) -> None:
         cells += [si(work["compulsory_bytes"], "B"), binary_bytes(group["memory_bytes"])]
         table.add_row(*map(escape, [*cells, " ".join(group["implementations"]) or "none runs here"]))
     Console().print(table)
+    if about_s is not None:
+        print(f"About {about_s / 60:.0f} minutes on two cores (modelled by the work of the groups; nothing was timed).")
 
 
 def run_verify(request: Request, long: bool, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import pytest
 from round_machine import timing
 
 from seqroof.kernels import _catalog
-from seqroof.profiler import probes
+from seqroof.profiler import claim_time, probes
 from seqroof.profiler.claim_plan import claim_cases, for_verdicts
 from seqroof.profiler.group_runs import clocks_of
 from seqroof.profiler.plan import PlanError
@@ -21,7 +21,7 @@ from seqroof.roofline import claim_reach, claims
 from seqroof.roofline.catalogue import machines
 from seqroof.roofline.claim_board import decided
 from seqroof.roofline.record import Point
-from seqroof.scripts import profile_verb
+from seqroof.scripts import measuring, profile_verb
 from seqroof.scripts.exits import Exit, Stop
 
 DEVICES = ("cpu", "cuda")
@@ -246,3 +246,14 @@ def test_probes_are_journalled_resumed_and_survive_a_dead_worker():
         again.recall(data)
     again.run(lambda kind, data: None, lambda text, detail: None)
     assert worker.asked == ["c"] and [row.id for row in again.evidence()] == ["a", "b", "c"]
+
+
+def test_a_dry_run_says_about_how_long_the_suite_takes():
+    work = {"depth": 1000, "flops": 6e10, "compulsory_bytes": 0}
+    group = {"kind": "cpu", "direction": "forward", "work": work}
+    request = profile_verb.request_of(None, "claims", None, None, None, "cpu", None, None, None, None)
+    one, two = (measuring.about_s(request, [group] * count) for count in (1, 2))
+    assert one is not None and two is not None and one > claim_time.BESIDE_GROUPS_S
+    assert two - one == pytest.approx(claim_time.START_S + claim_time.OVERTIME * request.group_s + 60 * 1.105)
+    assert measuring.about_s(request, [group | {"kind": "cuda"}]) is None
+    assert measuring.about_s(Request(suite="quick"), [group]) is None
