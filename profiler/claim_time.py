@@ -1,11 +1,11 @@
-"""About how long the suite of the claims takes on a processor, by the work of its groups: modelled, before any of it."""
+"""About how long the suite of the claims takes on a processor: modelled from the work of its groups."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# What a group costs on two cores of a server, fitted to a recorded run of this suite, in which the sum of the groups was
-# met within a tenth. Calls of the reference beside the timing: checks in float64, warming up, the second check.
+# What a group costs on two cores of a server, fitted to a recorded run of this suite: it meets the sum of the groups
+# within a tenth. Calls of the reference beside the timing: checks in float64, warming up, the second check.
 CALLS = 60
 # Speed of plain PyTorch, and what drawing inputs of so many bytes takes.
 FLOPS_PER_S, BYTES_PER_S = 6e10, 2e9
