@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from seqroof.profiler import interruption, journal
+from seqroof.profiler import claim_time, interruption, journal
 from seqroof.profiler.calibration import Calibration
 from seqroof.profiler.ceiling_store import RoofStore
 from seqroof.profiler.clock import MOST_ROUNDS
@@ -22,6 +22,7 @@ from seqroof.profiler.roofs import Roofs
 from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
 from seqroof.profiler.verification import Verification
+from seqroof.roofline.claims import SUITE
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.store import remove_products, save
@@ -36,6 +37,9 @@ from .stored_noise import with_noise
 CEILINGS = RUNS / "ceilings"
 # The quick suite must end within a minute on two cores, its start and its report included.
 QUICK_BUDGET_S = 42.0
+# The suite of the claims takes six minutes or so on two cores; on a slower machine its groups get less time each, so
+# that it ends within eight, its start and its report included.
+CLAIMS_BUDGET_S = 400.0
 # Workers that check side by side, each on a core of its own; each takes about half a gigabyte.
 MOST_CHECKERS = 4
 
@@ -192,6 +196,15 @@ def dry_run(request: Request) -> list[dict[str, Any]]:
     """The plan alone."""
     with open_worker(request.device) as supervisor, Reporter(quiet=True) as reporter:
         return planned(Session(request, supervisor, reporter))
+
+
+def about_s(request: Request, groups: list[dict[str, Any]]) -> float | None:
+    """About how long a run of the claims' suite takes on a processor; None for what nobody has fitted."""
+    whole = request.suite == SUITE and not request.cases and request.rounds is None
+    if not whole or any(group["kind"] != "cpu" for group in groups):
+        return None
+    fair_s = request.group_s if request.budget_s is None else 0.5 * request.budget_s / max(1, len(groups))
+    return claim_time.about_s(groups, min(request.group_s, fair_s))
 
 
 def measure_ceilings(device: str, effort: str) -> Path:
