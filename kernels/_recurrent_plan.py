@@ -31,6 +31,9 @@ from ._triton import interpreted, triton
 
 # Multiprocessors and bytes of shared memory per program of an H200, for what is planned or interpreted without a GPU.
 H200 = (132, 227 * 1024)
+# The interpreter takes about 20 ms for a program and a step. Three programs, or groups, have a first, a middle and a
+# last one, which may be narrower.
+_MOST_INTERPRETED = 3
 
 
 @dataclass(frozen=True)
@@ -111,18 +114,36 @@ def _streaming_plan(cell: DeviceCell, shape: Shape, dtype: str) -> Plan:
     wide = int(shape.folded_rows > FORWARD_BATCHES[0])
     forward = streaming_tile(cell, dtype, FORWARD_BATCHES[wide], forward=True)
     backward = streaming_tile(cell, dtype, BACKWARD_BATCHES[0], forward=False)
-    groups, backward_groups = (-(-shape.folded_rows // tile.batch) for tile in (forward, backward))
-    return Plan(forward, backward, 1, shape.D, groups, backward_groups, stepwise=True)
+    return _in_groups(Plan(forward, backward, 1, shape.D, 1, 1, stepwise=True), shape)
+
+
+def _in_groups(plan: Plan, shape: Shape) -> Plan:
+    """The plan with a group for every tile of sequences."""
+    groups, backward_groups = (-(-shape.folded_rows // tile.batch) for tile in (plan.forward, plan.backward))
+    return replace(plan, groups=groups, backward_groups=backward_groups)
+
+
+def _interpreted_tile(tile: Tile, shape: Shape) -> Tile:
+    """The tile, widened until few programs and few groups of sequences are left."""
+    units, batch = tile.units, tile.batch
+    while units * _MOST_INTERPRETED < shape.H:
+        units *= 2
+    while batch * _MOST_INTERPRETED < shape.folded_rows:
+        batch *= 2
+    return replace(tile, units=units, batch=batch)
 
 
 def _interpreted_plan(cell: DeviceCell, shape: Shape, dtype: str, kept: bool) -> Plan:
     """The interpreter runs one program after the other, so only a launch of one program per chain can wait for itself.
 
     One program then takes all units. A wavefront, whose layers wait for one another, is launched step by step, which
-    is also how the streaming kernel runs; both have several programs.
+    is also how the streaming kernel runs; both have several programs, of wider tiles than a GPU's where there would be
+    many.
     """
     if not kept:
-        return _streaming_plan(cell, shape, dtype)
+        plan = _streaming_plan(cell, shape, dtype)
+        forward, backward = (_interpreted_tile(tile, shape) for tile in (plan.forward, plan.backward))
+        return _in_groups(replace(plan, forward=forward, backward=backward), shape)
     columns = triton.next_power_of_2(max(shape.H, 16))
     wave = shape.D == 1 and shape.L > 1
     units = max(16, columns // 2) if wave else columns
