@@ -44,7 +44,7 @@ def _profile(name: str, *words: str, budget_s: int) -> tuple[str, ...]:
 
 
 # Rows of a recurrence, of attention, and of what PyTorch computes in one way.
-_RECURRENT = "torch,triton_step,triton_resident"
+_RECURRENT = "torch,triton_step,triton_streamed,triton_resident"
 _ATTENTION = "torch.flash,torch.efficient,torch.cudnn,triton"
 _PLAIN = "torch,triton"
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from interpreting import Checks, run_interpreted
-from recurrences import CELLS, cells, close, doubles, run
+from recurrences import CELLS, SCHEDULES, cells, close, doubles, run
 
 from seqroof.kernels import _recurrent_cost, _recurrent_launch, _triton, gru, lstm, rnn
 from seqroof.kernels import _recurrent_plan as planning
@@ -37,7 +37,7 @@ Tensors = dict[str, Any]
 
 def run_row(row: str, cell: Cell, shape: Shape, tensors: Tensors, **how: bool) -> tuple[torch.Tensor, ...]:
     """Outputs of one of the Triton rows."""
-    return _recurrent_launch.recurrence(DEVICES[cell.name], shape, row == "triton_resident", **how, **tensors)
+    return _recurrent_launch.recurrence(DEVICES[cell.name], shape, SCHEDULES[row], **how, **tensors)
 
 
 ROWS = ("triton_step", "triton_resident")
@@ -162,7 +162,8 @@ def one_launch_is_one_launch_per_step(cell: Cell) -> None:
         several(one, depth=8, chunks=3, flight=2),
     )
     streamed = several(one, units=8, chunks=0)
-    same_by_plans(cell, shape, one, *kept, streamed)
+    streamed_at_once = replace(one, forward=replace(one.forward, chunks=0), backward=replace(one.backward, chunks=0))
+    same_by_plans(cell, shape, one, *kept, streamed, streamed_at_once)
 
 
 @checks.each(*((cell,) for cell in EVERY_CELL))
@@ -257,6 +258,13 @@ def test_bad_input_is_refused(kernel: Any, cell: Cell, name: str, spoil: Any, se
     tensors[name] = spoil(tensors.get(name))
     with pytest.raises(ValueError, match=sentence):
         kernel.IMPLEMENTATIONS[row].run(shape, **tensors)
+
+
+@cells
+def test_gradients_of_a_forward_row_are_refused(kernel: Any, cell: Cell) -> None:
+    tensors = {name: tensor.requires_grad_() for name, tensor in doubles(cell, kernel.Shape(2, 3, 4, 5)).items()}
+    with pytest.raises(ValueError, match="computes no gradients; take 'step' or 'resident'"):
+        kernel.IMPLEMENTATIONS["triton_streamed"].run(kernel.Shape(2, 3, 4, 5), **tensors)
 
 
 @cells
