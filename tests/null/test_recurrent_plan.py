@@ -23,7 +23,7 @@ from seqroof.kernels._recurrent_triton import LAYER_LAG
 from seqroof.kernels._torch import DTYPES
 from seqroof.profiler import compiled
 from seqroof.roofline.contract import CompileCase
-from seqroof.roofline.occupancy import TARGETS, occupancy
+from seqroof.roofline.occupancy import TARGETS, WARP_THREADS, occupancy
 
 pytestmark = pytest.mark.skipif(not _triton.AVAILABLE, reason="triton is not installed here")
 compiles = pytest.mark.skipif(_triton.interpreted(), reason="TRITON_INTERPRET=1: interpreted kernels do not compile")
@@ -377,25 +377,26 @@ OTHERS = [(name, target) for name in ("gru", "rnn_tanh") for target in (80, 100)
 def test_streamed_weights_are_read_in_the_loop_over_time(
     monkeypatch: pytest.MonkeyPatch, launches: list[Launch], name: str, target: int
 ) -> None:
-    """Nothing that stays on chip: as many wide loads as the state alone would never need, none of them before the loop.
+    """Wide loads in the loop are more than the state alone would need, and those before it hold no tile of weights.
 
-    A kernel that keeps the same weights reads them before it.
+    A kernel that keeps the same weights reads all of them before the loop.
     """
-    shape = Shape(16, 64, 512, 512)
-    before = {}
-    for schedule in ("streamed", "resident"):
+    cell, before = DEVICE_CELLS[name], {}
+    tile = planning.streaming_tile(cell, "bf16", 16, forward=True)
+    rows = cell.slots * tile.units
+    weights, state = (2 * tile.depth * lines for lines in (rows, tile.batch))
+    access = 16 * WARP_THREADS * tile.warps  # bytes of a wide load of all threads
+    for schedule in get_args(Schedule)[1:]:
         launches.clear()
-        call(monkeypatch, name, shape, "bf16", schedule, MACHINES[target], gradients=False)
+        call(monkeypatch, name, Shape(16, 64, 512, 512), "bf16", schedule, MACHINES[target], gradients=False)
         assert [launch.numbers["last"] for launch in launches] == [64]
         case = case_of(name, launches[0])
         assert case is not None and target in case.targets
         result = compiled.compile_case(case, target)
         assert compiled.gates(case, result, target) == [] and occupancy(result.resources, TARGETS[target]).programs
         wide = [entry for entry in result.program if entry.group == "load" and entry.bits >= compiled.WIDE_BITS]
-        before[schedule] = sum(entry.count - entry.in_loops for entry in wide)
+        before[schedule] = access * sum(entry.count - entry.in_loops for entry in wide)
         if schedule == "streamed":
-            tile = planning.streaming_tile(DEVICE_CELLS[name], "bf16", 16, forward=True)
-            weights, state = (2 * tile.depth * rows for rows in (DEVICE_CELLS[name].slots * tile.units, tile.batch))
-            read_bytes = 16 * 32 * tile.warps * sum(entry.in_loops for entry in wide)  # 16 bytes of every thread
+            read_bytes = access * sum(entry.in_loops for entry in wide)
             assert read_bytes >= weights + state and read_bytes > tile.stages * state
-    assert before["streamed"] == 0 and before["resident"] > 0
+    assert before["streamed"] < weights and before["resident"] >= 2 * cell.cell.gates * tile.units * 512
