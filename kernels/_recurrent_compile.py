@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ..roofline.contract import CompileCase
+from ._recurrent_padding import MOST_UNALIGNED
 from ._recurrent_plan import H200
 from ._recurrent_tiles import (
     BACKWARD_BATCHES,
@@ -75,13 +76,15 @@ def _tiles(
 
 
 def _variants(tile: Tile, batches: tuple[int, ...], unaligned: tuple[int, ...] = ()) -> list[Variant]:
-    """Aligned sizes in one tile of sequences, in several where no wider tile exists, and sizes that are not aligned.
+    """Aligned sizes in one tile of sequences, in several where no wider tile exists, and sizes that are not aligned, as
+    far as they are not filled up.
 
     unaligned : batches of the last, the narrowest alone unless told otherwise.
     """
+    filled = tile.chunks * tile.depth > MOST_UNALIGNED
     widest = {batches[-1], forward_batches(tile, True, SHARED_BYTES_SM_80)[-1]}
     several = [Variant(True, True)] if tile.batch in widest else []
-    others = [Variant(False, True)] if tile.batch in (unaligned or batches[:1]) else []
+    others = [Variant(False, True)] if tile.batch in (unaligned or batches[:1]) and not filled else []
     return [Variant(True, False), *several, *others]
 
 

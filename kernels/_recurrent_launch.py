@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from . import _recurrent_plan as planning
 from ._recurrent import Shape, check, fold, folded_lengths, unfold
+from ._recurrent_padding import cut_back, fill_up, filled_up
 from ._recurrent_plan import Plan, Schedule
 from ._recurrent_tiles import DeviceCell, Tile, Variant, acc_of, columns_of, constants, options
 from ._recurrent_triton import BACKWARD, FORWARD, LAYER_LAG
@@ -74,13 +75,16 @@ def recurrence(
         return _nothing(cell, shape, tensors)
     run, lengths, x, given = _planned(cell, shape, schedule, recompute, tensors)
     y, *states = _Recurrence.apply(run, lengths, x, *given)  # pyright: ignore[reportGeneralTypeIssues]
+    if run.H != shape.H:
+        y, *states = cut_back(shape, y, *states)
     return unfold(shape, y), *states
 
 
 def _planned(
     cell: DeviceCell, shape: Shape, schedule: Schedule, recompute: bool, tensors: dict[str, Any]
 ) -> tuple[_Run, Tensor | None, Tensor, list[Tensor | None]]:
-    """Plan a call; returns the plan, the folded lengths, the folded x, and weights and states in a fixed order."""
+    """Plan a call; returns the plan, the folded lengths, the folded x, and weights and states in a fixed order, for as
+    many units as the kernels take."""
     x = fold(shape, tensors["x"])
     dtype = dtype_of(x)
     plan = planning.plan_for(cell, shape, dtype, schedule, *planning.device_limits(x.device))
@@ -93,7 +97,10 @@ def _planned(
         raise ValueError(
             "The schedule 'streamed' computes no gradients; take 'step' or 'resident', or torch.no_grad()."
         )
-    sizes = (shape.folded_steps, shape.folded_rows, shape.H, shape.L, shape.D)
+    units = filled_up(shape.H) if schedule == "resident" else shape.H
+    if units != shape.H:
+        given = fill_up(cell.cell, shape, units, given)
+    sizes = (shape.folded_steps, shape.folded_rows, units, shape.L, shape.D)
     run = _Run(cell, dtype, *sizes, plan, save, recompute)
     return run, folded_lengths(shape, tensors.get("lengths"), x.device), x, given
 

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 
 from ._recurrent import Shape
+from ._recurrent_padding import filled_up
 from ._recurrent_tiles import (
     BACKWARD_BATCHES,
     COLUMNS,
@@ -36,8 +37,10 @@ Schedule = Literal["step", "streamed", "resident"]
 
 # Multiprocessors and bytes of shared memory per program of an H200, for what is planned or interpreted without a GPU.
 H200 = (132, 227 * 1024)
-# The interpreter takes some 50 ms for a program and a step. Two programs, or groups, are a full and a narrower one.
+# The interpreter takes some 30 ms for a program and a step. Two programs, or groups, are a full and a narrower one; of
+# long sequences one has to do, as shorter ones show the same of programs side by side.
 _MOST_INTERPRETED = 2
+_LONG_INTERPRETED = 64
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def plan_for(cell: DeviceCell, shape: Shape, dtype: str, schedule: Schedule, sms
     layers, directions = 1, min(shape.D, sms // programs)
     if shape.D == 1 and shape.L > 1 and shared_bytes(cell.slots, tile, dtype, wave=True) <= shared_limit:
         layers = min(shape.L, sms // programs)
-    batches = forward_batches(tile, is_aligned(shape.H), shared_limit)
+    batches = forward_batches(tile, is_aligned(filled_up(shape.H)), shared_limit)
     batch, groups = _batch_for(shape.folded_rows, programs * layers * directions, sms, batches)
     forward = kept_tile(cell, shape.H, dtype, batch, forward=True)
     batch, backward_groups = _batch_for(shape.folded_rows, programs * directions, sms, BACKWARD_BATCHES)
@@ -148,9 +151,10 @@ def _in_groups(plan: Plan, shape: Shape) -> Plan:
 def _interpreted_tile(tile: Tile, shape: Shape) -> Tile:
     """The tile, widened until few programs and few groups of sequences are left."""
     units, batch = tile.units, tile.batch
-    while units * _MOST_INTERPRETED < shape.H:
+    most = _MOST_INTERPRETED if shape.folded_steps <= _LONG_INTERPRETED else 1
+    while units * most < shape.H:
         units *= 2
-    while batch * _MOST_INTERPRETED < shape.folded_rows:
+    while batch * most < shape.folded_rows:
         batch *= 2
     return replace(tile, units=units, batch=batch)
 

@@ -18,6 +18,7 @@ from interpreting import Checks, run_interpreted
 from recurrences import CELLS, SCHEDULES, cells, close, doubles, run
 
 from seqroof.kernels import _recurrent_cost, _recurrent_launch, _triton, gru, lstm, rnn
+from seqroof.kernels import _recurrent_padding as padding
 from seqroof.kernels import _recurrent_plan as planning
 from seqroof.kernels._recurrent import Cell, Shape
 from seqroof.kernels._recurrent_plan import Plan
@@ -187,6 +188,20 @@ def tiles_of_sequences_in_turn_are_tiles_side_by_side(cell: Cell) -> None:
 def directions_in_turn_are_directions_side_by_side(cell: Cell) -> None:
     shape = Shape(3, 4, 5, 6, L=2, D=2, ragged=1)
     same_by_plans(cell, shape, whole(6, directions=2), whole(6), several(whole(6), units=4))
+
+
+@checks.each(*((cell,) for cell in EVERY_CELL))
+def units_that_are_filled_up_change_nothing(cell: Cell) -> None:
+    """As the launcher does with large hidden sizes that are no multiples of 16."""
+    usual, padding.MOST_UNALIGNED = padding.MOST_UNALIGNED, 16
+    try:
+        assert [padding.filled_up(H) for H in (15, 16, 17, 32, 33)] == [15, 16, 32, 32, 48]
+        for shape in (Shape(3, 4, 5, 19, L=2, D=2, ragged=1), Shape(3, 4, 5, 19, L=2)):
+            tensors = doubles(cell, shape)
+            want = with_gradients(lambda given, shape=shape: run(cell, shape, given), tensors)
+            close(with_gradients(lambda given, s=shape: run_row("triton_resident", cell, s, given), tensors), want)
+    finally:
+        padding.MOST_UNALIGNED = usual
 
 
 @checks.each(*((row, cell) for row in ROWS for cell in EVERY_CELL))
