@@ -2,9 +2,9 @@
 
 `triton_step` starts one kernel per time step, which reads the recurrent weights anew: a recurrence that streams its
 weights. `triton_resident` starts one kernel for the whole sequence; its programs keep the weights on chip.
-`triton_streamed`, forward only, differs from it in nothing but that its programs read the weights anew at every step.
-All do the input product of a layer beforehand, for all steps. Letters as in `_recurrent`; after folding, T steps of B
-sequences.
+`triton_streamed`, forward only and layer by layer, has the same programs and barriers and reads the weights anew at
+every step. All do the input product of a layer beforehand, for all steps. Letters as in `_recurrent`; after folding, T
+steps of B sequences.
 """
 
 from __future__ import annotations
