@@ -64,9 +64,11 @@ class Worker:
             self.chosen[source] = SETTINGS.changed()
         return self.loaded[source]
 
-    def do_open(self, device: str) -> None:
-        """Open the device and describe it."""
+    def do_open(self, device: str, threads: int | None = None) -> None:
+        """Open the device and describe it. threads : the most that PyTorch may take on a CPU; None for one per core."""
         self.device = open_device(device)
+        if threads and self.device.kind == "cpu":
+            torch.set_num_threads(min(threads, torch.get_num_threads()))
         SETTINGS.remember()
         self.answer(
             "opened",

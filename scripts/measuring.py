@@ -44,9 +44,9 @@ CLAIMS_BUDGET_S = 400.0
 MOST_CHECKERS = 4
 
 
-def open_worker(device: str, interpret: bool = False) -> Supervisor:
-    """Start a worker on a device; raises `Stop` with a sentence when it cannot be had."""
-    supervisor = Supervisor(device, interpret)
+def open_worker(device: str, interpret: bool = False, threads: int | None = None) -> Supervisor:
+    """Start a worker on a device; raises `Stop` with a sentence when it cannot be had. threads : as in `Supervisor`."""
+    supervisor = Supervisor(device, interpret, threads)
     try:
         supervisor.start()
     except Refused as refusal:
@@ -232,14 +232,13 @@ def verify(request: Request, long: bool) -> list[Point]:
 
 
 def _verify(request: Request, reporter: Reporter, interpret: bool = False) -> tuple[list[Point], str]:
-    """Check one suite, in several workers unless they would share a CPU; returns the points and the kind of device."""
+    """Check one suite, in workers that share the cores among them; returns the points and the kind of device."""
     reporter.stage("starting the worker")
+    workers = min(usable_cores(), MOST_CHECKERS)
+    threads = usable_cores() // workers
     with ExitStack() as stack:
-        supervisors = [stack.enter_context(open_worker(request.device, interpret))]
+        supervisors = [stack.enter_context(open_worker(request.device, interpret, threads)) for _ in range(workers)]
         kind = supervisors[0].opened["kind"]
-        # A worker on a CPU has all cores already.
-        workers = min(usable_cores(), MOST_CHECKERS) if interpret or kind != "cpu" else 1
-        supervisors += [stack.enter_context(open_worker(request.device, interpret)) for _ in range(workers - 1)]
         sessions = [Session(request, supervisor, reporter) for supervisor in supervisors]
         groups = planned(sessions[0])
         options = {"only": "triton", "mark": "ok (interpreted)"} if interpret else {}

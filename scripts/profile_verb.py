@@ -149,7 +149,8 @@ def _print_plan(groups: list[dict[str, Any]], about_s: float | None, as_json: bo
         console.print(f"\n[bold]{escape(kernel)}[/bold] {direction} {escape(sizes)}", soft_wrap=True)
         console.print(_planned_rows(list(members)))
     if about_s is not None:
-        print(f"\nAbout {about_s / 60:.0f} minutes on two cores (modelled by the work of the groups; nothing was timed).")
+        how = "modelled by the work of the groups; nothing was timed"
+        print(f"\nAbout {about_s / 60:.0f} minutes on two cores ({how}).")
 
 
 def _planned_rows(groups: list[dict[str, Any]]) -> Table:

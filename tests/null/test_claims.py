@@ -112,7 +112,7 @@ def test_only_rows_with_the_same_chain_tell_what_near_weights_are_worth(chain, v
     told = "triton_step (chain launch) and triton_resident (chain barrier)"
     assert any(told in text for text in found.missing) == (chain == "barrier")
     alike = [
-        p.model_copy(update={"implementation": "triton_other", "chain": chain}) for p in pair if p.chain == "launch"
+        p.model_copy(update={"implementation": "triton_streamed", "chain": chain}) for p in pair if p.chain == "launch"
     ]
     assert one("C5", samples.on_gpu([*pair, *alike])).verdict == "SUPPORTED"
 
