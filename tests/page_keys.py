@@ -25,7 +25,7 @@ def of_templates() -> set[str]:
     found = set()
     for path in TEMPLATES:
         texts = reader.extract_translations(path.read_text(encoding="utf-8"))  # type: ignore[attr-defined]
-        found |= {text for _line, _function, text in texts if isinstance(text, str)}
+        found |= {text if isinstance(text, str) else text[0] for _line, _function, text in texts}
     return found
 
 
