@@ -187,10 +187,12 @@ def pairs(device: str) -> list[tuple[Planned, Planned]]:
     """The cases that claims hold against one another and want timed in turn: over which, and under which."""
     found = []
     for claim in all_claims():
-        planned = claim.planned(device)
-        for case in planned if claim.pair else ():
-            other = case.with_side(claim.pair.under)
-            if case == case.with_side(claim.pair.over) and other in planned:
+        pair, planned = claim.pair, claim.planned(device)
+        if pair is None:
+            continue
+        for case in planned:
+            other = case.with_side(pair.under)
+            if case == case.with_side(pair.over) and other in planned:
                 found.append((case, other))
     return found
 
