@@ -26,15 +26,15 @@ def claim_cases(kind: str, kernels: list[str], load: Callable[[str], Any]) -> li
 def for_verdicts(groups: list[dict], cases: list[dict], named: list[str]) -> list[dict]:
     """The groups in the order of their cases, so that one claim after another is complete.
 
-    Each carries the states of the caches that its claims name (`caches`) and how much `longer` it is timed, and keeps
-    the rows that verdicts use. named : implementations that the user asked for; then all of those are kept.
+    Each carries the states of the caches that its claims name (`caches`), and keeps the rows that verdicts use.
+    named : implementations that the user asked for; then all of those are kept.
     """
     by_case = {_key(group): group for group in groups}
     kept = []
     for case in cases:
         group = by_case.get(_key(case))
         if group is not None:
-            planned = group | {"caches": case["caches"], "longer": case["longer"]}
+            planned = group | {"caches": case["caches"]}
             kept.append(planned if named else restricted(planned, _rows(group, case["fastest"]), UNUSED))
     return kept
 

@@ -21,7 +21,7 @@ BESIDE_GROUPS_S = 70.0
 
 def about_s(groups: list[dict[str, Any]], group_s: float) -> float:
     """About how many seconds the whole suite takes. group_s : time for the rows of a group."""
-    return BESIDE_GROUPS_S + sum(_group_about_s(group, group_s * group.get("longer", 1)) for group in groups)
+    return BESIDE_GROUPS_S + sum(_group_about_s(group, group_s) for group in groups)
 
 
 def _group_about_s(group: dict[str, Any], budget_s: float) -> float:

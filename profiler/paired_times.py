@@ -21,10 +21,10 @@ from .plan import complete
 from .points import HEADLINE_CLOCK
 from .truths import announcing
 
-# Twice as many rounds as a long suite gives a case, as each pair settles a threshold of a few percent.
-ROUNDS = 40
-# For as many rounds as share a budget; forty take a little more than twice as long.
-BUDGET_S = 2.0
+# Many short rounds: what wanders more slowly than a round of some fifty milliseconds reaches both sides of it.
+ROUNDS = 100
+# For as many rounds as share a budget; a hundred take six times as long.
+BUDGET_S = 1.0
 
 
 def paired_times(device: Any, load: Callable[[str], Any], tell: Callable[[str], None]) -> list[Evidence]:
@@ -45,7 +45,7 @@ def _pair(
         if any(_refused(group, name) for group in groups):
             continue
         ids = [(group.kernel.name, complete(group.shape)) for group in groups]
-        rows.append(_timed(groups, name, over, pair_id(*ids, over.dtype, name), tell))
+        rows.append(_timed(groups, name, over, pair_id(ids[0], ids[1], over.dtype, name), tell))
     return rows
 
 

@@ -149,7 +149,7 @@ class Session:
             stop_if_asked()
             before = len(self.points)
             known = self.settled.get(key_of(group), set())
-            budget_s = self._group_budget_s([group for _, group in waiting[position:]])
+            budget_s = self._group_budget_s(len(waiting) - position)
             self._keep("group", group, self.runs.run(index, group, budget_s, known, partial(self._keep, "cases")))
             points = self.points[before:]
             self.watcher.finished(index, points)
@@ -187,15 +187,12 @@ class Session:
         if self.journal is not None:
             self.journal.write(kind, data)
 
-    def _group_budget_s(self, left: list[dict[str, Any]]) -> float:
-        """Time for the first of the groups that are left: its share of the rest of the budget, and never nothing."""
-        share = left[0].get("longer", 1)
+    def _group_budget_s(self, left: int) -> float:
+        """Time for one group: an equal share of what is left of the budget, and never nothing."""
         if self.request.budget_s is None:
-            return share * self.request.group_s
+            return self.request.group_s
         remaining = self.request.budget_s - (time.monotonic() - self.started)
-        # The rest is checking, warm-up and overtime.
-        fair = 0.5 * remaining / sum(group.get("longer", 1) for group in left)
-        return share * min(self.request.group_s, max(0.2, fair))
+        return min(self.request.group_s, max(0.2, 0.5 * remaining / left))  # the rest is checking, warm-up and overtime
 
     def record(self, state: str, command: str, commit: str, created: str, tool: str, advice: str) -> Run:
         """The run so far, judged against the final roofs."""

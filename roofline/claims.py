@@ -38,7 +38,7 @@ class Case(Frozen):
     """A kernel with sizes to measure; lists of sizes are combined. `device` is empty for every kind of device.
 
     caches : the states of the caches in which the claim needs a time. fastest : whether the fastest of all rows counts,
-    so that all rows of the vendor's library are wanted. longer : how many times the time of other cases it gets.
+    so that all rows of the vendor's library are wanted.
     """
 
     kernel: str
@@ -47,7 +47,6 @@ class Case(Frozen):
     device: Literal["", "cpu", "cuda"] = ""
     caches: tuple[CacheState, ...] = ("warm",)
     fastest: bool = False
-    longer: int = Field(default=1, ge=1)
 
     def shapes(self) -> list[dict[str, int]]:
         """All combinations of the sizes."""
@@ -167,8 +166,8 @@ def dtypes(device: str) -> tuple[str, ...]:
 def cases(device: str) -> list[dict[str, Any]]:
     """Everything to measure on a kind of device, each case once, in the order of the claims that need it first.
 
-    Each has kernel, shape, dtype and direction; its `caches`, whether the `fastest` row counts, and how many times as
-    `longer` it is timed, are what all of its claims need.
+    Each has kernel, shape, dtype and direction; its `caches`, and whether the `fastest` row counts, are what all of its
+    claims need.
     """
     found: list[dict[str, Any]] = []
     here = (case for claim in all_claims() for case in claim.cases if case.device in ("", device))
@@ -177,11 +176,10 @@ def cases(device: str) -> list[dict[str, Any]]:
             named = {"kernel": case.kernel, "shape": shape, "dtype": dtype, "direction": direction}
             same = next((known for known in found if named.items() <= known.items()), None)
             if same is None:
-                same = named | {"caches": [], "fastest": False, "longer": 1}
+                same = named | {"caches": [], "fastest": False}
                 found.append(same)
             same["caches"] += [cache for cache in case.caches if cache not in same["caches"]]
             same["fastest"] |= case.fastest
-            same["longer"] = max(same["longer"], case.longer)
     return found
 
 
@@ -189,10 +187,12 @@ def pairs(device: str) -> list[tuple[Planned, Planned]]:
     """The cases that claims hold against one another and want timed in turn: over which, and under which."""
     found = []
     for claim in all_claims():
-        planned = claim.planned(device)
-        for case in planned if claim.pair else ():
-            other = case.with_side(claim.pair.under)
-            if case == case.with_side(claim.pair.over) and other in planned:
+        pair, planned = claim.pair, claim.planned(device)
+        if pair is None:
+            continue
+        for case in planned:
+            other = case.with_side(pair.under)
+            if case == case.with_side(pair.over) and other in planned:
                 found.append((case, other))
     return found
 
