@@ -75,7 +75,7 @@ def markdown(run: Run, sections: Collection[str] = ()) -> str:
 
 def _machine(run: Run) -> list[str]:
     titles = ("wall", "limit", "value", "provenance", "it limits")
-    walls = [(_view.WALL_NAMES[wall], *rest) for wall, *rest in page_story.walls(run, _)]
+    walls = [(_view.WALL_NAMES[row[0]], *row[1:]) for row in page_story.walls(run, _)]
     lines = [*table(titles, walls), "", page_story.ridge(run, _), ""] if walls else []
     if run.devices:
         lines += [*table(fleet.TITLES, fleet.cells(run)), "", fleet.note(run), ""]
