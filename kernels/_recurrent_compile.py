@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ..roofline.contract import CompileCase
+from ._recurrent_padding import MOST_UNALIGNED
 from ._recurrent_plan import H200
 from ._recurrent_tiles import (
     BACKWARD_BATCHES,
@@ -74,12 +75,17 @@ def _tiles(
                 yield columns, tile
 
 
-def _variants(tile: Tile, batches: tuple[int, ...]) -> list[Variant]:
-    """Aligned sizes in one tile of sequences, in several where no wider tile exists, and sizes that are not aligned."""
+def _variants(tile: Tile, batches: tuple[int, ...], unaligned: tuple[int, ...] = ()) -> list[Variant]:
+    """Aligned sizes in one tile of sequences, in several where no wider tile exists, and sizes that are not aligned, as
+    far as they are not filled up.
+
+    unaligned : batches of the last, the narrowest alone unless told otherwise.
+    """
+    filled = tile.chunks * tile.depth > MOST_UNALIGNED
     widest = {batches[-1], forward_batches(tile, True, SHARED_BYTES_SM_80)[-1]}
     several = [Variant(True, True)] if tile.batch in widest else []
-    unaligned = [Variant(False, True)] if tile.batch == batches[0] else []
-    return [Variant(True, False), *several, *unaligned]
+    others = [Variant(False, True)] if tile.batch in (unaligned or batches[:1]) and not filled else []
+    return [Variant(True, False), *several, *others]
 
 
 def _forward_cases(cell: DeviceCell, dtype: str) -> Iterator[CompileCase]:
@@ -96,6 +102,15 @@ def _forward_cases(cell: DeviceCell, dtype: str) -> Iterator[CompileCase]:
                 chosen = Variant(aligned, not aligned, False, save, slots)
                 tile = streaming_tile(cell, dtype, batch, forward=True)
                 yield _case(cell, FORWARD, dtype, 0, tile, chosen, aligned and index == 0)
+        yield from _streamed_cases(cell, dtype, batch)
+
+
+def _streamed_cases(cell: DeviceCell, dtype: str, batch: int) -> Iterator[CompileCase]:
+    """What reads its weights anew at every step of one launch: forward only, so that nothing is kept for gradients."""
+    tile = streaming_tile(cell, dtype, batch, forward=True)
+    for variant in _variants(tile, FORWARD_BATCHES, unaligned=FORWARD_BATCHES):
+        usual = variant.aligned and _usual(tile, variant, FORWARD_BATCHES, wave=False)
+        yield _case(cell, FORWARD, dtype, 0, tile, variant, usual, stepwise=False)
 
 
 def _usual(tile: Tile, variant: Variant, batches: tuple[int, ...], wave: bool) -> bool:
@@ -114,13 +129,18 @@ def _backward_cases(cell: DeviceCell, dtype: str) -> Iterator[CompileCase]:
 
 
 def _case(
-    cell: DeviceCell, kernel: Kernel, dtype: str, columns: int, tile: Tile, variant: Variant, usual: bool
-) -> CompileCase:
-    """Describe one configuration; `usual` ones are not rare in the dtype of the ordinary run, nor in the middle."""
+    cell: DeviceCell, kernel: Kernel, dtype: str, columns: int, tile: Tile, variant: Variant, usual: bool,
+    stepwise: bool | None = None,
+) -> CompileCase:  # fmt: skip
+    """Describe one configuration; `usual` ones are not rare in the dtype of the ordinary run, nor in the middle.
+
+    stepwise : one launch per step; None where that follows from whether weights are kept.
+    """
+    stepwise = not columns if stepwise is None else stepwise
     forward = kernel is FORWARD
     values = constants(cell, tile, dtype, variant, forward) | {"INTERPRET": False}
     flags = [name for name in ("aligned", "multi", "wave", "save", "save_slots") if getattr(variant, name)]
-    place = f"kept {columns}" if columns else "streamed"
+    place = f"kept {columns}" if columns else "streamed" if stepwise else "streamed in one launch"
     name = f"{cell.cell.name} {'forward' if forward else 'backward'}"
     middle = columns in (0, _REPRESENTATIVE_COLUMNS) and not variant.wave and tile.batch == FORWARD_BATCHES[0]
     return CompileCase(
@@ -133,7 +153,7 @@ def _case(
         },
         constexprs=values,
         divisible=kernel.divisible(variant.aligned),
-        options=options(cell, tile, variant, stepwise=not columns, forward=forward),
+        options=options(cell, tile, variant, stepwise=stepwise, forward=forward),
         targets=_targets(cell, tile, dtype, variant, forward),
         expects=("wide",) if dtype == "fp32" else ("tensor", "wide"),
         representative=usual and middle and columns > 0 and not variant.multi,

@@ -1,8 +1,10 @@
 """Runs the recurrent Triton kernels: the input products, the launches of every layer, and the gradients.
 
 `triton_step` starts one kernel per time step, which reads the recurrent weights anew: a recurrence that streams its
-weights. `triton_resident` starts one kernel for the whole sequence; its programs keep the weights on chip. Both do the
-input product of a layer beforehand, for all steps. Letters as in `_recurrent`; after folding, T steps of B sequences.
+weights. `triton_resident` starts one kernel for the whole sequence; its programs keep the weights on chip.
+`triton_streamed`, forward only and layer by layer, has the same programs and barriers and reads the weights anew at
+every step. All do the input product of a layer beforehand, for all steps. Letters as in `_recurrent`; after folding, T
+steps of B sequences.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from torch.nn import functional as F
 
 from . import _recurrent_plan as planning
 from ._recurrent import Shape, check, fold, folded_lengths, unfold
-from ._recurrent_plan import Plan
+from ._recurrent_padding import cut_back, fill_up, filled_up
+from ._recurrent_plan import Plan, Schedule
 from ._recurrent_tiles import DeviceCell, Tile, Variant, acc_of, columns_of, constants, options
 from ._recurrent_triton import BACKWARD, FORWARD, LAYER_LAG
 from ._torch import dtype_of, once_differentiable
@@ -58,35 +61,46 @@ class _Layers:
 
 
 def recurrence(
-    cell: DeviceCell, shape: Shape, kept: bool, recompute: bool = False, **tensors: Any
+    cell: DeviceCell, shape: Shape, schedule: Schedule, recompute: bool = False, **tensors: Any
 ) -> tuple[Tensor, ...]:
     """Compute a stack as the reference does, differentiably; returns y, h_n and perhaps c_n.
 
-    kept : keep the weights on chip. recompute : keep no gates for the gradients, compute them again by one product;
-        the bytes that either leaves behind are `saved_bytes` of the kernel's cost with the same parameter.
-    Raises ValueError with a sentence for tensors that do not fit the shape, or weights that do not fit on chip.
+    schedule : see `Schedule`. recompute : keep no gates for the gradients, compute them again by one product; the bytes
+        that either leaves behind are `saved_bytes` of the kernel's cost with the same parameter.
+    Raises ValueError with a sentence for tensors that do not fit the shape, programs or weights that do not fit on
+    chip, and gradients asked of the schedule "streamed".
     """
     check(cell.cell, shape, tensors)
     if not shape.B:
         return _nothing(cell, shape, tensors)
-    run, lengths, x, given = _planned(cell, shape, kept, recompute, tensors)
+    run, lengths, x, given = _planned(cell, shape, schedule, recompute, tensors)
     y, *states = _Recurrence.apply(run, lengths, x, *given)  # pyright: ignore[reportGeneralTypeIssues]
+    if run.H != shape.H:
+        y, *states = cut_back(shape, y, *states)
     return unfold(shape, y), *states
 
 
 def _planned(
-    cell: DeviceCell, shape: Shape, kept: bool, recompute: bool, tensors: dict[str, Any]
+    cell: DeviceCell, shape: Shape, schedule: Schedule, recompute: bool, tensors: dict[str, Any]
 ) -> tuple[_Run, Tensor | None, Tensor, list[Tensor | None]]:
-    """Plan a call; returns the plan, the folded lengths, the folded x, and weights and states in a fixed order."""
+    """Plan a call; returns the plan, the folded lengths, the folded x, and weights and states in a fixed order, for as
+    many units as the kernels take."""
     x = fold(shape, tensors["x"])
     dtype = dtype_of(x)
-    plan = planning.plan_for(cell, shape, dtype, kept, *planning.device_limits(x.device))
+    plan = planning.plan_for(cell, shape, dtype, schedule, *planning.device_limits(x.device))
     if isinstance(plan, str):
         raise ValueError(plan + ".")
     names = ("weight_ih", "weight_ih_upper", "weight_hh", "bias", "h_0", "c_0")
     given = [tensors.get(name) for name in names]
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *given))
-    sizes = (shape.folded_steps, shape.folded_rows, shape.H, shape.L, shape.D)
+    if save and schedule == "streamed":
+        raise ValueError(
+            "The schedule 'streamed' computes no gradients; take 'step' or 'resident', or torch.no_grad()."
+        )
+    units = filled_up(shape.H) if schedule == "resident" else shape.H
+    if units != shape.H:
+        given = fill_up(cell.cell, shape, units, given)
+    sizes = (shape.folded_steps, shape.folded_rows, units, shape.L, shape.D)
     run = _Run(cell, dtype, *sizes, plan, save, recompute)
     return run, folded_lengths(shape, tensors.get("lengths"), x.device), x, given
 
@@ -106,10 +120,10 @@ class Phases:
 
 
 @torch.no_grad()
-def phases(cell: DeviceCell, shape: Shape, kept: bool, **tensors: Any) -> Phases:
+def phases(cell: DeviceCell, shape: Shape, schedule: Schedule, **tensors: Any) -> Phases:
     """Prepare both halves of `recurrence` without gradients; raises what it raises. B must be at least 1."""
     check(cell.cell, shape, tensors)
-    run, lengths, x, given = _planned(cell, shape, kept, False, tensors)
+    run, lengths, x, given = _planned(cell, shape, schedule, False, tensors)
     stack, x = _stack_of(run, lengths, x, given)
     states, source = stack.states(x), x
     operands: list[tuple[Tensor, Tensor]] = []

@@ -15,6 +15,7 @@ from ..roofline.contract import PartCall
 from ._recurrent import Cell, Shape, fold, folded_lengths
 from ._recurrent_cost import INPUT_PRODUCT, RECURRENCE, CellCost, part_works
 from ._recurrent_launch import phases
+from ._recurrent_plan import Schedule
 from ._recurrent_tiles import DeviceCell
 from ._recurrent_vendor import run_torch
 from ._torch import dtype_of
@@ -23,14 +24,14 @@ from ._torch import dtype_of
 def triton_parts(
     device_of: Callable[[Any], DeviceCell],
     cost_of: Callable[[Any], CellCost],
-    kept: bool,
+    schedule: Schedule,
     shape: Shape,
     tensors: dict[str, Any],
 ) -> list[PartCall]:
     """Both phases of a Triton row. In a wavefront the layers above the lowest multiply their inputs in their steps."""
     if not shape.B:
         return []
-    halves = phases(device_of(shape), shape, kept, **tensors)
+    halves = phases(device_of(shape), shape, schedule, **tensors)
     works = part_works(cost_of(shape), shape, dtype_of(tensors["x"]), halves.layers)
     calls = {INPUT_PRODUCT: halves.multiply, RECURRENCE: halves.advance}
     return [PartCall(name, call, works[name]) for name, call in calls.items()]

@@ -1,17 +1,19 @@
 """Chooses how a recurrence is cut into programs, groups of sequences and launches, and refuses what cannot run.
 
-A launch that keeps its weights on chip needs all its programs on the device at once, one per multiprocessor, so what
-fits is a matter of arithmetic, done here before anything is launched. Letters as in `_recurrent_triton`.
+A launch of more than one step needs all its programs on the device at once, one per multiprocessor, so what fits is a
+matter of arithmetic, done here before anything is launched. Letters as in `_recurrent_triton`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Literal
 
 import torch
 
 from ._recurrent import Shape
+from ._recurrent_padding import filled_up
 from ._recurrent_tiles import (
     BACKWARD_BATCHES,
     COLUMNS,
@@ -29,8 +31,16 @@ from ._recurrent_triton import LAYER_LAG
 from ._torch import ELEMENT_BYTES
 from ._triton import interpreted, triton
 
+# Where the weights of a step come from, and how steps follow one another: read anew by one launch per step; read anew
+# by one launch for the whole sequence, with a grid-wide barrier per step; kept on chip by such a launch.
+Schedule = Literal["step", "streamed", "resident"]
+
 # Multiprocessors and bytes of shared memory per program of an H200, for what is planned or interpreted without a GPU.
 H200 = (132, 227 * 1024)
+# The interpreter takes some 30 ms for a program and a step. Two programs, or groups, are a full and a narrower one; of
+# long sequences one has to do, as shorter ones show the same of programs side by side.
+_MOST_INTERPRETED = 2
+_LONG_INTERPRETED = 64
 
 
 @dataclass(frozen=True)
@@ -76,12 +86,14 @@ def _batch_for(rows: int, programs: int, sms: int, batches: tuple[int, ...]) -> 
 
 
 @cache
-def plan_for(cell: DeviceCell, shape: Shape, dtype: str, kept: bool, sms: int, shared_limit: int) -> Plan | str:
-    """Plan the launches of a stack; a string is the reason why its weights cannot be kept on chip."""
+def plan_for(cell: DeviceCell, shape: Shape, dtype: str, schedule: Schedule, sms: int, shared_limit: int) -> Plan | str:
+    """Plan the launches of a stack; a string is the reason why its programs or weights cannot be on chip together."""
     if interpreted():
-        return _interpreted_plan(cell, shape, dtype, kept)
-    if not kept:
-        return _streaming_plan(cell, shape, dtype)
+        return _interpreted_plan(cell, shape, dtype, schedule)
+    if schedule == "step":
+        return _stepwise_plan(cell, shape, dtype)
+    if schedule == "streamed":
+        return _streamed_plan(cell, shape, dtype, sms)
     tile = kept_tile(cell, shape.H, dtype, FORWARD_BATCHES[0], forward=True)
     programs = -(-shape.H // units_of(cell.slots, dtype))
     if tile is None or programs > sms or shared_bytes(cell.slots, tile, dtype, wave=False) > shared_limit:
@@ -89,7 +101,7 @@ def plan_for(cell: DeviceCell, shape: Shape, dtype: str, kept: bool, sms: int, s
     layers, directions = 1, min(shape.D, sms // programs)
     if shape.D == 1 and shape.L > 1 and shared_bytes(cell.slots, tile, dtype, wave=True) <= shared_limit:
         layers = min(shape.L, sms // programs)
-    batches = forward_batches(tile, is_aligned(shape.H), shared_limit)
+    batches = forward_batches(tile, is_aligned(filled_up(shape.H)), shared_limit)
     batch, groups = _batch_for(shape.folded_rows, programs * layers * directions, sms, batches)
     forward = kept_tile(cell, shape.H, dtype, batch, forward=True)
     batch, backward_groups = _batch_for(shape.folded_rows, programs * directions, sms, BACKWARD_BATCHES)
@@ -107,29 +119,68 @@ def plan_depth(plan: Plan, shape: Shape, direction: str) -> int:
     return {"forward": forward, "backward": backward}.get(direction, forward + backward)
 
 
-def _streaming_plan(cell: DeviceCell, shape: Shape, dtype: str) -> Plan:
+def _streamed_plan(cell: DeviceCell, shape: Shape, dtype: str, sms: int) -> Plan | str:
+    """One launch per layer whose programs wait for one another, as those that keep their weights do. Forward only."""
+    units = units_of(cell.slots, dtype)
+    programs = -(-shape.H // units)
+    if programs > sms:
+        return (
+            f"the {programs} programs of H={shape.H} in {dtype} wait for one another, and {sms} multiprocessors hold "
+            f"one each; H={sms * units} is the largest that fits"
+        )
+    directions = min(shape.D, sms // programs)
+    batch, groups = _batch_for(shape.folded_rows, programs * directions, sms, FORWARD_BATCHES)
+    forward = streaming_tile(cell, dtype, batch, forward=True)
+    backward = streaming_tile(cell, dtype, BACKWARD_BATCHES[0], forward=False)
+    return Plan(forward, backward, 1, directions, groups, 1, stepwise=False)
+
+
+def _stepwise_plan(cell: DeviceCell, shape: Shape, dtype: str) -> Plan:
     wide = int(shape.folded_rows > FORWARD_BATCHES[0])
     forward = streaming_tile(cell, dtype, FORWARD_BATCHES[wide], forward=True)
     backward = streaming_tile(cell, dtype, BACKWARD_BATCHES[0], forward=False)
-    groups, backward_groups = (-(-shape.folded_rows // tile.batch) for tile in (forward, backward))
-    return Plan(forward, backward, 1, shape.D, groups, backward_groups, stepwise=True)
+    return _in_groups(Plan(forward, backward, 1, shape.D, 1, 1, stepwise=True), shape)
 
 
-def _interpreted_plan(cell: DeviceCell, shape: Shape, dtype: str, kept: bool) -> Plan:
+def _in_groups(plan: Plan, shape: Shape) -> Plan:
+    """The plan with a group for every tile of sequences."""
+    groups, backward_groups = (-(-shape.folded_rows // tile.batch) for tile in (plan.forward, plan.backward))
+    return replace(plan, groups=groups, backward_groups=backward_groups)
+
+
+def _interpreted_tile(tile: Tile, shape: Shape) -> Tile:
+    """The tile, widened until few programs and few groups of sequences are left."""
+    units, batch = tile.units, tile.batch
+    most = _MOST_INTERPRETED if shape.folded_steps <= _LONG_INTERPRETED else 1
+    while units * most < shape.H:
+        units *= 2
+    while batch * most < shape.folded_rows:
+        batch *= 2
+    return replace(tile, units=units, batch=batch)
+
+
+def _interpreted_plan(cell: DeviceCell, shape: Shape, dtype: str, schedule: Schedule) -> Plan:
     """The interpreter runs one program after the other, so only a launch of one program per chain can wait for itself.
 
-    One program then takes all units. A wavefront, whose layers wait for one another, is launched step by step, which
-    is also how the streaming kernel runs; both have several programs.
+    One program then takes all units. A wavefront, whose layers wait for one another, is launched step by step, as the
+    schedule "step" is; both have several programs, of wider tiles than a GPU's where there would be many.
     """
-    if not kept:
-        return _streaming_plan(cell, shape, dtype)
+    if schedule == "step":
+        plan = _stepwise_plan(cell, shape, dtype)
+        forward, backward = (_interpreted_tile(tile, shape) for tile in (plan.forward, plan.backward))
+        return _in_groups(replace(plan, forward=forward, backward=backward), shape)
     columns = triton.next_power_of_2(max(shape.H, 16))
+    # One group takes two tiles of sequences where there are several, so that states go through memory.
+    groups = -(-shape.folded_rows // 32)
+    if schedule == "streamed":
+        forward, backward = (
+            replace(streaming_tile(cell, dtype, 16, forward), units=columns) for forward in (True, False)
+        )
+        return Plan(forward, backward, 1, shape.D, groups, groups, stepwise=False)
     wave = shape.D == 1 and shape.L > 1
     units = max(16, columns // 2) if wave else columns
     depth = min(columns, 64)
     tile = Tile(units, 16, depth, columns // depth, flight=min(columns // depth, 2))
-    # One group takes two tiles of sequences where there are several, so that states go through memory.
-    groups = -(-shape.folded_rows // 32)
     backward = replace(tile, units=columns)
     return Plan(tile, backward, min(shape.L, 2) if wave else 1, shape.D, groups, groups, stepwise=wave)
 

@@ -14,7 +14,7 @@ from ._recurrent_cost import CellCost, depth_by_layer
 from ._recurrent_launch import recurrence
 from ._recurrent_parts import torch_parts, triton_parts
 from ._recurrent_peers import peer_rows
-from ._recurrent_plan import device_limits, plan_depth, plan_for
+from ._recurrent_plan import Plan, Schedule, device_limits, plan_depth, plan_for
 from ._recurrent_tiles import DeviceCell
 from ._recurrent_vendor import run_onednn, run_padded, run_torch
 from ._torch import run_compiled, tf32_on_cpu, why_no_compiler
@@ -159,51 +159,45 @@ def _vendor_weights(cell_of: CellOf, shape: Shape, dtype: str, device: str) -> W
 def _triton_rows(
     device_of: Callable[[Any], DeviceCell], cost_of: Callable[[Any], CellCost]
 ) -> dict[str, Implementation]:
-    """The Triton rows: one launch per step, and one launch for the whole sequence."""
+    """The Triton rows: one launch per step, and one launch for the whole sequence, which reads or keeps its weights."""
 
-    def run(kept: bool) -> Callable[..., Any]:
-        return lambda shape, **tensors: recurrence(device_of(shape), shape, kept, **tensors)
+    def plan(shape: Shape, dtype: str, device: str, schedule: Schedule) -> Plan | str:
+        return plan_for(device_of(shape), shape, dtype, schedule, *device_limits(device))
 
-    def why_not(shape: Shape, dtype: str, device: str, kept: bool) -> str | None:
+    def why_not(schedule: Schedule, shape: Shape, dtype: str, device: str) -> str | None:
         if dtype == "fp64" and not interpreted():
             return "the Triton kernels add up in float32; float64 is for the reference"
         refused = why_no_triton(device) or tf32_on_cpu(dtype, device)
         if refused or not shape.B:
             return refused
-        plan = plan_for(device_of(shape), shape, dtype, kept, *device_limits(device))
-        return plan if isinstance(plan, str) else None
+        found = plan(shape, dtype, device, schedule)
+        return found if isinstance(found, str) else None
 
     def launches(shape: Shape, dtype: str, device: str) -> int:
         # The input product of every layer, and every step of it.
         return shape.L * (1 + shape.folded_steps)
 
-    def resident_depth(shape: Shape, dtype: str, device: str, direction: str) -> int | None:
-        plan = plan_for(device_of(shape), shape, dtype, True, *device_limits(device))
-        return None if isinstance(plan, str) else plan_depth(plan, shape, direction)
+    def depth(schedule: Schedule, shape: Shape, dtype: str, device: str, direction: str) -> int | None:
+        found = plan(shape, dtype, device, schedule)
+        return None if isinstance(found, str) else plan_depth(found, shape, direction)
 
+    def row(schedule: Schedule, **declared: Any) -> Implementation:
+        return Implementation(
+            lambda shape, **tensors: recurrence(device_of(shape), shape, schedule, **tensors),
+            supports=partial(why_not, schedule),
+            hoists=True,
+            parts=partial(triton_parts, device_of, cost_of, schedule),
+            **declared,
+        )
+
+    def by_layer(shape: Shape, dtype: str, device: str, direction: str) -> int:
+        return depth_by_layer(shape, direction)
+
+    whole: dict[str, Any] = {"chain": "barrier", "launches": lambda shape, dtype, device: 2 * shape.L}
     return {
-        "triton_step": Implementation(
-            run(kept=False),
-            weights="reread",
-            chain="launch",
-            launches=launches,
-            supports=partial(why_not, kept=False),
-            depth=lambda shape, dtype, device, direction: depth_by_layer(shape, direction),
-            hoists=True,
-            grad=True,
-            parts=partial(triton_parts, device_of, cost_of, False),
-        ),
-        "triton_resident": Implementation(
-            run(kept=True),
-            weights="kept",
-            chain="barrier",
-            launches=lambda shape, dtype, device: 2 * shape.L,
-            supports=partial(why_not, kept=True),
-            depth=resident_depth,
-            hoists=True,
-            grad=True,
-            parts=partial(triton_parts, device_of, cost_of, True),
-        ),
+        "triton_step": row("step", weights="reread", chain="launch", launches=launches, depth=by_layer, grad=True),
+        "triton_streamed": row("streamed", weights="reread", depth=partial(depth, "streamed"), **whole),
+        "triton_resident": row("resident", weights="kept", depth=partial(depth, "resident"), grad=True, **whole),
     }
 
 

@@ -401,20 +401,31 @@ def _tile_for(shape: Shape, dtype: str, processors: int) -> _Tile:
     """Choose the narrowest tile that holds the batch, then the most units that still keep the processors busy.
 
     More units per program mean fewer programs that read the whole input and state; nine tenths of the processors are
-    enough to draw all of the memory bandwidth.
+    enough to draw all of the memory bandwidth. Where even the fewest units would leave more than half of the processors
+    idle, the batch is cut into narrower tiles: weights are then read once for each, but all others from L2.
     """
     tiles = _TILES[dtype]
-    widest = max(tile.batch for tile in tiles)
-    batch = min((tile.batch for tile in tiles if tile.batch >= shape.B), default=widest)
-    fitting = sorted((tile for tile in tiles if tile.batch == batch), key=lambda tile: -tile.units)
-    batch_tiles = -(-shape.B // batch)
-    filling = [tile for tile in fitting if batch_tiles * -(-shape.H // tile.units) >= 0.9 * processors]
+    widths = sorted({tile.batch for tile in tiles})
+    holding = next((width for width in widths if width >= shape.B), widths[-1])
+    fitting: list[_Tile] = []
+    for width in (width for width in reversed(widths) if width <= holding):
+        fitting = sorted((tile for tile in tiles if tile.batch == width), key=lambda tile: -tile.units)
+        if _programs(shape, fitting[-1]) >= 0.5 * processors:
+            break
+    filling = [tile for tile in fitting if _programs(shape, tile) >= 0.9 * processors]
     return (filling or fitting[-1:])[0]
+
+
+def _programs(shape: Shape, tile: _Tile) -> int:
+    """Programs of a launch."""
+    return -(-shape.B // tile.batch) * -(-shape.H // tile.units)
 
 
 @cache
 def _processors(device: torch.device) -> int:
-    # Interpreted on a CPU the choice is that of an H200.
+    if interpreted():
+        return 2  # small shapes would never see a wide tile with more
+    # Without a GPU the choice is that of an H200.
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
 
 

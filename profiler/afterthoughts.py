@@ -31,10 +31,11 @@ Emit = Callable[..., None]
 def time_parts(group: Group, names: Sequence[str], inputs: dict[str, Any], options: dict[str, Any], emit: Emit) -> None:
     """Time the parts of every implementation that has some; emits `parts` for each.
 
-    Parts run warm, under the clock of the headline, and forward only.
+    Parts run warm, under the clock of the headline, and forward only. options : with `parts` false, none is timed.
     """
     clock = HEADLINE_CLOCK[group.device.kind]
-    if group.direction != "forward" or ("warm", clock) not in [tuple(pair) for pair in options["clocks"]]:
+    in_clocks = ("warm", clock) in [tuple(pair) for pair in options["clocks"]]
+    if group.direction != "forward" or not in_clocks or not options.get("parts", True):
         return
     for name in names:
         emit("begin", implementation=name, stage="parts")

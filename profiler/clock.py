@@ -36,8 +36,8 @@ SHARING_ROUNDS = 3 * LEAST_ROUNDS
 OVERTIME = 1.0
 # Telling the parent takes a processor away from what is timed, so it is told that rounds go on once in a while only.
 TELL_EVERY_S = 1.0
-# Of calls that take longer one tells how long they take.
-SLOW_CALL_S = 1.0
+# Of calls that take longer one tells how long they take: far longer than what is repeated within a sample.
+SLOW_CALL_S = 0.05
 # Six rounds of a case that takes seconds per call may cost this many times the budget, then fewer have to do.
 PATIENCE = 5
 

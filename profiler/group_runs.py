@@ -41,6 +41,12 @@ BUDGETS_PER_GROUP = 8
 Keep = Callable[[dict[str, Any], list[Point]], None]
 
 
+def clocks_of(group: dict[str, Any], clocks: list[list[str]]) -> list[list[str]]:
+    """The pairs of cache state and clock of a group: all that the device has, but for states that it leaves out."""
+    states = group.get("caches")
+    return [pair for pair in clocks if not states or pair[0] in states]
+
+
 class GroupRuns:
     """Runs groups with one supervised worker.
 
@@ -118,11 +124,12 @@ class GroupRuns:
             "time": True,
             "budget_s": budget_s,
             "rounds": self.request.rounds,
-            "clocks": self.supervisor.opened["clocks"],
+            "clocks": clocks_of(group, self.supervisor.opened["clocks"]),
             "watch": self._watch,
             "headline": headline(group),
             "idle_w": self.idle_w,
             "attribution": self.request.attribution,
+            "parts": self.request.parts,
             "cache_bytes": self.cache_bytes,
         }
 

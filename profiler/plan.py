@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Collection
 from typing import Any
 
-from ..roofline import claims
 from ..roofline.work import Work
 from .configuration import declared
 
@@ -87,7 +86,7 @@ def groups_of(kernel: Any, shapes: list[Any], dtypes: list[str], directions: lis
                 "source": kernel.source,
                 "kernel": kernel.name,
                 "kind": request["kind"],
-                "shape": _complete(shape),
+                "shape": complete(shape),
                 "dtype": dtype,
                 "direction": direction,
                 "implementations": planned,
@@ -161,16 +160,8 @@ def _refusal(name: str, implementation: Any, shape: Any, dtype: str, direction: 
     return implementation.supports(shape, dtype, request["kind"])
 
 
-def claim_cases(kind: str, kernels: list[str], load: Callable[[str], Any]) -> list[dict]:
-    """What the claims need on a kind of device, of these kernels or of all, with every size of every shape."""
-    found = [case for case in claims.cases(kind) if not kernels or case["kernel"] in kernels]
-    if not found:
-        known = ", ".join(sorted({case["kernel"] for case in claims.cases(kind)}))
-        raise PlanError(f"The suite {claims.SUITE!r} has no cases of {', '.join(kernels)}; it measures {known}.")
-    return [case | {"shape": _complete(load(case["kernel"]).shape(**case["shape"]))} for case in found]
-
-
-def _complete(shape: Any) -> dict[str, int]:
+def complete(shape: Any) -> dict[str, int]:
+    """The sizes of a shape by name, with those that were not given."""
     return {name: int(value) for name, value in dataclasses.asdict(shape).items()}
 
 
@@ -194,15 +185,17 @@ def only(groups: list[dict], cases: list[dict]) -> list[dict]:
     for group in groups:
         mine = [case for case in cases if all(group[name] == case[name] for name in _NAMING if name in case)]
         if mine:
-            kept.append(_restricted(group, [case["implementations"] for case in mine if "implementations" in case]))
+            named = [case["implementations"] for case in mine if "implementations" in case]
+            wanted = {name for names in named for name in names}
+            kept.append(restricted(group, wanted, "not in the baseline") if named else group)
     return kept
 
 
 _NAMING = ("kernel", "shape", "dtype", "direction")
 
 
-def _restricted(group: dict, named: list[list[str]]) -> dict:
-    wanted = {name for names in named for name in names}
-    left = {name: "not in the baseline" for name in group["implementations"] if named and name not in wanted}
+def restricted(group: dict, wanted: Collection[str], reason: str) -> dict:
+    """A group with these of its implementations alone; the others are refused for this reason."""
+    left = {name: reason for name in group["implementations"] if name not in wanted}
     planned = [name for name in group["implementations"] if name not in left]
     return group | {"implementations": planned, "refused": group["refused"] | left}

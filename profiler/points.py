@@ -19,8 +19,10 @@ HEADLINE_CLOCK: dict[str, Clock] = {"cpu": "host", "cuda": "events"}
 
 
 def headline(group: dict[str, Any]) -> tuple[CacheState, Clock]:
-    """The cache state and clock whose number is shown first."""
-    return "warm" if group["sequence"] else "cold", HEADLINE_CLOCK[group["kind"]]
+    """The cache state and clock whose number is shown first, of the states that the group is timed in."""
+    usual: CacheState = "warm" if group["sequence"] else "cold"
+    states = group.get("caches") or (usual,)
+    return usual if usual in states else states[0], HEADLINE_CLOCK[group["kind"]]
 
 
 def _base(group: dict[str, Any], implementation: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class Request:
     axes : swept sizes, name -> values. cases : only these, each with `kernel` and any of `shape`, `dtype`, `direction`
         and `implementations`; empty for all of the suite. budget_s : seconds for the whole run, None for
         `group_s` per group, which is the most for a group in any case. deadline_s : the longest time for a case without
-        news; None for what its kind of work may need.
+        news; None for what its kind of work may need. parts : whether parts of implementations are timed too.
     """
 
     kernels: list[str] = field(default_factory=list)
@@ -32,6 +32,7 @@ class Request:
     implementations: list[str] = field(default_factory=list)
     compile: bool = False
     attribution: bool = False
+    parts: bool = True
     budget_s: float | None = None
     group_s: float = FULL_GROUP_S
     rounds: int | None = None

@@ -57,11 +57,13 @@ class Supervisor:
     """Owns one worker process and replaces it after it has died.
 
     interpret : run Triton kernels in its interpreter, for correctness on a machine without a GPU.
+    threads : the most that PyTorch may take on a CPU, where other workers run beside it; None for one per core.
     """
 
-    def __init__(self, device: str, interpret: bool = False) -> None:
+    def __init__(self, device: str, interpret: bool = False, threads: int | None = None) -> None:
         self.device = device
         self.interpret = interpret
+        self.threads = threads
         self.opened: dict[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._answers = -1
@@ -102,7 +104,8 @@ class Supervisor:
         self._answers, self._buffer = read_end, b""
         # The worker writes it before every answer, so that what a kernel writes there is known for what it is.
         self._secret = os.urandom(8).hex()
-        for event in self.ask("open", START_DEADLINE_S, device=self.device):
+        share = {"threads": self.threads} if self.threads else {}
+        for event in self.ask("open", START_DEADLINE_S, device=self.device, **share):
             if event["event"] == "opened":
                 self.opened = event
 

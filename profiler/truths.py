@@ -64,11 +64,12 @@ def problems(
     if flops > SPOT_CHECK_FLOPS[group.device.kind] and group.direction == "forward" and hasattr(group.module, "spot"):
         parts = group.module.spot(group.shape, inputs, group.seed)
     found = []
-    chained = group.module.work(group.shape, group.dtype, group.direction).depth > 1
+    work = group.module.work(group.shape, group.dtype, group.direction)
+    summed = 0 if group.direction == "forward" else work.tokens or 0
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     for shape, part, of_whole, of_part in parts:
         compute = _reference_call(reference, shape, group.direction, of_part, seed)
-        truth = check.truth_of(compute, part, group.dtype, group.direction, chained, interpreted)
+        truth = check.truth_of(compute, part, group.dtype, group.direction, work.depth > 1, interpreted, summed)
         found.append(Problem(of_whole, truth, _second_look(group, truth, compute, part, emit)))
     return found
 

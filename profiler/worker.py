@@ -13,6 +13,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,10 +23,12 @@ from ..roofline.machine import Ceiling, Machine
 from . import ceilings, guard
 from .calibration_copy import timed_copy
 from .cases import Group, run_group
+from .claim_plan import claim_cases, for_verdicts
 from .devices import DeviceError, machine_id, open_device
 from .identity import roof_identity
 from .lifeline import end_with_parent
-from .plan import PlanError, check_names, claim_cases, groups_of, kernels_of, only, shapes_of
+from .paired_times import paired_times
+from .plan import PlanError, check_names, groups_of, kernels_of, only, shapes_of
 from .probes import PROBES
 from .settings import SETTINGS
 from .surroundings import look_around
@@ -61,9 +64,11 @@ class Worker:
             self.chosen[source] = SETTINGS.changed()
         return self.loaded[source]
 
-    def do_open(self, device: str) -> None:
-        """Open the device and describe it."""
+    def do_open(self, device: str, threads: int | None = None) -> None:
+        """Open the device and describe it. threads : the most that PyTorch may take on a CPU; None for one per core."""
         self.device = open_device(device)
+        if threads and self.device.kind == "cpu":
+            torch.set_num_threads(min(threads, torch.get_num_threads()))
         SETTINGS.remember()
         self.answer(
             "opened",
@@ -97,7 +102,8 @@ class Worker:
         # A named size is measured however long it takes; a suite is for all machines and has to end.
         most_flops = None if axes or cases or suite == claims.SUITE else self.device.most_suite_flops
         request = {"kind": self.device.kind, "most_flops": most_flops, **more}
-        if suite == claims.SUITE and not (axes or cases):
+        for_claims = suite == claims.SUITE and not (axes or cases)
+        if for_claims:
             cases = claim_cases(self.device.kind, kernels, self.kernel)
             dtypes, directions = (list(dict.fromkeys(case[name] for case in cases)) for name in ("dtype", "direction"))
         groups: list[dict] = []
@@ -107,7 +113,7 @@ class Worker:
         for kernel in loaded:
             shapes = shapes_of(kernel, suite, axes, cases)
             groups += groups_of(kernel, shapes, dtypes or list(self.device.dtypes), directions, request)
-        groups = only(groups, cases)
+        groups = for_verdicts(groups, cases, more["implementations"]) if for_claims else only(groups, cases)
         self.answer("planned", groups=groups, code=code_of([kernel.module for kernel in loaded]))
 
     def do_calibrate(self) -> None:
@@ -122,8 +128,9 @@ class Worker:
             self.answer("ceilings", ceilings=[ceiling.model_dump() for ceiling in found])
 
     def do_probe(self, name: str) -> None:
-        """Probe the mathematics of a kernel."""
-        rows = PROBES[name](self.kernel, lambda text: self.answer("progress", text=text))
+        """Probe the mathematics of a kernel, or time the pairs of cases that claims compare."""
+        probe = partial(paired_times, self.device) if name == claims.PAIRED else PROBES[name]
+        rows = probe(self.kernel, lambda text: self.answer("progress", text=text))
         self.answer("probed", rows=[row.model_dump(mode="json") for row in rows])
 
     def do_map(self, kernels: list[str], dtype: str, machine: dict) -> None:

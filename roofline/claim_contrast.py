@@ -86,15 +86,15 @@ def resources(claim: Claim, facts: Facts) -> Verdict:
         for way in ways
         for row in facts.planned(claim, kernel, "warm", way)
     ]
-    return made if metered else _without_joules(made, rows)
+    return made if metered else _without_joules(made, rows, facts)
 
 
-def _without_joules(made: Verdict, rows: list[Timed]) -> Verdict:
-    """The verdict with why no joules stand beside its seconds, in the words of the points themselves."""
+def _without_joules(made: Verdict, rows: list[Timed], facts: Facts) -> Verdict:
+    """The verdict with why no joules stand beside its seconds, in the words of the points, or of the run."""
     energies = [row.point.energy for row in rows]
     told = list(dict.fromkeys(energy.reason for energy in energies if energy is not None and energy.reason))
     if not told:
-        told = ["energy is taken for headline rows only, and not for all of these"]
+        told = [facts.no_meter() or "energy is taken for headline rows only, and not for all of these"]
     note = () if made.missing else (f"joules per token: {'; '.join(told)}; seconds decide",)
     return made.model_copy(update={"missing": (*made.missing, *note)})
 
@@ -120,7 +120,7 @@ def _same_sizes(
         for row in _of(rows, facts.planned(claim, over, "warm")):
             other = base.get(row.where)
             if other is not None:
-                times = ratio(span_of(row.time), span_of(other.time))
+                times = facts.over(row, other)
                 findings.append(Finding(where=row.where, holds=judge(times), numbers=(number(what, times),)))
         return findings, [] if findings else [f"{rows} rows of {over} and {under} at the same sizes"]
 
@@ -144,7 +144,7 @@ def dilation_ratio(claim: Claim, facts: Facts) -> Verdict:
         for row in layers:
             other = near.get(_but(row, "first"))
             if row.at("first") == claim.at("dilation") and other is not None:
-                times = ratio(span_of(row.time), span_of(other.time))
+                times = facts.over(row, other)
                 figure = number("time with dilation / without", times)
                 findings.append(Finding(where=row.where, holds=within(times, least, most), numbers=(figure,)))
         return findings, [] if findings else [f"{rows} rows of dilated_conv, L=1, with first=1 and first=64"]
@@ -174,7 +174,7 @@ def small_batch_cost(claim: Claim, facts: Facts) -> Verdict:
         return findings, [] if findings else [f"{rows} rows of lstm at B=1 and B=64"]
 
     made = compared(claim, find)
-    return _without_joules(made, facts.planned(claim, "lstm", "warm"))
+    return _without_joules(made, facts.planned(claim, "lstm", "warm"), facts)
 
 
 def place_left(claim: Claim, facts: Facts) -> Verdict:
@@ -199,12 +199,12 @@ def place_left(claim: Claim, facts: Facts) -> Verdict:
 
 
 def stored_past(claim: Claim, facts: Facts) -> Verdict:
-    """C11: bytes and time of one decoded token, state of an LSTM against a cache, on both sides of the crossover.
+    """C11: bytes and time of one decoded token, state of an LSTM against a cache, on both sides of the crossovers.
 
     The claim is about what is stored, so bytes are those of state and cache. The times of an LSTM step hold its weights
     too, which is in favour of the cache: lengths bracket the crossover with the weights, and the longest decides.
     """
-    crossings: dict[str, float] = {}
+    crossings: dict[str, list[tuple[str, Number]]] = {}
 
     def find(rows: str) -> Found:
         findings: list[Finding] = []
@@ -212,8 +212,8 @@ def stored_past(claim: Claim, facts: Facts) -> Verdict:
         for step in _of(rows, facts.planned(claim, "lstm_step", "cold")):
             mine = sorted((row for row in caches if _same_model(step, row)), key=lambda row: row.at("K"))
             per_key = _per_key(mine)
-            if per_key and mine[0].at("K") < _crossing(step, mine[0], per_key) < mine[-1].at("K"):
-                crossings[step.where] = 2 * step.work.state_bytes / per_key
+            if per_key and mine[0].at("K") < (moved := _crossing(step, mine[0], per_key)) < mine[-1].at("K"):
+                crossings[step.where] = _crossovers(step, mine, 2 * step.work.state_bytes / per_key, moved)
                 findings.append(_decoded(claim, step, mine, per_key))
         wanted = f"{rows} rows of lstm_step and attention_decode with keys on both sides of the crossover"
         return findings, [] if findings else [wanted]
@@ -221,13 +221,26 @@ def stored_past(claim: Claim, facts: Facts) -> Verdict:
     made = compared(claim, find)
     if not crossings:
         return made
-    texts = ", ".join(f"K = {short(keys)} for {where}" for where, keys in crossings.items())
-    figures = tuple(
-        Number(name=f"crossover of state and cache at {where}", value=keys, unit="keys", mark="derived")
-        for where, keys in crossings.items()
-    )
-    summary = f"the cache is as many bytes as the state at {texts} (derived from counted bytes); {made.summary}"
-    return made.model_copy(update={"summary": summary, "numbers": (*made.numbers, *figures)})
+    both_of_all = [entry for found in crossings.values() for entry in found]
+    summary = "; ".join([*(text for text, _ in both_of_all), made.summary])
+    figures = (*made.numbers, *(figure for _, figure in both_of_all))
+    return made.model_copy(update={"summary": summary, "numbers": figures})
+
+
+def _crossovers(step: Timed, caches: list[Timed], state: float, moved: float) -> list[tuple[str, Number]]:
+    """Both crossovers in words and as numbers, each with the measured lengths on its sides.
+
+    state, moved : keys at which a cache is as many bytes as the state, and as all that the step moves.
+    """
+    found = []
+    lengths = [row.at("K") for row in caches]
+    for what, keys in (("the state", state), ("the step with its weights", moved)):
+        sides = [str(length) for length in lengths if length < keys][-1:]
+        sides += [str(length) for length in lengths if length > keys][:1]
+        text = f"cache of as many bytes as {what}: K = {short(keys)} (derived), measured at K = {' and '.join(sides)}"
+        name = f"crossover of cache and {what.removeprefix('the ')} at {step.where}"
+        found.append((text, Number(name=name, value=keys, unit="keys", mark="derived")))
+    return found
 
 
 def _same_model(step: Timed, cache: Timed) -> bool:
@@ -255,16 +268,14 @@ def _crossing(step: Timed, cache: Timed, per_key: float) -> float:
 
 
 def _decoded(claim: Claim, step: Timed, caches: list[Timed], per_key: float) -> Finding:
-    """State against cache at the shortest and the longest length; the longest decides."""
+    """State against cache at every length, in their order; the longest decides."""
     figures: list[Number] = []
     holds = None
-    for cache in (caches[0], caches[-1]):
+    for cache in caches:
         keys = cache.at("K")
         moved = 2 * step.work.state_bytes / (per_key * keys)  # the state is read and written
         times = ratio(span_of(step.time), span_of(cache.time))
         figures.append(Number(name=f"bytes of state / cache of {keys} keys", value=moved, mark="derived"))
         figures.append(number(f"time LSTM step / attention with {keys} keys", times))
         holds = both(moved <= claim.at("ratio"), below(times, claim.at("ratio")))
-    crossing = _crossing(step, caches[0], per_key)
-    figures.append(Number(name="as many bytes, weights of the step included, at K", value=crossing, mark="derived"))
     return Finding(where=f"K={caches[-1].at('K')} {step.where}", holds=holds, numbers=tuple(figures))

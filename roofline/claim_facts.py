@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,22 @@ class Facts:
         """Rows of evidence whose id is `prefix`, or begins with it and a blank."""
         rows = self.run.evidence if self.run else ()
         return [row for row in rows if row.id == prefix or row.id.startswith(prefix + " ")]
+
+    def over(self, row: Timed, other: Timed) -> Fraction:
+        """The time of a row over that of another: of the rounds that they shared where the run timed them in turn."""
+        sides = [(side.point.kernel, side.point.shape) for side in (row, other)]
+        id = pair_id(sides[0], sides[1], row.point.dtype, row.point.implementation)
+        for found in self.evidence(id) if row.point.implementation == other.point.implementation else ():
+            value, low, high = (found.values.get(f"ratio{end}") for end in ("", "_low", "_high"))
+            if isinstance(value, float) and isinstance(low, float) and isinstance(high, float) and low <= value <= high:
+                return Fraction(value=value, low=low, high=high)
+        return ratio(span_of(row.time), span_of(other.time))
+
+    def no_meter(self) -> str:
+        """Why the run could not read the power at rest, without which no energy is taken; empty where it could."""
+        unknown = [row.how for row in self.evidence("surroundings-before") if row.values.get("idle_w", 0) is None]
+        found = re.search(r"idle_w: ([^;]+)", unknown[0]) if unknown else None
+        return found[1] if found else ""
 
     def points(self, kernel: str, cache: CacheState, direction: Direction = "forward", **sizes: int) -> list[Timed]:
         """Valid points of a kernel that count for claims, with these sizes; of a fleet, those of its first device."""
@@ -116,6 +133,12 @@ def uncounted(point: Point) -> str:
     if point.cache == "cold" and any(warning.id == NOT_COLD for warning in point.warnings):
         return f"{NOT_COLD}: a time between cold and warm"
     return ""
+
+
+def pair_id(over: tuple[str, dict[str, int]], under: tuple[str, dict[str, int]], dtype: str, name: str) -> str:
+    """The id of the evidence on two cases of an implementation, timed in turn; sides are kernels with their sizes."""
+    cases = [(kernel, ",".join(f"{size}={value}" for size, value in shape.items())) for kernel, shape in (over, under)]
+    return f"paired-times {' over '.join(f'{kernel} {sizes}' for kernel, sizes in cases)} {dtype} {name}"
 
 
 def class_of(implementation: str) -> str:

@@ -41,7 +41,9 @@ def growth_of_parts(claim: Claim, facts: Facts) -> Verdict:
         f"{f.name} x {short(f.value)} [{short(f.low)}, {short(f.high)}]" for f in figures if f.low and f.high
     )
     summary = f"{summary} (derived from datasheets; {assumed} of {where} unchecked)"
-    needed = ["parts of more years: the intervals of the two growths overlap"] if apart is None else []
+    shared = f"{short(max(rate.low, bandwidth.low))} to {short(min(rate.high, bandwidth.high))}"
+    open_ = f"parts of more years: the intervals of the two growths overlap at x {shared}, which shows neither"
+    needed = [open_] if apart is None else []
     return made.model_copy(update={"summary": summary, "region": "", "missing": tuple(needed)})
 
 

@@ -21,6 +21,8 @@ Word = Literal["SUPPORTED", "REFUTED", "CONDITIONAL", "INCONCLUSIVE"]
 WORDS: tuple[Word, ...] = get_args(Word)
 # Verdicts rest on what was decided; with less than half of it, what is left may be no fair sample.
 LEAST_DECIDED = 0.5
+# What narrows an interval that contains the threshold: of times, unless somebody knows better.
+QUIETER = f"less noise at {{}}: on an idle machine, {COMMAND} --rounds 40"
 # Shapes named in a region before the rest is counted.
 _NAMED = 4
 
@@ -175,12 +177,14 @@ def verdict(
     findings: Sequence[Finding],
     missing: Sequence[str] = (),
     word: Word | None = None,
+    narrower: str = QUIETER,
     **more: object,
 ) -> Verdict:
     """The verdict on a claim from its findings.
 
     missing : parts of the evidence without which there is no verdict. word : the verdict where it does not follow from
-    the findings one by one. more : other fields of `Verdict`.
+    the findings one by one. narrower : what would decide what is open, with braces for the places. more : other fields
+    of `Verdict`.
     """
     decided = word or word_of(findings)
     wanting = list(missing) or ([] if findings else [claim.needs])
@@ -189,7 +193,7 @@ def verdict(
         decided = "INCONCLUSIVE"
     open_at = [finding.where for finding in findings if finding.holds is None]
     if open_at and not wanting:
-        wanting = [f"less noise at {listed(open_at)}: on an idle machine, {COMMAND} --rounds 40"]
+        wanting = [narrower.format(listed(open_at))]
     told = region(findings) if decided == "CONDITIONAL" or (open_at and findings) else ""
     fields: dict[str, object] = {
         "decided": sum(finding.holds is not None for finding in findings),

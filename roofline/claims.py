@@ -21,6 +21,8 @@ SUITE = "claims"
 # Sizes that a case need not name, as they usually are; a name stands for the size of that name.
 USUAL: dict[str, int | str] = {"L": 1, "D": 1, "dilation": 1, "ragged": 0, "residual": 0, "causal": 1, "relu": 0}
 USUAL |= {"base": 2, "G": "N", "K": "S"}
+# The probe that times the pairs of claims; all other probes are of the mathematics alone.
+PAIRED = "paired_times"
 # What measures everything that the verdicts need.
 COMMAND = f"seqroof profile --suite {SUITE}"
 
@@ -35,7 +37,8 @@ class Threshold(Frozen):
 class Case(Frozen):
     """A kernel with sizes to measure; lists of sizes are combined. `device` is empty for every kind of device.
 
-    caches : the states of the caches in which the claim needs a time.
+    caches : the states of the caches in which the claim needs a time. fastest : whether the fastest of all rows counts,
+    so that all rows of the vendor's library are wanted.
     """
 
     kernel: str
@@ -43,11 +46,19 @@ class Case(Frozen):
     directions: tuple[Direction, ...] = ("forward",)
     device: Literal["", "cpu", "cuda"] = ""
     caches: tuple[CacheState, ...] = ("warm",)
+    fastest: bool = False
 
     def shapes(self) -> list[dict[str, int]]:
         """All combinations of the sizes."""
         axes = [values if isinstance(values, tuple) else (values,) for values in self.shape.values()]
         return [dict(zip(self.shape, sizes)) for sizes in itertools.product(*axes)]
+
+
+class Pair(Frozen):
+    """The two sides of a ratio: a kernel, or sizes, in which they differ; all else that a case has is the same."""
+
+    over: dict[str, int | str]
+    under: dict[str, int | str]
 
 
 class Planned(Frozen):
@@ -67,6 +78,11 @@ class Planned(Frozen):
         sizes = {name: size for name, size in self.shape.items() if name not in across}
         common = (next((sizes[name] for name in names if name in sizes), 0) for names in ("B", "TKS", "HMCP"))
         return self.dtype, self.direction, *common
+
+    def with_side(self, side: dict[str, int | str]) -> Planned:
+        """This case with the kernel or the sizes of one side of a ratio."""
+        sizes = {name: int(size) for name, size in side.items() if name != "kernel"}
+        return self.model_copy(update={"kernel": str(side.get("kernel", self.kernel)), "shape": self.shape | sizes})
 
     def is_of(self, point: Point) -> bool:
         """Whether a point, valid or not, is a measurement of this case."""
@@ -100,6 +116,7 @@ class Claim(Frozen):
     probes: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
     across: tuple[str, ...] = ()
+    pair: Pair | None = None
     one_is_enough: bool = False
 
     @property
@@ -151,15 +168,37 @@ def dtypes(device: str) -> tuple[str, ...]:
 
 
 def cases(device: str) -> list[dict[str, Any]]:
-    """Everything to measure on a kind of device, each case once: kernel, shape, dtype and direction."""
-    found = [
-        {"kernel": case.kernel, "shape": shape, "dtype": dtype, "direction": direction}
-        for claim in all_claims()
-        for case in claim.cases
-        if case.device in ("", device)
-        for shape, dtype, direction in itertools.product(case.shapes(), dtypes(device), case.directions)
-    ]
-    return [case for index, case in enumerate(found) if case not in found[:index]]
+    """Everything to measure on a kind of device, each case once, in the order of the claims that need it first.
+
+    Each has kernel, shape, dtype and direction; its `caches`, and whether the `fastest` row counts, are what all of its
+    claims need.
+    """
+    found: list[dict[str, Any]] = []
+    here = (case for claim in all_claims() for case in claim.cases if case.device in ("", device))
+    for case in here:
+        for shape, dtype, direction in itertools.product(case.shapes(), dtypes(device), case.directions):
+            named = {"kernel": case.kernel, "shape": shape, "dtype": dtype, "direction": direction}
+            same = next((known for known in found if named.items() <= known.items()), None)
+            if same is None:
+                same = named | {"caches": [], "fastest": False}
+                found.append(same)
+            same["caches"] += [cache for cache in case.caches if cache not in same["caches"]]
+            same["fastest"] |= case.fastest
+    return found
+
+
+def pairs(device: str) -> list[tuple[Planned, Planned]]:
+    """The cases that claims hold against one another and want timed in turn: over which, and under which."""
+    found = []
+    for claim in all_claims():
+        pair, planned = claim.pair, claim.planned(device)
+        if pair is None:
+            continue
+        for case in planned:
+            other = case.with_side(pair.under)
+            if case == case.with_side(pair.over) and other in planned:
+                found.append((case, other))
+    return found
 
 
 def probes() -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from . import (
     _seen,
@@ -42,8 +42,11 @@ _SHOWN = {
 }
 
 
-def markdown(run: Run) -> str:
-    """The whole of a run as Markdown tables, lists and letters; a section without content is left out."""
+def markdown(run: Run, sections: Collection[str] = ()) -> str:
+    """A run as Markdown tables, lists and letters; a section without content is left out.
+
+    sections : the anchors of those that are wanted, without a title; none for the whole.
+    """
     rows = _view.rows([run])
     measured = [row for row in rows if row.point.status in _view.MEASURED]
     equal = contrast.equal_layers(run.points)
@@ -51,6 +54,7 @@ def markdown(run: Run) -> str:
     parts = {
         "question": [
             page_story.question(page_map.is_of_the_argument(run), _),
+            "",
             *_list(page_story.answer([run], rows, equal, board, _)),
         ],
         "machine": _machine(run),
@@ -62,31 +66,32 @@ def markdown(run: Run) -> str:
         "helps": _helps(run, rows),
         "method": _method(run, measured),
     }
-    lines = [f"# {_escape(run.machine.name)}"]
+    lines = [] if sections else [f"# {_escape(run.machine.name)}"]
     for anchor, (_name, heading) in page_story.headings(_).items():
-        lines += ["", f"## {heading}", "", *parts[anchor]] if parts[anchor] else []
+        if parts[anchor] and anchor in (sections or parts):
+            lines += ["", f"## {heading}", "", *parts[anchor]]
     return "\n".join(lines) + "\n"
 
 
 def _machine(run: Run) -> list[str]:
     titles = ("wall", "limit", "value", "provenance", "it limits")
-    walls = [(_view.WALL_NAMES[wall], *rest) for wall, *rest in page_story.walls(run, _)]
-    lines = [*_table(titles, walls), "", page_story.ridge(run, _), ""] if walls else []
+    walls = [(_view.WALL_NAMES[row[0]], *row[1:]) for row in page_story.walls(run, _)]
+    lines = [*table(titles, walls), "", page_story.ridge(run, _), ""] if walls else []
     if run.devices:
-        lines += [*_table(fleet.TITLES, fleet.cells(run)), "", fleet.note(run), ""]
+        lines += [*table(fleet.TITLES, fleet.cells(run)), "", fleet.note(run), ""]
     beside = [found.cells() for found in stated.side_by_side(run.machine.ceilings)]
-    lines += ["### Measured beside stated", "", *_table(stated.TITLES, beside), "", stated.NOTE, ""] if beside else []
+    lines += ["### Measured beside stated", "", *table(stated.TITLES, beside), "", stated.NOTE, ""] if beside else []
     ceilings = [ceiling_cells(ceiling) for ceiling in run.machine.ceilings]
-    return [*lines, "### Ceilings", "", *_table(("ceiling", "value", "±", "provenance", "how"), ceilings)]
+    return [*lines, "### Ceilings", "", *table(("ceiling", "value", "±", "provenance", "how"), ceilings)]
 
 
 def _kernels(run: Run, measured: list[_view.Row]) -> list[str]:
     lines = [_view.NUMBERS_NOTE, ""]
     lines += [seen, ""] if (seen := _seen.run_text(run)) else []
-    lines += _table(*_without_empty(_POINTS, [_point_cells(row) for row in measured]))
+    lines += table(*_without_empty(_POINTS, [_point_cells(row) for row in measured]))
     lines += _parts(measured) + _second_clocks(measured)
     seen = _seen.cells(measured)
-    lines += ["", "### Clocks, energy and counted bytes", "", *_table(_seen.TITLES, seen)] if seen else []
+    lines += ["", "### Clocks, energy and counted bytes", "", *table(_seen.TITLES, seen)] if seen else []
     lines += ["", "### Findings", "", *_list(found.text for found in run.observations)] if run.observations else []
     return lines
 
@@ -96,7 +101,7 @@ def _walk(of: _walks.Walk) -> list[str]:
     for row in page_points.walk(of, _)["rows"]:
         name = f"{row['wall']} ({row['change']})" if row["change"] else row["wall"]
         cells.append((str(row["batch"]), row["time"], row["ratio"], name, row["machine"]))
-    return [f"### {_escape(of.name)}", "", *_table(("B", "time", "× before", "wall", "of machine"), cells), ""]
+    return [f"### {_escape(of.name)}", "", *table(("B", "time", "× before", "wall", "of machine"), cells), ""]
 
 
 def _maps(run: Run) -> list[str]:
@@ -120,7 +125,7 @@ def _equal(run: Run, groups: Sequence[contrast.Equal], rows: Sequence[_view.Row]
         for group in found["groups"]:
             cells = [tuple(str(row[name]) for name in _SHOWN.values()) for row in group["rows"]]
             title = f"{group['title']}; {found['words']} (rows of {found['rows']})"
-            lines += [_escape(title), "", *_table(tuple(_SHOWN), cells), ""]
+            lines += [_escape(title), "", *table(tuple(_SHOWN), cells), ""]
     return lines or [page_claims.no_equal(_)]
 
 
@@ -132,7 +137,7 @@ def _claims(run: Run, board: page_claims.Json) -> list[str]:
         (claim["id"], claim["word"], claim["claim"], *(dict(claim["lines"]).get(name, "") for name in _LINES))
         for claim in sorted(found, key=lambda claim: int(claim["id"].lstrip("C")))
     ]
-    return _table(("id", "verdict", "claim", *_LINES), cells) if cells else [page_claims.no_claims(_)]
+    return table(("id", "verdict", "claim", *_LINES), cells) if cells else [page_claims.no_claims(_)]
 
 
 _LINES = ("needed", "found", "compared", "where", "missing")
@@ -147,7 +152,7 @@ def _helps(run: Run, rows: Sequence[_view.Row]) -> list[str]:
         for row in found
     ]
     note = "Per cent of time that one per cent more of a resource would save (modelled)."
-    return [note, "", *_table((*titles, *names), cells), "", page_story.model_error([run], _)] if found else []
+    return [note, "", *table((*titles, *names), cells), "", page_story.model_error([run], _)] if found else []
 
 
 def _method(run: Run, measured: list[_view.Row]) -> list[str]:
@@ -155,7 +160,7 @@ def _method(run: Run, measured: list[_view.Row]) -> list[str]:
     advices = [*_view.Advices(measured).all, *_seen.of_run([run])]
     if advices:
         cells = [(a.id, cause, a.advice, ", ".join(names)) for a in advices for cause, names in a.causes]
-        lines += ["", "### Warnings", "", *_table(("warning", "cause", "advice", "points"), cells)]
+        lines += ["", "### Warnings", "", *table(("warning", "cause", "advice", "points"), cells)]
     absent = _view.unmeasured(run.points)
     lines += ["", "### Not measured"] if absent else []
     for group in absent:
@@ -191,7 +196,7 @@ def _parts(measured: list[_view.Row]) -> list[str]:
         if part.time_s
     ]
     titles = ("point", "part, measured alone", "time", "±", "wall", "machine", "design")
-    return ["", "## Parts", "", *_table(titles, cells)] if cells else []
+    return ["", "## Parts", "", *table(titles, cells)] if cells else []
 
 
 def _second_clocks(measured: list[_view.Row]) -> list[str]:
@@ -207,7 +212,7 @@ def _second_clocks(measured: list[_view.Row]) -> list[str]:
         if _steps.records_text(row.point)
     ]
     titles = ("point", "cache", "time by events", "second clock")
-    return ["", "## Second clocks", "", *_table(titles, cells)] if cells else []
+    return ["", "## Second clocks", "", *table(titles, cells)] if cells else []
 
 
 def _point_cells(row: _view.Row) -> tuple[str, ...]:
@@ -237,7 +242,8 @@ def _point_cells(row: _view.Row) -> tuple[str, ...]:
     )
 
 
-def _table(titles: tuple[str, ...], rows: list) -> list[str]:
+def table(titles: tuple[str, ...], rows: list) -> list[str]:
+    """The lines of a table: its titles, and rows of as many texts."""
     return [
         f"| {' | '.join(titles)} |",
         f"|{'|'.join(' --- ' for _ in titles)}|",

@@ -158,7 +158,7 @@ def _content(runs: Sequence[Run], _: Wording) -> Json:
     rows = _view.rows(runs)
     equal = contrast.equal_layers([point for run in runs for point in run.points])
     board = page_claims.board(runs, _)
-    parts = _points(runs, rows, _) | _story(runs, rows, equal, _) | {"board": board}
+    parts: Json = _points(runs, rows, _) | _story(runs, rows, equal, _) | {"board": board}
     parts |= {
         "title": "; ".join(dict.fromkeys(clean(run.machine.name) for run in runs)),
         "question": page_story.question(parts["of_the_argument"], _),

@@ -16,7 +16,7 @@ from .floors import matmul_rate
 from .machine import Ceiling
 from .page_claims import CLASS_WORDS
 from .page_points import short_sizes
-from .record import WALLS, Point, Run
+from .record import WALLS, Point, Run, Wall
 from .regime import main_dtype
 from .units import percent, seconds, si
 from .wording import Wording
@@ -113,11 +113,11 @@ def _ratio(group: Equal, other: str) -> float | None:
     return times["lstm"] / times[other] if "lstm" in times and other in times else None
 
 
-def walls(run: Run, _: Wording) -> list[tuple[str, str, str, str, str]]:
+def walls(run: Run, _: Wording) -> list[tuple[Wall, str, str, str, str]]:
     """The four walls of a machine: what stops a kernel there, the limit, its value, provenance and meaning."""
     dtype, machine = main_dtype(run.machine), run.machine
     launch = machine.best("latency", "launch")
-    limits: tuple[tuple[str, str, Ceiling | None, str], ...] = (
+    limits: tuple[tuple[Wall, str, Ceiling | None, str], ...] = (
         ("compute", _("arithmetic, %(dtype)s", dtype=dtype), matmul_rate(machine, dtype), _("operations in a second")),
         ("dram", _("DRAM bandwidth"), machine.best("bandwidth", "dram"), _("bytes to and from memory in a second")),
         ("cache", _("last shared cache"), machine.best("bandwidth", "cache"), _("bytes to and from it in a second")),

@@ -337,7 +337,7 @@ class Run(Frozen):
     warnings : doubts about all of its numbers.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = Field(default=SCHEMA_VERSION, strict=True)
     tool: str
     created: str
     command: str

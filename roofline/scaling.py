@@ -220,8 +220,7 @@ EXPLAINED = (
     "exponent: the power of the length in the measured time, with its 95 % interval; at the end: between the two "
     "longest lengths alone, where what a call costs at any length weighs least, ± half its interval; model: in the "
     "modelled time; operations, steps: in the counted ones. path: dependent steps between the ends of a sequence "
-    "(counted). "
-    "per step: measured time over dependent steps at the longest length, ± half its interval."
+    "(counted). per step: measured time over dependent steps at the longest length, ± half its interval."
 )
 NO_TAX = "not measured: needs a GPU"
 

@@ -35,8 +35,11 @@ def load(path: Path) -> Run:
     if not file.exists():
         raise RunFileError(f"There is no {file}{_how_to_finish(file)}.")
     try:
-        text = file.read_text(encoding="utf-8")
-        data = json.loads(text)
+        content = file.read_bytes()
+        run = _current(content)
+        if run is not None:
+            return run
+        data = json.loads(content.decode("utf-8"))
     except OSError as error:
         raise RunFileError(f"{file} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -48,7 +51,19 @@ def load(path: Path) -> Run:
             f"{file} is damaged or cut off at line {error.lineno}; restore it, or re-make it from its journal with "
             "`seqroof profile --out FOLDER --resume`."
         ) from error
-    return from_data(data, str(file), text)
+    return from_data(data, str(file))
+
+
+def _current(content: bytes) -> Run | None:
+    """The run in a file of this schema that is valid as it stands; None where something is to be said about it.
+
+    Reading and validating at once takes half the time of doing one after the other.
+    """
+    try:
+        run = Run.model_validate_json(content)
+    except ValidationError:
+        return None
+    return run if "schema_version" in run.model_fields_set and run.schema_version == SCHEMA_VERSION else None
 
 
 def _how_to_finish(file: Path) -> str:
@@ -67,11 +82,8 @@ def _how_to_finish(file: Path) -> str:
     return f"; finish what its journal holds with: {shown} --out {file.parent} --resume"
 
 
-def from_data(data: Any, source: str, text: str | None = None) -> Run:
-    """Validate the content of a run file; raises `RunFileError` with a sentence.
-
-    text : the JSON that `data` was read from, where there is one: validated at once, it takes half the time.
-    """
+def from_data(data: Any, source: str) -> Run:
+    """Validate the content of a run file; raises `RunFileError` with a sentence."""
     if not isinstance(data, dict) or "schema_version" not in data:
         raise RunFileError(f"{source} is JSON, but no run of seqroof: it has no schema_version.")
     version = data["schema_version"]
@@ -83,7 +95,7 @@ def from_data(data: Any, source: str, text: str | None = None) -> Run:
             "upgrade with pip install -U seqroof."
         )
     try:
-        return Run.model_validate(data) if text is None else Run.model_validate_json(text)
+        return Run.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"

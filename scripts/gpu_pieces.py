@@ -43,8 +43,9 @@ def _profile(name: str, *words: str, budget_s: int) -> tuple[str, ...]:
     return _seqroof("profile", *words, *fixed, "--budget", f"{budget_s}s")
 
 
-# Rows of a recurrence, of attention, and of what PyTorch computes in one way.
-_RECURRENT = "torch,triton_step,triton_resident"
+# Rows of a recurrence, of an addressed memory, of attention, and of what PyTorch computes in one way.
+_RECURRENT = "torch,triton_step,triton_streamed,triton_resident"
+_MEMORY = "torch,triton_step,triton_resident"
 _ATTENTION = "torch.flash,torch.efficient,torch.cudnn,triton"
 _PLAIN = "torch,triton"
 
@@ -206,7 +207,7 @@ PIECES = (
         "memory",
         "an addressed memory over 256 steps",
         60,
-        _sizes("memory", "memory_attention", "B=132,T=256,M=128,P=64", budget_s=35),
+        _sizes("memory", "memory_attention", "B=132,T=256,M=128,P=64", rows=_MEMORY, budget_s=35),
     ),
     Piece(
         "lstm_sizes",

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from seqroof.profiler import interruption, journal
+from seqroof.profiler import claim_time, interruption, journal
 from seqroof.profiler.calibration import Calibration
 from seqroof.profiler.ceiling_store import RoofStore
 from seqroof.profiler.clock import MOST_ROUNDS
@@ -22,6 +22,7 @@ from seqroof.profiler.roofs import Roofs
 from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
 from seqroof.profiler.verification import Verification
+from seqroof.roofline.claims import SUITE
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.store import remove_products, save
@@ -36,13 +37,16 @@ from .stored_noise import with_noise
 CEILINGS = RUNS / "ceilings"
 # The quick suite must end within a minute on two cores, its start and its report included.
 QUICK_BUDGET_S = 42.0
+# The suite of the claims takes seven minutes or so on two cores; on a slower machine its groups get less time each, so
+# that it ends within eight, its start and its report included.
+CLAIMS_BUDGET_S = 400.0
 # Workers that check side by side, each on a core of its own; each takes about half a gigabyte.
 MOST_CHECKERS = 4
 
 
-def open_worker(device: str, interpret: bool = False) -> Supervisor:
-    """Start a worker on a device; raises `Stop` with a sentence when it cannot be had."""
-    supervisor = Supervisor(device, interpret)
+def open_worker(device: str, interpret: bool = False, threads: int | None = None) -> Supervisor:
+    """Start a worker on a device; raises `Stop` with a sentence when it cannot be had. threads : as in `Supervisor`."""
+    supervisor = Supervisor(device, interpret, threads)
     try:
         supervisor.start()
     except Refused as refusal:
@@ -194,6 +198,15 @@ def dry_run(request: Request) -> list[dict[str, Any]]:
         return planned(Session(request, supervisor, reporter))
 
 
+def about_s(request: Request, groups: list[dict[str, Any]]) -> float | None:
+    """About how long a run of the claims' suite takes on a processor; None for what nobody has fitted."""
+    whole = request.suite == SUITE and not request.cases and request.rounds is None
+    if not whole or any(group["kind"] != "cpu" for group in groups):
+        return None
+    fair_s = request.group_s if request.budget_s is None else 0.5 * request.budget_s / max(1, len(groups))
+    return claim_time.about_s(groups, min(request.group_s, fair_s))
+
+
 def measure_ceilings(device: str, effort: str) -> Path:
     """Measure the roofs of a device and store them; returns the file."""
     with Reporter() as reporter, open_worker(device) as supervisor:
@@ -219,14 +232,13 @@ def verify(request: Request, long: bool) -> list[Point]:
 
 
 def _verify(request: Request, reporter: Reporter, interpret: bool = False) -> tuple[list[Point], str]:
-    """Check one suite, in several workers unless they would share a CPU; returns the points and the kind of device."""
+    """Check one suite, in workers that share the cores among them; returns the points and the kind of device."""
     reporter.stage("starting the worker")
+    workers = min(usable_cores(), MOST_CHECKERS)
+    threads = usable_cores() // workers
     with ExitStack() as stack:
-        supervisors = [stack.enter_context(open_worker(request.device, interpret))]
+        supervisors = [stack.enter_context(open_worker(request.device, interpret, threads)) for _ in range(workers)]
         kind = supervisors[0].opened["kind"]
-        # A worker on a CPU has all cores already.
-        workers = min(usable_cores(), MOST_CHECKERS) if interpret or kind != "cpu" else 1
-        supervisors += [stack.enter_context(open_worker(request.device, interpret)) for _ in range(workers - 1)]
         sessions = [Session(request, supervisor, reporter) for supervisor in supervisors]
         groups = planned(sessions[0])
         options = {"only": "triton", "mark": "ok (interpreted)"} if interpret else {}

@@ -27,8 +27,10 @@ from .progress import say
 from .sweep import check_device, parse_directions, parse_dtypes, parse_duration, parse_shape
 
 SUITES = ("quick", "standard", "full", CLAIMS)
-# Time for a group of the quick and the claims' suite where the whole has no limit: half of what longer suites give.
+# Time for a group of the quick suite where the whole has no limit: half of what longer suites give.
 QUICK_GROUP_S = 3.0
+# The suite of the claims times few rows, mostly in one state of the caches, so each has as long as in a longer suite.
+CLAIMS_GROUP_S = 1.5
 
 
 def request_of(
@@ -56,9 +58,10 @@ def request_of(
         raise Stop(f"The suite {CLAIMS!r} says itself what to measure; leave out {options}.", Exit.USAGE)
     axes = parse_shape(shape or [])
     wanted = ",".join(implementation or [])
-    quick = suite == "quick" and not axes
+    quick, for_claims = suite == "quick" and not axes, suite == CLAIMS
     named_s = parse_duration(budget)
-    whole_quick_suite = quick and not kernels and rounds is None
+    whole_s = measuring.QUICK_BUDGET_S if quick else measuring.CLAIMS_BUDGET_S if for_claims else None
+    usual_group_s = QUICK_GROUP_S if quick else CLAIMS_GROUP_S if for_claims else FULL_GROUP_S
     return Request(
         kernels=list(kernels or []),
         suite=suite,
@@ -67,14 +70,15 @@ def request_of(
         directions=parse_directions(direction or []),
         device=check_device(device),
         implementations=[name.strip() for name in wanted.split(",") if name.strip()],
-        compile=not (quick or suite == CLAIMS) or "compile" in wanted,
+        compile=not (quick or for_claims) or "compile" in wanted,
         attribution=(suite in ("standard", "full") and not axes) if attribution is None else attribution,
-        budget_s=named_s or (measuring.QUICK_BUDGET_S if whole_quick_suite else None),
-        group_s=MOST_GROUP_S if named_s else QUICK_GROUP_S if quick or suite == CLAIMS else FULL_GROUP_S,
+        parts=not for_claims,
+        budget_s=named_s or (None if kernels or rounds is not None else whole_s),
+        group_s=MOST_GROUP_S if named_s else usual_group_s,
         rounds=rounds,
         counters=counters,
         seed=seed or 0,
-        effort="quick" if quick else "full",
+        effort="quick" if quick or for_claims else "full",
         deadline_s=parse_duration(deadline),
     )
 
@@ -109,7 +113,8 @@ def run(
         request, told = take_over(base, request, given)
         say(f"seqroof: {told}")
     if dry:
-        _print_plan(measuring.dry_run(request), as_json)
+        groups = measuring.dry_run(request)
+        _print_plan(groups, measuring.about_s(request, groups), as_json)
         return
     made, folder, code = measuring.profile(request, out, resume, force, roofs, base, fresh_roofs)
     reading.write_pages(made, folder, language)
@@ -133,9 +138,9 @@ def _say_next(run: Run, folder: Path) -> None:
         say(f"Next: {next_command(run)}")
 
 
-def _print_plan(groups: list[dict[str, Any]], as_json: bool) -> None:
+def _print_plan(groups: list[dict[str, Any]], about_s: float | None, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"groups": groups}))
+        print(json.dumps({"groups": groups} | ({} if about_s is None else {"about_s": round(about_s)})))
         return
     console = Console(highlight=False)
     told = "By dtype: operations, bytes at least, memory needed, implementations."
@@ -145,6 +150,9 @@ def _print_plan(groups: list[dict[str, Any]], as_json: bool) -> None:
         sizes = ",".join(f"{name}={value}" for name, value in shape.items())
         console.print(f"\n[bold]{escape(kernel)}[/bold] {direction} {escape(sizes)}", soft_wrap=True)
         console.print(_planned_rows(list(members)))
+    if about_s is not None:
+        how = "modelled by the work of the groups; nothing was timed"
+        print(f"\nAbout {about_s / 60:.0f} minutes on two cores ({how}).")
 
 
 def _planned_rows(groups: list[dict[str, Any]]) -> Table:

@@ -92,7 +92,7 @@ def share(value: float) -> Fraction:
 def steps(knob: dict[str, Any]) -> list[Point]:
     """LSTM steps of all sizes that claims plan: those that stream their weights, and those that fit a cache."""
     found = []
-    for H, batches in ((1024, (1, 2, 4, 8, 16, 32, 64, 128, 256)), (2048, (1, 4, 8))):
+    for H, batches in ((1024, (1, 2, 4, 8, 16, 32, 64, 128, 256)), (2048, (1, 8))):
         weights = 4 * (8 * H**2 + 4 * H) / 1e10
         found += [step(B, H, weights / knob["C1"], knob) for B in batches]
     for H, batches in ((192, (1, 16)), (512, (1, 4, 16))):
@@ -104,26 +104,25 @@ def steps(knob: dict[str, Any]) -> list[Point]:
 
 def recurrences(knob: dict[str, Any]) -> list[Point]:
     """Recurrences of all sizes that claims plan, with the attention and the convolutions beside them."""
-    found = [lstm(1, T, 256, 1e-5 * T ** knob["C7"]) for T in (64, 128, 256, 1024)]
-    for (direction, longer), B in product((("forward", 1), ("both", 3)), (1, 16)):
+    found = [lstm(1, T, 256, 1e-5 * T ** knob["C7"]) for T in (32, 64, 128, 256)]
+    for (direction, longer), (B, H) in product((("forward", 1), ("both", 3)), ((1, 256), (16, 128))):
         seconds = 1e-5 * 512 ** knob["C7"] * longer * B
         how: dict[str, Any] = {"direction": direction}
         found += [
-            lstm(B, 512, 256, seconds, roof_fraction=share(knob["C4"]), **how),
-            block(B, 512, 256, seconds / knob["C6"], roof_fraction=share(0.5), **how),
-            convolution(B, 512, 256, seconds / 2, roof_fraction=share(0.6), **how),
+            lstm(B, 512, H, seconds, roof_fraction=share(knob["C4"]), **how),
+            block(B, 512, H, seconds / knob["C6"], roof_fraction=share(0.5), **how),
+            convolution(B, 512, H, seconds / 2, roof_fraction=share(0.6), **how),
         ]
-        if direction == "forward":
-            found.append(lstm(B, 512, 256, knob["C12"] * seconds, kernel="gru"))
-    one = 1e-5 * 64 ** knob["C7"]
-    found += [lstm(64, 64, 256, one * 64 / knob["C16"]), lstm(64, 64, 512, 4 * one * 64 / knob["C16"])]
-    found += [lstm(1, 64, 512, 4 * one), lstm(1, 64, 512, 4 * one * knob["C12"], kernel="gru")]
-    for B in (1, 16):
-        found += [lstm(B, 2048, 64, 1.0), block(B, 2048, 64, 1.0 / knob["C6"])]
+    one = 1e-5 * 32 ** knob["C7"]
+    found += [lstm(64, 32, 256, one * 64 / knob["C16"]), lstm(64, 32, 128, one * 64 / knob["C16"])]
+    found += [lstm(1, 32, 128, one), lstm(16, 64, 256, 16e-5 * 64 ** knob["C7"]), lstm(1, 32, 512, 4 * one)]
+    found.append(lstm(1, 32, 512, 4 * one * knob["C12"], kernel="gru"))
+    found += [lstm(B, 64, 256, B * 1e-5 * 64 ** knob["C7"] * knob["C12"], kernel="gru") for B in (1, 16)]
+    found += [lstm(16, 1024, 64, 1.0), block(16, 1024, 64, 1.0 / knob["C6"])]
     found += [lstm(16, 256, 64, knob["C15"]), block(16, 256, 64, 1.0)]
-    for B, T, rise in ((32, 32, 0), (8, 128, 0.5), (1, 1024, 1)):
-        found.append(lstm(B, T, 256, 0.1 * knob["C10"] ** rise, direction="both"))
-        found.append(convolution(B, T, 256, 0.1 * 1.1**rise, direction="both"))
+    for B, T, rise in ((32, 32, 0), (1, 1024, 1)):
+        found.append(lstm(B, T, 128, 0.1 * knob["C10"] ** rise, direction="both"))
+        found.append(convolution(B, T, 128, 0.1 * 1.1**rise, direction="both"))
     return found
 
 
@@ -132,7 +131,7 @@ def points(turned: str = "") -> list[Point]:
     knob = {name: values[name == turned] for name, values in KNOBS.items()}
     found = steps(knob) + recurrences(knob)
     small = 4 * 8 * 512**2 / 1e10
-    for K, seconds in ((256, small / 10), (16384, small / knob["C11"])):
+    for K, seconds in ((1, small / 20), (256, small / 10), (16384, small / knob["C11"])):
         shape = {"B": 1, "N": 8, "K": K, "P": 64, "G": 8, "ragged": 0}
         found.append(timed("attention_decode", shape, seconds, work(read=4096 * K + 4096), cache="cold"))
     for (B, T, C), (first, seconds) in product(((16, 2048, 64), (4, 4096, 128)), ((1, 0.1), (64, 0.1 * knob["C13"]))):
@@ -174,8 +173,10 @@ def evidence(turned: str = "") -> tuple[Evidence, ...]:
                 id=f"gradient-depth weights={weights}",
                 values={"weights": weights, "layers": 32, "seeds": 10}
                 | spread("gated_over_tanh", 0.5 if turned == "C14" else 50.0)
+                | spread("gated_over_gated_tanh", 0.7 if turned == "C14" else 70.0)
                 | spread("gated", 0.0005 if turned == "C14" else 0.05)
-                | spread("tanh", 0.001),
+                | spread("tanh", 0.001)
+                | spread("gated_tanh", 0.0007),
                 how="sample",
             )
             for weights in ("1/fan-in", "keeping size")

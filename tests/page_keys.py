@@ -44,8 +44,9 @@ def of_code() -> set[str]:
     found = set()
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_"
-            if named and node.args and isinstance(node.args[0], ast.Constant):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_"):
+                continue
+            if node.args and isinstance(node.args[0], ast.Constant):
                 found.add(str(node.args[0].value))
     return found
 

@@ -1,13 +1,16 @@
 """The cells of the recurrent kernels and their references, for the tests of this family."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
 from seqroof.kernels import _recurrent, gru, lstm, rnn
 from seqroof.kernels._recurrent import Cell, Shape
+from seqroof.kernels._recurrent_plan import Schedule
 
+# The schedules of the Triton rows.
+SCHEDULES: dict[str, Schedule] = {f"triton_{name}": name for name in get_args(Schedule)}
 CELLS: list[tuple[Any, Cell]] = [(lstm, lstm.CELL), (gru, gru.CELL), (rnn, rnn.TANH), (rnn, rnn.RELU)]
 cells = pytest.mark.parametrize(("kernel", "cell"), CELLS, ids=[cell.name for _, cell in CELLS])
 

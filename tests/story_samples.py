@@ -48,6 +48,7 @@ def spot(T: int, bound: str = "cache", seen: str = "serial", **changes: object) 
 def story_run(turned: str = "", **changes: object) -> Run:
     """A run with charted points, spots on its maps, the claims' rows and their evidence."""
     base = samples.run("cpu")
-    points = (*base.points, *claim_samples.points(turned), spot(128), spot(1024, bound="serial"))
+    charted = (p.model_copy(update={"estimate_s": 0.8 * p.time_s.median} if p.time_s else {}) for p in base.points)
+    points = (*charted, *claim_samples.points(turned), spot(128), spot(1024, bound="serial"))
     fields = {"points": points, "grids": (*grids(), *grids("gru")), "evidence": claim_samples.evidence(turned)}
     return base.model_copy(update=fields | {"suite": "claims"} | changes)

@@ -119,9 +119,28 @@ def test_outputs_and_gradients_agree_with_float64(kernel: Any, row: str, shape: 
     assert verdict.passed, verdict.detail
 
 
-def _forward(kernel: Any, shape: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+def _forward(
+    kernel: Any, shape: Any, inputs: dict[str, torch.Tensor], row: str = "triton_resident"
+) -> tuple[torch.Tensor, ...]:
     with torch.no_grad():
-        return kernel.IMPLEMENTATIONS["triton_resident"].run(shape, **inputs)
+        return kernel.IMPLEMENTATIONS[row].run(shape, **inputs)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "shape", "dtype"),
+    dict.fromkeys(tuple(case.values[place] for place in (0, 2, 3)) for case in CASES),
+    ids=str,
+)
+def test_outputs_with_weights_read_in_every_step_agree_with_float64(kernel: Any, shape: Any, dtype: str) -> None:
+    if reason := _refused(kernel, "triton_streamed", shape, dtype):
+        pytest.skip(reason)
+    open_device("cuda:0").allow_tf32(dtype == "tf32")
+    inputs = kernel.inputs(shape, dtype, "cuda:0", 3)
+    truth = check.truth_of(lambda tensors: kernel.reference(shape, **tensors), inputs, dtype, "forward", chained=True)
+    with poisoned_memory():
+        got = _forward(kernel, shape, inputs, "triton_streamed")
+    verdict = check.compare(got, truth)
+    assert verdict.passed, verdict.detail
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -219,11 +238,13 @@ class Shaken:
 
 
 def _shaken(monkeypatch: Any, kernel: Any, shape: Any, seed: int, skip_wait: bool) -> tuple[torch.Tensor, ...]:
+    """What the resident row computes, gradients included, and the streamed row, which has none."""
     inputs = kernel.inputs(shape, "bf16", "cuda:0", 0)
     with monkeypatch.context() as patch:
         for name in ("FORWARD", "BACKWARD"):
             patch.setattr(_recurrent_launch, name, Shaken(getattr(_recurrent_launch, name), seed, skip_wait))
-        return _results(kernel.IMPLEMENTATIONS["triton_resident"].run, shape, inputs, "bf16")
+        kept = _results(kernel.IMPLEMENTATIONS["triton_resident"].run, shape, inputs, "bf16")
+        return *_forward(kernel, shape, inputs, "triton_streamed"), *kept
 
 
 @pytest.mark.parametrize(("kernel", "sizes"), SHAKEN)
@@ -232,9 +253,11 @@ def test_random_delays_change_no_bit(kernel: Any, sizes: tuple[int, ...], monkey
     if reason := _refused(kernel, "triton_resident", shape, "bf16"):
         pytest.skip(reason)
     inputs = kernel.inputs(shape, "bf16", "cuda:0", 0)
-    truth = check.truth_of(
-        lambda tensors: _results(kernel.reference, shape, tensors, "bf16"), inputs, "bf16", "both", chained=True
-    )
+
+    def both(tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        return *kernel.reference(shape, **tensors), *_results(kernel.reference, shape, tensors, "bf16")
+
+    truth = check.truth_of(both, inputs, "bf16", "both", chained=True)
     want = _shaken(monkeypatch, kernel, shape, 0, skip_wait=False)
     verdict = check.compare(want, truth)
     assert verdict.passed, verdict.detail
@@ -293,6 +316,7 @@ def _sanitized() -> None:
         inputs = kernel.inputs(shape, "bf16", "cuda:0", 0)
         for row in ROWS:
             _results(kernel.IMPLEMENTATIONS[row].run, shape, inputs, "bf16")
+        _forward(kernel, shape, inputs, "triton_streamed")
     torch.cuda.synchronize()
     print("all calls done")
 

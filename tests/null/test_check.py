@@ -158,6 +158,24 @@ def test_a_recurrence_may_collect_its_rounding_in_one_element_but_not_on_average
     assert not check.compare((torch.full((1000,), 1.0035),), chained).passed
 
 
+def test_a_gradient_may_be_a_running_sum_over_all_tokens():
+    rows = torch.randn(8192, 64, generator=torch.Generator().manual_seed(0))
+    inputs = {"rows": rows}
+    running = torch.zeros(64)
+    for row in rows:
+        running = running + row
+
+    def truth(dtype, summed):
+        return check.truth_of(lambda given: (given["rows"].sum(0),), inputs, dtype, "both", summed=summed)
+
+    assert check.compare((running,), truth("fp32", 8192)).passed
+    assert not check.compare((running,), truth("fp32", 0)).passed  # an output that sums nothing has no such excuse
+    assert not check.compare((rows[1:].sum(0),), truth("fp32", 8192)).passed
+    cut = torch.round(rows * 2**11) / 2**11
+    assert not check.compare((cut.sum(0),), truth("fp32", 8192)).passed
+    assert truth("bf16", 8192).allowed_rms == truth("bf16", 0).allowed_rms
+
+
 def _through_a_kink(inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:
     """The gradient of relu(x - 1): it jumps where x is 1."""
     return ((inputs["x"] > 1).to(inputs["x"].dtype),)

@@ -9,8 +9,11 @@ import pytest
 from round_machine import timing
 
 from seqroof.kernels import _catalog
-from seqroof.profiler import probes
-from seqroof.profiler.plan import PlanError, claim_cases
+from seqroof.profiler import claim_time, probes
+from seqroof.profiler.claim_plan import claim_cases, for_verdicts
+from seqroof.profiler.group_runs import clocks_of
+from seqroof.profiler.plan import PlanError
+from seqroof.profiler.points import headline
 from seqroof.profiler.probing import KIND, Probing, wanted
 from seqroof.profiler.request import Request
 from seqroof.profiler.supervisor import WorkerDied
@@ -18,7 +21,7 @@ from seqroof.roofline import claim_reach, claims
 from seqroof.roofline.catalogue import machines
 from seqroof.roofline.claim_board import decided
 from seqroof.roofline.record import Point
-from seqroof.scripts import profile_verb
+from seqroof.scripts import measuring, profile_verb
 from seqroof.scripts.exits import Exit, Stop
 
 DEVICES = ("cpu", "cuda")
@@ -98,6 +101,55 @@ def test_the_plan_names_every_size(device):
         claim_cases(device, ["rnn"], _catalog.load)
 
 
+def group(kernel, names, **changes):
+    """A planned group of a kernel at one size."""
+    return {"kernel": kernel, "shape": {"B": 1}, "dtype": "fp32", "direction": "forward"} | {
+        "implementations": list(names),
+        "refused": {"compile": "slow"},
+        "sequence": False,
+        "kind": "cpu",
+        **changes,
+    }
+
+
+def case(kernel, **changes):
+    named = {"kernel": kernel, "shape": {"B": 1}, "dtype": "fp32", "direction": "forward"}
+    return named | {"caches": ["warm"], "fastest": False} | changes
+
+
+def test_only_what_verdicts_use_is_timed_in_the_order_of_the_claims():
+    groups = [
+        group("lstm", ["reference", "torch", "torch.onednn", "flashrnn"]),
+        group("attention", ["reference", "torch.math", "torch.flash", "triton"]),
+        group("rnn", ["reference"]),
+    ]
+    first, second = for_verdicts(groups, [case("attention"), case("lstm", caches=["cold"])], [])
+    assert (first["kernel"], first["caches"]) == ("attention", ["warm"])
+    assert first["implementations"] == ["reference", "torch.math", "torch.flash", "triton"]
+    assert second["implementations"] == ["reference", "torch"]
+    assert set(second["refused"]) == {"compile", "torch.onednn", "flashrnn"}
+    (every,) = for_verdicts(groups, [case("lstm", fastest=True)], [])
+    assert every["implementations"] == ["reference", "torch", "torch.onednn"]
+    (asked,) = for_verdicts(groups, [case("lstm")], ["flashrnn"])
+    assert "flashrnn" in asked["implementations"]
+
+
+def test_a_group_is_timed_in_the_states_that_claims_name_and_one_of_them_is_its_headline():
+    clocks = [["cold", "events"], ["warm", "events"], ["warm", "graph"]]
+    plain = group("attention", ["reference"])
+    assert clocks_of(plain, clocks) == clocks and headline(plain) == ("cold", "host")
+    warm = plain | {"caches": ["warm"]}
+    assert clocks_of(warm, clocks) == clocks[1:] and headline(warm) == ("warm", "host")
+    assert headline(plain | {"caches": ["warm", "cold"]}) == ("cold", "host")
+
+
+def test_a_case_of_several_claims_has_what_all_of_them_need():
+    steps = {tuple(case["shape"].values()): case for case in claims.cases("cpu") if case["kernel"] == "lstm_step"}
+    shared = steps[1, 512, 512]  # C5 asks for both states, C11 for one of them
+    assert shared["caches"] == ["cold", "warm"] and not shared["fastest"]
+    assert steps[1, 1024, 1024]["fastest"] and steps[1, 1024, 1024]["caches"] == ["cold"]
+
+
 @pytest.mark.parametrize("options", [{"shape": ["B=1"]}, {"dtype": ["fp32"]}, {"direction": ["both"]}])
 def test_the_suite_says_itself_what_to_measure(options):
     typed = {"shape": None, "dtype": None, "direction": None} | options
@@ -117,7 +169,7 @@ def test_probes_make_every_row_that_a_claim_asks_for():
 
 def test_probes_belong_to_the_whole_suite():
     assert wanted(Request(suite="claims")) == claims.probes()
-    assert set(claims.probes()) == set(probes.PROBES)
+    assert set(claims.probes()) == {*probes.PROBES, claims.PAIRED}
     assert wanted(Request(suite="claims", kernels=["gru"])) == wanted(Request(suite="quick")) == []
 
 
@@ -194,3 +246,14 @@ def test_probes_are_journalled_resumed_and_survive_a_dead_worker():
         again.recall(data)
     again.run(lambda kind, data: None, lambda text, detail: None)
     assert worker.asked == ["c"] and [row.id for row in again.evidence()] == ["a", "b", "c"]
+
+
+def test_a_dry_run_says_about_how_long_the_suite_takes():
+    work = {"depth": 1000, "flops": 6e10, "compulsory_bytes": 0}
+    group = {"kind": "cpu", "direction": "forward", "work": work}
+    request = profile_verb.request_of(None, "claims", None, None, None, "cpu", None, None, None, None)
+    one, two = (measuring.about_s(request, [group] * count) for count in (1, 2))
+    assert one is not None and two is not None and one > claim_time.BESIDE_GROUPS_S
+    assert two - one == pytest.approx(claim_time.START_S + claim_time.OVERTIME * request.group_s + 60 * 1.105)
+    assert measuring.about_s(request, [group | {"kind": "cuda"}]) is None
+    assert measuring.about_s(Request(suite="quick"), [group]) is None

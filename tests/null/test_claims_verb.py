@@ -14,9 +14,8 @@ import pytest
 from commands import seqroof
 from rich.console import Console
 
-from seqroof.roofline import claim_table, claims
+from seqroof.roofline import claim_table
 from seqroof.roofline.claim_board import Board, board
-from seqroof.roofline.claims_page import table
 from seqroof.roofline.record import Environment
 from seqroof.roofline.store import save
 from seqroof.scripts import claiming
@@ -165,9 +164,3 @@ def test_nothing_slow_is_imported(tmp_path):
     code += "print(sorted({'torch', 'triton', 'numpy', 'altair', 'vl_convert'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code, str(place)], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
-
-
-def test_the_page_holds_the_table_of_the_claims():
-    page = (ROOT / "docs" / "claims.md").read_text()
-    assert table() in page, "write it anew: python -m seqroof.roofline.claims_page"
-    assert all(claim.hypothesis in page for claim in claims.all_claims())

@@ -89,7 +89,7 @@ def test_all_that_is_launched_is_in_the_list_of_what_is_compiled(name, row, capa
 def test_grid_and_number_of_launches_are_those_of_the_shape():
     step = _catalog.load("lstm_step").shape(B=64, I=512, H=512)
     (launch,) = would_launch("lstm_step", "triton", step)
-    assert launch.grid == (1, 32, 1) and launch.count == 1 and launch.case.constexprs["BATCH"] == 64
+    assert launch.grid == (2, 64, 1) and launch.count == 1 and launch.case.constexprs["BATCH"] == 32
     (odd,) = would_launch("lstm_step", "triton", _catalog.load("lstm_step").shape(B=3, I=37, H=130))
     assert odd.case.divisible == () and launch.case.divisible != ()
     stack = _catalog.load("lstm").shape(B=16, T=20, I=64, H=256)

@@ -31,7 +31,8 @@ Case = tuple[_catalog.Kernel, str, Any, str, str]
 
 # The interpreter needs about a second for this many.
 INTERPRETED_FLOPS = 10**7
-# Of longer chains, gradients by one launch per step are left to the long run: they take a minute of interpreting.
+# Of longer chains, gradients by one launch per step, and other dtypes of what has no gradients, are left to the long
+# run: they take a minute of interpreting.
 LONG_CHAIN = 64
 # The interpreter works on one core.
 CHILDREN = 2
@@ -66,10 +67,11 @@ def _cases_of(kernel: _catalog.Kernel, row: str, shape: Any, index: int, everyth
 
     A pass that keeps nothing for gradients is another program than one that does, so both are run.
     """
-    if not kernel.implementations[row].grad:
-        yield from ((kernel, row, shape, dtype, "values") for dtype in ("fp32", "fp16", "bf16"))
-        return
     work = kernel.module.work(shape, "fp32", "forward")
+    if not kernel.implementations[row].grad:
+        dtypes = ("fp32",) if work.depth > LONG_CHAIN and not everything else ("fp32", "fp16", "bf16")
+        yield from ((kernel, row, shape, dtype, "values") for dtype in dtypes)
+        return
     launched = kernel.implementations[row].weights_for(shape, "fp32", "cpu") == "reread"
     both = [] if launched and work.depth > LONG_CHAIN else ["fp32", ("bf16", "fp16")[index % 2]]
     yield from (

@@ -134,6 +134,10 @@ def test_refusals_give_their_reason(row: str, dtype: str, device: str, word: str
         (Shape(32, 4096, 4096), "bf16", 32, 32),
         # Too small to fill the machine: the smallest programs.
         (Shape(1, 256, 256), "bf16", 8, 16),
+        # One tile of 64 sequences would be 32 programs; narrower ones are 128, and 64 where there are no narrower ones.
+        (Shape(64, 512, 512), "bf16", 8, 32),
+        (Shape(64, 512, 512), "fp32", 8, 32),
+        (Shape(32, 256, 256), "bf16", 8, 16),
         # A batch beyond the widest tile is cut into tiles of that width.
         (Shape(512, 2048, 2048), "bf16", 32, 128),
         (Shape(3, 2048, 2048), "fp32", 8, 4),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 import story_samples
 from samples import machine, run
@@ -14,6 +12,8 @@ from seqroof.profiler.mapping import Mapping
 from seqroof.profiler.supervisor import Refused, WorkerDied
 from seqroof.roofline import regime
 from seqroof.roofline.store import save
+from seqroof.scripts import mapping
+from seqroof.scripts.exits import Exit, Stop
 from seqroof.scripts.main import app
 
 PLAIN = [grid.model_dump(mode="json") for grid in story_samples.grids()]
@@ -51,7 +51,7 @@ def test_the_recurrences_of_a_run_are_mapped_in_the_dtype_of_its_device(profiled
 
 
 @pytest.mark.parametrize(
-    ("failure", "restarts"), [(Refused("no such kernel"), 0), (WorkerDied("hung", "busy"), 1), ({}, 0)]
+    ("failure", "restarts"), [(Refused("no such kernel", "ContractError"), 0), (WorkerDied("hung", "busy"), 1), ({}, 0)]
 )
 def test_a_worker_that_fails_at_maps_costs_only_the_maps(failure, restarts):
     worker, written = Mapped(failure), []
@@ -100,9 +100,13 @@ def test_the_command_reads_the_maps_of_a_run_without_torch(tmp_path, monkeypatch
         for grid in story_samples.grids()
     )
     save(run("cpu").model_copy(update={"grids": odd}), tmp_path)
-    monkeypatch.setitem(sys.modules, "seqroof.kernels._catalog", None)
-    found = CliRunner().invoke(app, ["map", "lstm", "--on", str(tmp_path), "--dtype", "fp32"], env={"COLUMNS": "80"})
+
+    def without_torch(name):
+        raise Stop(f"{name} needs torch", Exit.NO_DEVICE)
+
+    monkeypatch.setattr(mapping, "kernel_named", without_torch)
+    found = CliRunner().invoke(app, ["map", "lstm", "--on", str(tmp_path)], env={"COLUMNS": "80"})
     assert found.exit_code == 0, found.output
     assert "the chain at every batch" in found.output
-    other = CliRunner().invoke(app, ["map", "rnn", "--on", str(tmp_path), "--dtype", "fp32"])
-    assert other.exit_code != 0 and "need torch" in str(other.exception)
+    other = CliRunner().invoke(app, ["map", "rnn", "--on", str(tmp_path)])
+    assert other.exit_code != 0 and "rnn needs torch" in str(other.exception)

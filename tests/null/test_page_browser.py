@@ -72,11 +72,12 @@ def overlaps(texts: list[dict]) -> list[tuple[str, str]]:
 
 
 def test_the_slider_moves_the_map_by_keyboard(window: browsers.Browser, story: Path) -> None:
-    window.log("browser"), window.log("performance")
+    window.log("browser")
+    window.log("performance")
     window.open(story)
     first = window.run(SHOWN)
     assert first["lengths"] == ["128"] and first["said"] == first["spoken"] == "128"
-    assert first["maps"] == 2 and first["circles"] == 2
+    assert first["maps"] == 2 and first["circles"] > 2
     press(window, ".map input[type=range]", "ArrowRight")
     longer = window.run(SHOWN)
     assert longer["lengths"] == ["1024"] and longer["said"] == longer["spoken"] == "1024"

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -18,12 +18,12 @@ from seqroof.kernels import _recurrent, _recurrent_launch, _torch, _triton, gru,
 from seqroof.kernels import _recurrent_plan as planning
 from seqroof.kernels import _recurrent_tiles as tiles
 from seqroof.kernels._recurrent import Shape
-from seqroof.kernels._recurrent_plan import Plan, plan_depth, plan_for
+from seqroof.kernels._recurrent_plan import Plan, Schedule, plan_depth, plan_for
 from seqroof.kernels._recurrent_triton import LAYER_LAG
 from seqroof.kernels._torch import DTYPES
 from seqroof.profiler import compiled
 from seqroof.roofline.contract import CompileCase
-from seqroof.roofline.occupancy import TARGETS, occupancy
+from seqroof.roofline.occupancy import TARGETS, WARP_THREADS, occupancy
 
 pytestmark = pytest.mark.skipif(not _triton.AVAILABLE, reason="triton is not installed here")
 compiles = pytest.mark.skipif(_triton.interpreted(), reason="TRITON_INTERPRET=1: interpreted kernels do not compile")
@@ -44,6 +44,7 @@ MACHINES = {80: A100, 90: H100, 100: B200}
 
 # L, D, dilation, ragged
 STACKS = [(1, 1, 1, 0), (4, 1, 1, 0), (1, 2, 1, 1), (3, 2, 1, 0), (2, 1, 3, 1)]
+SCHEDULES = get_args(Schedule)
 HIDDEN = (32, 50, 200, 257, 512, 768, 1024, 1300, 1536)
 BATCHES = (1, 16, 17, 33, 65, 512)
 ALL_HIDDEN = (*range(32, 1537, 32), 33, 50, 257, 513, 1000, 1535)
@@ -97,10 +98,11 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
 
 
 def call(
-    monkeypatch: pytest.MonkeyPatch, name: str, shape: Shape, dtype: str, kept: bool, machine: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch, name: str, shape: Shape, dtype: str, schedule: Schedule, machine: tuple[int, int],
     gradients: bool = True, recompute: bool = False,
 ) -> None:  # fmt: skip
-    """Run a recurrence without values, forward and perhaps backward."""
+    """Run a recurrence without values, forward and perhaps backward, where the schedule has that."""
+    gradients = gradients and schedule != "streamed"
     monkeypatch.setattr(planning, "device_limits", lambda device: machine)
     monkeypatch.setattr(_torch, "tf32_allowed", lambda: dtype == "tf32")
     device = DEVICE_CELLS[name]
@@ -111,7 +113,7 @@ def call(
     }
     if shape.ragged:
         tensors["lengths"] = torch.empty(shape.B, dtype=torch.int64, device="meta")
-    outputs = _recurrent_launch.recurrence(device, shape, kept, recompute, **tensors)
+    outputs = _recurrent_launch.recurrence(device, shape, schedule, recompute, **tensors)
     if gradients:
         leaves = [tensor for tensor in tensors.values() if tensor.requires_grad]
         torch.autograd.grad(outputs, leaves, [torch.empty_like(output) for output in outputs])
@@ -174,50 +176,68 @@ def faults(name: str, launches: list[Launch], machine: tuple[int, int], dtype: s
 
 
 def _fails(
-    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], name: str, shape: Shape, dtype: str, kept: bool,
+    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], name: str, shape: Shape, dtype: str, schedule: Schedule,
     machine: tuple[int, int], **how: bool,
 ) -> list[str]:  # fmt: skip
     """Faults of one recurrence, named; what is planned to be refused must be refused by the launcher."""
     launches.clear()
-    plan = plan_for(DEVICE_CELLS[name], shape, dtype, kept, *machine)
+    plan = plan_for(DEVICE_CELLS[name], shape, dtype, schedule, *machine)
     if isinstance(plan, str):
         with pytest.raises(ValueError, match=re.escape(plan)):
-            call(monkeypatch, name, shape, dtype, kept, machine, **how)
+            call(monkeypatch, name, shape, dtype, schedule, machine, **how)
         return []
-    call(monkeypatch, name, shape, dtype, kept, machine, **how)
+    call(monkeypatch, name, shape, dtype, schedule, machine, **how)
     found = list(faults(name, launches, machine, dtype))
-    if not launches or (kept and any(launch.values["CHUNKS"] == 0 for launch in launches)):
+    if not launches or (schedule == "resident" and any(launch.values["CHUNKS"] == 0 for launch in launches)):
         found.append("no launch that keeps the weights")
     return [f"{name} {shape} {dtype} {machine}: {fault}" for fault in found]
 
 
 @cells
-@pytest.mark.parametrize("kept", [True, False], ids=["resident", "step"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_what_is_launched_fits_and_is_compiled(
-    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], name: str, kept: bool
+    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], name: str, schedule: Schedule
 ) -> None:
     """A spread of sizes, in which every one meets every other value of each option at least once."""
     options = itertools.cycle(itertools.product(STACKS, ("bf16", "fp32", "fp16", "tf32"), (H100, A100, B200, SLICE)))
     modes = itertools.cycle(({}, {"recompute": True}, {"gradients": False}))
     found = []
     for (H, B), (stack, dtype, machine), how in zip(itertools.product(HIDDEN, BATCHES), options, modes):
-        found += _fails(monkeypatch, launches, name, Shape(B, 2, 3, H, *stack), dtype, kept, machine, **how)
+        found += _fails(monkeypatch, launches, name, Shape(B, 2, 3, H, *stack), dtype, schedule, machine, **how)
     assert found == []
 
 
 @pytest.mark.long
 @cells
-@pytest.mark.parametrize("kept", [True, False], ids=["resident", "step"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32", "tf32"])
 @pytest.mark.parametrize("machine", [A100, H100, B200, SLICE], ids=["A100", "H100", "B200", "slice"])
 def test_all_that_is_launched_fits_and_is_compiled(
-    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], name: str, kept: bool, dtype: str, machine: tuple[int, int]
+    monkeypatch: pytest.MonkeyPatch,
+    launches: list[Launch],
+    name: str,
+    schedule: Schedule,
+    dtype: str,
+    machine: tuple[int, int],
 ) -> None:
     found = []
     for H, B, stack in itertools.product(ALL_HIDDEN, ALL_BATCHES, STACKS):
         for how in ({}, {"recompute": True}, {"gradients": False}):
-            found += _fails(monkeypatch, launches, name, Shape(B, 2, 3, H, *stack), dtype, kept, machine, **how)
+            found += _fails(monkeypatch, launches, name, Shape(B, 2, 3, H, *stack), dtype, schedule, machine, **how)
     assert found == []
+
+
+@cells
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_programs_that_stream_are_refused_where_they_cannot_wait_for_one_another(name: str, dtype: str) -> None:
+    cell, sms = DEVICE_CELLS[name], SLICE[0]
+    largest = sms * tiles.units_of(cell.slots, dtype)
+    assert isinstance(plan_for(cell, Shape(1, 8, 8, largest, D=2), dtype, "streamed", *SLICE), Plan)
+    refusal = plan_for(cell, Shape(1, 8, 8, largest + 1), dtype, "streamed", *SLICE)
+    assert refusal == (
+        f"the {sms + 1} programs of H={largest + 1} in {dtype} wait for one another, and {sms} multiprocessors hold "
+        f"one each; H={largest} is the largest that fits"
+    )
 
 
 @cells
@@ -226,7 +246,7 @@ def test_an_h100_keeps_the_weights_of_every_size_up_to_1536(name: str, dtype: st
     refused = [
         H
         for H in range(32, 1537)
-        if isinstance(plan_for(DEVICE_CELLS[name], Shape(1, 8, 8, H), dtype, True, *H100), str)
+        if isinstance(plan_for(DEVICE_CELLS[name], Shape(1, 8, 8, H), dtype, "resident", *H100), str)
     ]
     assert refused == []
 
@@ -236,7 +256,7 @@ def test_an_h100_keeps_the_weights_of_every_size_up_to_1536(name: str, dtype: st
 @pytest.mark.parametrize("machine", [A100, H100, B200, SLICE, (132, 48 * KIB)], ids=str)
 def test_a_refusal_names_the_largest_size_that_is_planned(name: str, dtype: str, machine: tuple[int, int]) -> None:
     cell = DEVICE_CELLS[name]
-    refusal = plan_for(cell, Shape(1, 8, 8, 4096), dtype, True, *machine)
+    refusal = plan_for(cell, Shape(1, 8, 8, 4096), dtype, "resident", *machine)
     assert isinstance(refusal, str)
     found = re.fullmatch(
         rf"the recurrent weights of H=4096 in {dtype} \((\d+)\.0 MiB\) do not fit on {machine[0]} multiprocessors with "
@@ -246,13 +266,13 @@ def test_a_refusal_names_the_largest_size_that_is_planned(name: str, dtype: str,
     assert found, refusal
     assert int(found[1]) == cell.slots * 4096**2 * DTYPES[dtype].itemsize / 2**20
     largest = int(found[2])
-    assert isinstance(plan_for(cell, Shape(1, 8, 8, largest), dtype, True, *machine), Plan)
+    assert isinstance(plan_for(cell, Shape(1, 8, 8, largest), dtype, "resident", *machine), Plan)
     for H in (largest + 1, largest + 16, 2 * largest):
-        assert isinstance(plan_for(cell, Shape(1, 8, 8, H), dtype, True, *machine), str)
+        assert isinstance(plan_for(cell, Shape(1, 8, 8, H), dtype, "resident", *machine), str)
 
 
 def test_where_no_size_fits_the_refusal_says_so() -> None:
-    refusal = plan_for(lstm.DEVICE, Shape(1, 8, 8, 256), "bf16", True, 132, KIB)
+    refusal = plan_for(lstm.DEVICE, Shape(1, 8, 8, 256), "bf16", "resident", 132, KIB)
     assert isinstance(refusal, str) and refusal.endswith("one program on each; no size does")
 
 
@@ -262,17 +282,17 @@ def test_a_stack_on_an_h100_is_one_wavefront(
     monkeypatch: pytest.MonkeyPatch, launches: list[Launch], name: str, H: int, L: int
 ) -> None:
     shape = Shape(16, 64, H, H, L=L)
-    plan = plan_for(DEVICE_CELLS[name], shape, "bf16", True, *H100)
+    plan = plan_for(DEVICE_CELLS[name], shape, "bf16", "resident", *H100)
     assert isinstance(plan, Plan) and plan.layers == L
     assert plan_depth(plan, shape, "forward") == 64 + LAYER_LAG * (L - 1)
-    call(monkeypatch, name, shape, "bf16", True, H100, gradients=False)
+    call(monkeypatch, name, shape, "bf16", "resident", H100, gradients=False)
     assert [launch.grid[1] for launch in launches] == [L] and launches[0].values["WAVE"]
 
 
 @cells
 @pytest.mark.parametrize("H", [256, 512, 768, 1024])
 def test_both_directions_are_one_launch_on_an_h100(name: str, H: int) -> None:
-    plan = plan_for(DEVICE_CELLS[name], Shape(16, 64, H, H, D=2), "bf16", True, *H100)
+    plan = plan_for(DEVICE_CELLS[name], Shape(16, 64, H, H, D=2), "bf16", "resident", *H100)
     assert isinstance(plan, Plan) and (plan.layers, plan.directions) == (1, 2)
 
 
@@ -294,11 +314,11 @@ def test_both_directions_are_one_launch_on_an_h100(name: str, H: int) -> None:
 def test_the_depth_is_the_steps_of_all_launches(
     monkeypatch: pytest.MonkeyPatch, launches: list[Launch], shape: Shape, machine: Any, forward: int, backward: int
 ) -> None:
-    plan = plan_for(lstm.DEVICE, shape, "bf16", True, *machine)
+    plan = plan_for(lstm.DEVICE, shape, "bf16", "resident", *machine)
     assert isinstance(plan, Plan)
     counted = [plan_depth(plan, shape, direction) for direction in ("forward", "backward", "both")]
     assert counted == [forward, backward, forward + backward]
-    call(monkeypatch, "lstm", shape, "bf16", True, machine)
+    call(monkeypatch, "lstm", shape, "bf16", "resident", machine)
     steps = [launch.numbers["last"] - launch.numbers["first"] for launch in launches]
     is_forward = ["gx" in launch.tensors for launch in launches]
     assert sum(itertools.compress(steps, is_forward)) == forward and sum(steps) == forward + backward
@@ -307,11 +327,11 @@ def test_the_depth_is_the_steps_of_all_launches(
 @pytest.mark.parametrize(
     "shape", [Shape(16, 3, 8, 512, L=3, D=2), Shape(16, 3, 8, 1536, D=2), Shape(40, 3, 8, 256, L=5)], ids=str
 )
-@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("schedule", ["step", "resident"])
 def test_every_direction_of_every_layer_is_launched_once(
-    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], shape: Shape, kept: bool
+    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], shape: Shape, schedule: Schedule
 ) -> None:
-    call(monkeypatch, "lstm", shape, "bf16", kept, H100)
+    call(monkeypatch, "lstm", shape, "bf16", schedule, H100)
     for tensor in ("gx", "dy"):
         begins = [launch for launch in launches if tensor in launch.tensors and launch.numbers["first"] == 0]
         assert sum(launch.grid[1] for launch in begins) == shape.L * shape.D
@@ -332,7 +352,7 @@ def test_programs_that_wait_for_one_another_are_on_the_device_together(
 ) -> None:
     """By the resources of the compiled programs; and the products of every step stand in the loop over time."""
     sms, shared_limit = MACHINES[target]
-    call(monkeypatch, "lstm", Shape(16, 64, H, H), "bf16", True, (sms, shared_limit))
+    call(monkeypatch, "lstm", Shape(16, 64, H, H), "bf16", "resident", (sms, shared_limit))
     assert len(launches) == 2
     for launch in launches:
         case = case_of("lstm", launch)
@@ -344,3 +364,39 @@ def test_programs_that_wait_for_one_another_are_on_the_device_together(
         assert per_sm >= 1 and launch.grid[0] * launch.grid[1] * launch.grid[2] <= sms * per_sm
         products = [entry for entry in result.program if entry.group == "tensor"]
         assert products and all(entry.in_loops == entry.count for entry in products)
+
+
+STREAMED = [("lstm", 80), ("lstm", 90), ("lstm", 100), ("gru", 90), ("rnn_tanh", 90)]
+OTHERS = [(name, target) for name in ("gru", "rnn_tanh") for target in (80, 100)]
+
+
+@compiles
+@pytest.mark.parametrize(
+    ("name", "target"), [*STREAMED, *(pytest.param(*rest, marks=pytest.mark.long) for rest in OTHERS)]
+)
+def test_streamed_weights_are_read_in_the_loop_over_time(
+    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], name: str, target: int
+) -> None:
+    """Wide loads in the loop are more than the state alone would need, and those before it hold no tile of weights.
+
+    A kernel that keeps the same weights reads all of them before the loop.
+    """
+    cell, before = DEVICE_CELLS[name], {}
+    tile = planning.streaming_tile(cell, "bf16", 16, forward=True)
+    rows = cell.slots * tile.units
+    weights, state = (2 * tile.depth * lines for lines in (rows, tile.batch))
+    access = 16 * WARP_THREADS * tile.warps  # bytes of a wide load of all threads
+    for schedule in get_args(Schedule)[1:]:
+        launches.clear()
+        call(monkeypatch, name, Shape(16, 64, 512, 512), "bf16", schedule, MACHINES[target], gradients=False)
+        assert [launch.numbers["last"] for launch in launches] == [64]
+        case = case_of(name, launches[0])
+        assert case is not None and target in case.targets
+        result = compiled.compile_case(case, target)
+        assert compiled.gates(case, result, target) == [] and occupancy(result.resources, TARGETS[target]).programs
+        wide = [entry for entry in result.program if entry.group == "load" and entry.bits >= compiled.WIDE_BITS]
+        before[schedule] = access * sum(entry.count - entry.in_loops for entry in wide)
+        if schedule == "streamed":
+            read_bytes = access * sum(entry.in_loops for entry in wide)
+            assert read_bytes >= weights + state and read_bytes > tile.stages * state
+    assert before["streamed"] < weights and before["resident"] >= 2 * cell.cell.gates * tile.units * 512

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import torch
 from interpreting import Checks, run_interpreted
-from recurrences import CELLS, cells, close, doubles, run
+from recurrences import CELLS, SCHEDULES, cells, close, doubles, run
 
 from seqroof.kernels import _recurrent_cost, _recurrent_launch, _triton, gru, lstm, rnn
+from seqroof.kernels import _recurrent_padding as padding
 from seqroof.kernels import _recurrent_plan as planning
 from seqroof.kernels._recurrent import Cell, Shape
 from seqroof.kernels._recurrent_plan import Plan
@@ -37,7 +38,7 @@ Tensors = dict[str, Any]
 
 def run_row(row: str, cell: Cell, shape: Shape, tensors: Tensors, **how: bool) -> tuple[torch.Tensor, ...]:
     """Outputs of one of the Triton rows."""
-    return _recurrent_launch.recurrence(DEVICES[cell.name], shape, row == "triton_resident", **how, **tensors)
+    return _recurrent_launch.recurrence(DEVICES[cell.name], shape, SCHEDULES[row], **how, **tensors)
 
 
 ROWS = ("triton_step", "triton_resident")
@@ -162,7 +163,8 @@ def one_launch_is_one_launch_per_step(cell: Cell) -> None:
         several(one, depth=8, chunks=3, flight=2),
     )
     streamed = several(one, units=8, chunks=0)
-    same_by_plans(cell, shape, one, *kept, streamed)
+    streamed_at_once = replace(one, forward=replace(one.forward, chunks=0), backward=replace(one.backward, chunks=0))
+    same_by_plans(cell, shape, one, *kept, streamed, streamed_at_once)
 
 
 @checks.each(*((cell,) for cell in EVERY_CELL))
@@ -186,6 +188,20 @@ def tiles_of_sequences_in_turn_are_tiles_side_by_side(cell: Cell) -> None:
 def directions_in_turn_are_directions_side_by_side(cell: Cell) -> None:
     shape = Shape(3, 4, 5, 6, L=2, D=2, ragged=1)
     same_by_plans(cell, shape, whole(6, directions=2), whole(6), several(whole(6), units=4))
+
+
+@checks.each(*((cell,) for cell in EVERY_CELL))
+def units_that_are_filled_up_change_nothing(cell: Cell) -> None:
+    """As the launcher does with large hidden sizes that are no multiples of 16."""
+    usual, padding.MOST_UNALIGNED = padding.MOST_UNALIGNED, 16
+    try:
+        assert [padding.filled_up(H) for H in (15, 16, 17, 32, 33)] == [15, 16, 32, 32, 48]
+        for shape in (Shape(3, 4, 5, 19, L=2, D=2, ragged=1), Shape(3, 4, 5, 19, L=2)):
+            tensors = doubles(cell, shape)
+            want = with_gradients(lambda given, shape=shape: run(cell, shape, given), tensors)
+            close(with_gradients(lambda given, s=shape: run_row("triton_resident", cell, s, given), tensors), want)
+    finally:
+        padding.MOST_UNALIGNED = usual
 
 
 @checks.each(*((row, cell) for row in ROWS for cell in EVERY_CELL))
@@ -257,6 +273,13 @@ def test_bad_input_is_refused(kernel: Any, cell: Cell, name: str, spoil: Any, se
     tensors[name] = spoil(tensors.get(name))
     with pytest.raises(ValueError, match=sentence):
         kernel.IMPLEMENTATIONS[row].run(shape, **tensors)
+
+
+@cells
+def test_gradients_of_a_forward_row_are_refused(kernel: Any, cell: Cell) -> None:
+    tensors = {name: tensor.requires_grad_() for name, tensor in doubles(cell, kernel.Shape(2, 3, 4, 5)).items()}
+    with pytest.raises(ValueError, match="computes no gradients; take 'step' or 'resident'"):
+        kernel.IMPLEMENTATIONS["triton_streamed"].run(kernel.Shape(2, 3, 4, 5), **tensors)
 
 
 @cells

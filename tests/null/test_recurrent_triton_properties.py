@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 import torch
 from interpreting import Checks, run_interpreted
-from recurrences import CELLS
+from recurrences import CELLS, SCHEDULES
 
 from seqroof.kernels import _recurrent_launch, _triton, gru, lstm, rnn
 from seqroof.kernels._recurrent import Cell, Shape, inputs
@@ -23,7 +23,7 @@ from seqroof.kernels._recurrent_vendor import run_torch
 DEVICES = {"lstm": lstm.DEVICE, "gru": gru.DEVICE} | {
     f"rnn_{name}": rnn.device_of(rnn.Shape(1, 1, 1, 1, relu=relu)) for relu, name in enumerate(("tanh", "relu"))
 }
-ROWS = ("torch", "triton_step", "triton_resident")
+ROWS = ("torch", *SCHEDULES)
 PROPERTIES = [
     "test_a_later_input_does_not_change_earlier_outputs",
     "test_a_row_does_not_change_another",
@@ -33,7 +33,7 @@ PROPERTIES = [
     "test_ragged_rows_are_rows_by_themselves",
 ]
 # The interpreter takes up to a second for one.
-EXAMPLES = {"torch": 20, "triton_step": 4, "triton_resident": 4}
+EXAMPLES = {"torch": 20, "triton_step": 4, "triton_streamed": 4, "triton_resident": 4}
 checks = Checks()
 
 
@@ -41,7 +41,7 @@ def run_row(row: str, cell: Cell, shape: Shape, tensors: dict[str, Any]) -> tupl
     if row == "torch":
         hypothesis.assume(why_not_torch(shape, "fp64", "cpu") is None)
         return run_torch(cell, shape, **tensors)
-    return _recurrent_launch.recurrence(DEVICES[cell.name], shape, row == "triton_resident", **tensors)
+    return _recurrent_launch.recurrence(DEVICES[cell.name], shape, SCHEDULES[row], **tensors)
 
 
 def properties(row: str) -> Any:

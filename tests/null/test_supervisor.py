@@ -87,3 +87,8 @@ def test_the_parent_imports_no_torch():
     code = "import sys, seqroof.scripts.measuring, seqroof.scripts.profile_verb; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_a_worker_beside_others_takes_its_share_of_the_cores():
+    with Supervisor("cpu", threads=1) as made:
+        assert made.opened["environment"]["threads"] == 1

@@ -1,0 +1,83 @@
+"""Pairs of cases timed in turn: which they are, what the probe makes of them, and how a verdict uses them."""
+
+from __future__ import annotations
+
+import claim_samples as samples
+import pytest
+from claim_verdicts import one, spoilt
+
+from seqroof.kernels import _catalog
+from seqroof.profiler import paired_times
+from seqroof.profiler.devices import open_device
+from seqroof.roofline import claims
+from seqroof.roofline.claim_facts import pair_id
+from seqroof.roofline.record import Evidence, Point
+
+
+def of(id: str, first: Point, second: Point, value: float, **changes: float | None) -> Evidence:
+    """Evidence on the pair of two points."""
+    sides = [(point.kernel, point.shape) for point in (first, second)]
+    values = samples.spread("ratio", value) | changes
+    return Evidence(id=pair_id(sides[0], sides[1], "fp32", "reference"), values=values, how="sample")
+
+
+def pairs_of(id: str, value: float, **changes: float | None) -> tuple[Evidence, ...]:
+    """Evidence on all pairs of C12 or C13, as far as the sample has their points."""
+    over, under = ("gru", "lstm") if id == "C12" else ("dilated_conv", "dilated_conv")
+    points = samples.points()
+    found = []
+    for first in (p for p in points if p.kernel == over and p.shape.get("first", 64) == 64):
+        shape = first.shape | ({"first": 1} if id == "C13" else {})
+        second = next(p for p in points if (p.kernel, p.shape, p.direction) == (under, shape, "forward"))
+        found.append(of(id, first, second, value, **changes))
+    return tuple(found)
+
+
+def test_a_pair_differs_in_its_sides_and_in_nothing_else():
+    found = claims.pairs("cpu")
+    assert {(over.kernel, under.kernel) for over, under in found} == {("gru", "lstm"), ("dilated_conv", "dilated_conv")}
+    for over, under in found:
+        differs = {name for name in over.shape if over.shape[name] != under.shape[name]}
+        assert differs == (set() if over.kernel == "gru" else {"first"})
+        assert (over.dtype, over.direction, over.cache) == (under.dtype, under.direction, under.cache)
+    assert claims.pairs("cuda")
+
+
+@pytest.mark.parametrize(("id", "value", "verdict"), [("C12", 0.97, "REFUTED"), ("C13", 1.3, "REFUTED")])
+def test_times_of_shared_rounds_decide_where_a_run_has_them(id, value, verdict):
+    rows = (*samples.evidence(), *pairs_of(id, value))
+    assert one(id, samples.run()).verdict == "SUPPORTED" and one(id, samples.run(evidence=rows)).verdict == verdict
+
+
+def test_shared_rounds_decide_what_separate_times_leave_open(monkeypatch):
+    monkeypatch.setattr(samples, "WIDTH", 1.9)
+    assert one("C13", samples.run()).verdict == "INCONCLUSIVE"
+    narrow = pairs_of("C13", 1.0, ratio_low=0.99, ratio_high=1.01)
+    assert one("C13", samples.run(evidence=narrow)).verdict == "SUPPORTED"
+
+
+@pytest.mark.parametrize("change", [{"ratio": None}, {"ratio_low": None}, {"ratio_low": 9.0}])
+def test_a_torn_pair_leaves_the_verdict_to_the_points(change):
+    rows = pairs_of("C12", 0.97, **change)
+    assert one("C12", samples.run(evidence=rows)) == one("C12", samples.run(evidence=()))
+
+
+def test_a_pair_with_an_invalid_side_decides_nothing():
+    made = samples.run(evidence=pairs_of("C12", 0.97))
+    wrong = spoilt(made, lambda point: point.kernel == "lstm", status="wrong")
+    assert one("C12", wrong).verdict == "INCONCLUSIVE"
+
+
+def test_the_probe_times_both_sides_of_a_pair(monkeypatch):
+    case = claims.Planned(
+        kernel="gru", shape={"B": 1, "T": 3, "I": 8, "H": 8}, dtype="fp32", direction="forward", cache="warm"
+    )
+    monkeypatch.setattr(claims, "pairs", lambda device: [(case, case.with_side({"kernel": "lstm"}))])
+    monkeypatch.setattr(paired_times, "ROUNDS", 8)
+    monkeypatch.setattr(paired_times, "BUDGET_S", 0.02)
+    said: list[str] = []
+    (row,) = paired_times.paired_times(open_device("cpu", keep_threads=True), _catalog.load, said.append)
+    assert row.values["rounds"] == 8 and 0.2 < row.values["ratio"] < 2.0
+    assert row.values["ratio_low"] <= row.values["ratio"] <= row.values["ratio_high"]
+    assert row.id.startswith("paired-times gru B=1,T=3,I=8,H=8,L=1") and row.id.endswith("fp32 reference")
+    assert said and said[0] == row.id
