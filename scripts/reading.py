@@ -86,8 +86,9 @@ def report(
     """Render runs into the files asked for, or onto the terminal; `ncu` is a file of counters for a single run."""
     if format not in FORMATS:
         raise Stop(f"There is no format {format!r}; formats are {', '.join(FORMATS)}.", Exit.USAGE)
-    check_language(language)
     wanted = {kind: path for kind, path in files.items() if path is not None}
+    if check_language(language) != SOURCE and "html" not in wanted:
+        raise Stop("--lang is the language of the page; add --html FILE.", Exit.USAGE)
     for path in wanted.values():
         pictures.check_writable(path, force)
     runs = [load_run(path) for path in paths]

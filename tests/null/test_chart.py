@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import re
+from itertools import combinations
 
 import pytest
 import samples
@@ -12,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqroof.roofline import _geometry, _layout, _numbers, _theme, _view, _walks, chart
-from seqroof.roofline._labels import Board, Box, Label, Mark, label_marks
+from seqroof.roofline._labels import Board, Box, Label, Mark, advance, label_marks
 from seqroof.roofline.record import Point, Run
+from seqroof.roofline.wording import Wording
 
 GPU = samples.run("gpu")
 
@@ -104,6 +106,20 @@ def test_every_point_has_a_label_in_reach(runs: list[Run]) -> None:
             place = layout.x.at(x), layout.height - layout.y.at(y)
             assert label.box(_layout.TEXT).distance(*place) <= _layout.REACH
         assert label.text == _numbers.ranges(members)
+
+
+def test_a_chinese_character_is_as_wide_as_the_font_is_high() -> None:
+    assert advance("末级缓存") == 4 and advance("DRAM 带宽") == 2 + advance("DRAM ")
+    chinese, latin = (Label(text, 0, 0, "left").box(11) for text in ("末级共享缓存", "cachee"))
+    assert chinese.right > 66 > latin.right
+
+
+def test_a_chart_in_chinese_places_its_texts_apart() -> None:
+    layout = _layout.lay_out([GPU], False, Wording("zh"))
+    names = [label.text for label, _ in layout.roof_labels]
+    assert len(names) == len(layout.roofs) and any(name.startswith("缓存 ") for name in names)
+    assert all("，" in name for name in names)
+    assert not [a for a, b in combinations(boxes(layout), 2) if a.overlaps(b)]
 
 
 @settings(max_examples=40, deadline=None)

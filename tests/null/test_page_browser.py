@@ -45,6 +45,13 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def chinese(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("story") / "chinese.html"
+    path.write_text(page.render([story_samples.story_run(), samples.run("gpu")], "zh"), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
 def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsers.Browser]:
     if browsers.missing():
         pytest.skip(browsers.missing())
@@ -98,11 +105,13 @@ def test_a_filter_works_by_keyboard(window: browsers.Browser, story: Path) -> No
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_text_of_a_drawing_overlaps_another(window: browsers.Browser, story: Path, width: int, scheme: str) -> None:
+@pytest.mark.parametrize(("told", "scheme"), [("story", "light"), ("story", "dark"), ("chinese", "light")])
+def test_no_text_of_a_drawing_overlaps_another(
+    window: browsers.Browser, request: pytest.FixtureRequest, told: str, width: int, scheme: str
+) -> None:
     window.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     window.command("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-    window.open(story)
+    window.open(request.getfixturevalue(told))
     drawings = window.run(TEXTS)
     wide = window.run("return document.documentElement.scrollWidth")
     window.command("Emulation.clearDeviceMetricsOverride")

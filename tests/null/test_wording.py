@@ -5,10 +5,12 @@ from __future__ import annotations
 import html
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 import samples
 import story_samples
+from commands import seqroof
 from sequence_samples import depth_run
 
 pytest.importorskip("jinja2", reason="the page needs the report extra")
@@ -17,7 +19,10 @@ pytest.importorskip("vl_convert", reason="the page needs the report extra")
 import page_keys
 
 from seqroof.roofline import page, wording
+from seqroof.roofline.store import save
 from seqroof.roofline.wording import Wording
+from seqroof.scripts import reading
+from seqroof.scripts.exits import Exit, Stop
 
 WORD = re.compile(r"[A-Za-z]{2,}")
 # What stands for something in a text: places for values, the per cent sign of a format, elements.
@@ -92,7 +97,7 @@ def test_a_chinese_page_is_chinese_in_its_fixed_texts(monkeypatch: pytest.Monkey
     looked_up = asked(monkeypatch)
     text = page.render([story_samples.story_run(), samples.run("gpu")], language="zh")
     assert '<html lang="zh-Hans">' in text
-    for phrase in ("机器与它的四堵墙", "SUPPORTED（成立）", "实测", "任何 batch 下均为", "B 不超过 8，H 不小于 1024"):
+    for phrase in ("机器与它的四堵墙", "SUPPORTED（成立）", "实测", "每步重新读取权重", "B 不超过 8，H 不小于 1024"):
         assert phrase in text, phrase
     assert "判定中的数字说明、适用范围和所缺证据目前仍为英文。" in text
     bare = {sentence for sentence in looked_up if len(sentence) > SENTENCE and not MARKED.search(sentence)}
@@ -101,3 +106,26 @@ def test_a_chinese_page_is_chinese_in_its_fixed_texts(monkeypatch: pytest.Monkey
     for phrase in ("每字节运算次数（必需访存量，模型推算）", "FLOP/s（实测）", "占机器极限"):
         assert phrase.encode("ascii", "backslashreplace").decode() in drawing, phrase
     assert "sentences in English" not in page.render([story_samples.story_run()])
+
+
+def test_the_language_of_a_page_is_an_option(tmp_path) -> None:
+    folder, file = tmp_path / "run", tmp_path / "page.html"
+    save(samples.run("cpu"), folder)
+
+    def report(language: str, **files: Path | None) -> None:
+        reading.report([folder], {"html": None, **files}, "table", False, False, language=language)
+
+    report("zh", html=file)
+    assert '<html lang="zh-Hans">' in file.read_text(encoding="utf-8")
+    with pytest.raises(Stop, match="languages are en, zh") as stopped:
+        report("xx", html=tmp_path / "other.html")
+    assert stopped.value.code == Exit.USAGE and not (tmp_path / "other.html").exists()
+    with pytest.raises(Stop, match="add --html FILE"):
+        report("zh")
+
+
+def test_a_run_writes_its_page_in_a_language_and_knows_before_it_measures(tmp_path) -> None:
+    reading.write_pages(samples.run("cpu"), tmp_path, "zh")
+    assert '<html lang="zh-Hans">' in (tmp_path / "report.html").read_text(encoding="utf-8")
+    done = seqroof("profile", "--dry-run", "--lang", "xx", cwd=tmp_path)
+    assert done.returncode == Exit.USAGE and "languages are en, zh" in done.stderr and not done.stdout
