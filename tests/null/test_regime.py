@@ -134,7 +134,7 @@ def test_a_run_puts_its_points_on_the_map_and_lists_disagreements(tmp_path):
     text = " ".join(invoke("--on", tmp_path, "--steps", "16").output.split())
     assert "3 measured points; experiments without floors name a wall for 2 of them" in text
     assert "agree with the modelled wall of the point's own design on 1 (50 %)" in text
-    assert "B=3, H=60, T=20 odd: dram modelled, cores seen" in text
+    assert "B=3, H=60, T=20 odd: DRAM modelled, cores seen" in text
 
 
 @pytest.mark.parametrize(

@@ -109,11 +109,11 @@ def test_a_chinese_page_is_chinese_in_its_fixed_texts(monkeypatch: pytest.Monkey
 
 
 def test_the_language_of_a_page_is_an_option(tmp_path) -> None:
-    folder, file = tmp_path / "run", tmp_path / "page.html"
-    save(samples.run("cpu"), folder)
+    file = tmp_path / "page.html"
+    save(samples.run("cpu"), tmp_path)
 
     def report(language: str, **files: Path | None) -> None:
-        reading.report([folder], {"html": None, **files}, "table", False, False, language=language)
+        reading.report([tmp_path], {"html": None, **files}, "table", False, False, language=language)
 
     report("zh", html=file)
     assert '<html lang="zh-Hans">' in file.read_text(encoding="utf-8")
