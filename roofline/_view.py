@@ -24,7 +24,7 @@ DTYPE_ORDER = ("fp32", "tf32", "fp16", "bf16")
 
 NUMBERS_NOTE = (
     "Measured: time and rates; time is the median with its interval. Modelled: walls and percentages, from the counted "
-    "work against the ceilings below: "
+    "work against the ceilings of this machine: "
     "“machine” is the share of what the best possible implementation reaches, “design” of what this "
     "implementation's own design allows. A wall written “a ≈ b” means that b is within 10 % of a."
 )

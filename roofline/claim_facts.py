@@ -47,13 +47,17 @@ class Facts:
 
     def over(self, row: Timed, other: Timed) -> Fraction:
         """The time of a row over that of another: of the rounds that they shared where the run timed them in turn."""
+        return self.in_turn(row, other) or ratio(span_of(row.time), span_of(other.time))
+
+    def in_turn(self, row: Timed, other: Timed) -> Fraction | None:
+        """The time of a row over that of another in rounds that they shared; None where the run has no such rounds."""
         sides = [(side.point.kernel, side.point.shape) for side in (row, other)]
         id = pair_id(sides[0], sides[1], row.point.dtype, row.point.implementation)
         for found in self.evidence(id) if row.point.implementation == other.point.implementation else ():
             value, low, high = (found.values.get(f"ratio{end}") for end in ("", "_low", "_high"))
             if isinstance(value, float) and isinstance(low, float) and isinstance(high, float) and low <= value <= high:
                 return Fraction(value=value, low=low, high=high)
-        return ratio(span_of(row.time), span_of(other.time))
+        return None
 
     def no_meter(self) -> str:
         """Why the run could not read the power at rest, without which no energy is taken; empty where it could."""

@@ -196,7 +196,7 @@ def _parts(measured: list[_view.Row]) -> list[str]:
         if part.time_s
     ]
     titles = ("point", "part, measured alone", "time", "±", "wall", "machine", "design")
-    return ["", "## Parts", "", *table(titles, cells)] if cells else []
+    return ["", "### Parts", "", *table(titles, cells)] if cells else []
 
 
 def _second_clocks(measured: list[_view.Row]) -> list[str]:
@@ -212,7 +212,7 @@ def _second_clocks(measured: list[_view.Row]) -> list[str]:
         if _steps.records_text(row.point)
     ]
     titles = ("point", "cache", "time by events", "second clock")
-    return ["", "## Second clocks", "", *table(titles, cells)] if cells else []
+    return ["", "### Second clocks", "", *table(titles, cells)] if cells else []
 
 
 def _point_cells(row: _view.Row) -> tuple[str, ...]:

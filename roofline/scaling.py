@@ -6,7 +6,6 @@ the argument is about: T for a recurrence, log_F T for a hierarchy, 1 for attent
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -146,10 +145,8 @@ def _span(point: Point) -> Fraction:
 def _between(lengths: Sequence[int], points: Sequence[Point]) -> Fraction:
     """The power between the two longest lengths; its interval holds every pair of values from their two."""
     before, last = _span(points[-2]), _span(points[-1])
-    apart = math.log(lengths[-1] / lengths[-2])
-    ratios = (last.value / before.value, last.low / before.high, last.high / before.low)
-    value, low, high = (math.log(ratio) / apart for ratio in ratios)
-    return Fraction(value=value, low=low, high=high)
+    times = Fraction(value=last.value / before.value, low=last.low / before.high, high=last.high / before.low)
+    return trend.between(lengths[-2], lengths[-1], times)
 
 
 def _over(time: Fraction, steps: int) -> Fraction:

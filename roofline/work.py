@@ -78,68 +78,65 @@ class Work(Frozen):
         """Sum the terms of one quantity."""
         return sum(term.amount for term in self.terms if term.quantity == quantity)
 
-    def _total_or(self, quantity: Quantity, otherwise: int) -> int:
-        return self.total(quantity) if any(term.quantity == quantity for term in self.terms) else otherwise
-
     @computed_field
     @property
     def matmul_flops(self) -> int:
         """Operations of matrix products and convolutions, two per multiply-add."""
-        return self.total("matmul_flops")
+        return _sums_of(self.terms)["matmul_flops"]
 
     @computed_field
     @property
     def pointwise_flops(self) -> int:
         """Other additions, multiplications and maxima."""
-        return self.total("pointwise_flops")
+        return _sums_of(self.terms)["pointwise_flops"]
 
     @computed_field
     @property
     def special_ops(self) -> int:
         """Evaluations of exp, tanh, sigmoid and sqrt."""
-        return self.total("special_ops")
+        return _sums_of(self.terms)["special_ops"]
 
     @computed_field
     @property
     def flops(self) -> int:
         """Matrix-product and pointwise operations together."""
-        return self.matmul_flops + self.pointwise_flops
+        return _sums_of(self.terms)["flops"]
 
     @computed_field
     @property
     def read_bytes(self) -> int:
         """Bytes of all inputs and weights, once."""
-        return self.total("read_bytes")
+        return _sums_of(self.terms)["read_bytes"]
 
     @computed_field
     @property
     def write_bytes(self) -> int:
         """Bytes of all outputs, once."""
-        return self.total("write_bytes")
+        return _sums_of(self.terms)["write_bytes"]
 
     @computed_field
     @property
     def compulsory_bytes(self) -> int:
         """Every input read once, every output written once."""
-        return self.read_bytes + self.write_bytes
+        return _sums_of(self.terms)["compulsory_bytes"]
 
     @computed_field
     @property
     def streamed_bytes(self) -> int:
         """Traffic when each dependent step re-reads its weights and state."""
-        return self._total_or("streamed_bytes", self.compulsory_bytes)
+        return _sums_of(self.terms)["streamed_bytes"]
 
     @computed_field
     @property
     def hoisted_bytes(self) -> int:
         """Streamed traffic with the input product done once for all steps."""
-        return self._total_or("hoisted_bytes", self.streamed_bytes)
+        return _sums_of(self.terms)["hoisted_bytes"]
 
     @computed_field
     @property
     def exchange_bytes(self) -> int:
         """State moved through the shared cache per step by a chip-resident recurrence."""
-        return self.total("exchange_bytes")
+        return _sums_of(self.terms)["exchange_bytes"]
 
     @model_validator(mode="wrap")
     @classmethod
@@ -150,10 +147,24 @@ class Work(Frozen):
         value = {"recurrent_bytes": value.get("weight_bytes", 0)} | value
         stored = {name: value[name] for name in _SUMS if name in value}
         work = handler({name: entry for name, entry in value.items() if name not in stored})
-        wrong = [name for name, entry in stored.items() if entry != getattr(work, name)]
+        sums = _sums_of(work.terms)
+        wrong = [name for name, entry in stored.items() if entry != sums[name]]
         if wrong:
             raise ValueError(f"the stored sum of {', '.join(wrong)} differs from the sum of its terms")
         return work
+
+
+def _sums_of(terms: tuple[Term, ...]) -> dict[str, int]:
+    """All sums; streamed bytes without terms of their own are the compulsory ones, hoisted bytes the streamed ones."""
+    totals: dict[str, int] = {}
+    for term in terms:
+        totals[term.quantity] = totals.get(term.quantity, 0) + term.amount
+    sums = {name: totals.get(name, 0) for name in _SUMS}
+    sums["flops"] = sums["matmul_flops"] + sums["pointwise_flops"]
+    sums["compulsory_bytes"] = sums["read_bytes"] + sums["write_bytes"]
+    sums["streamed_bytes"] = totals.get("streamed_bytes", sums["compulsory_bytes"])
+    sums["hoisted_bytes"] = totals.get("hoisted_bytes", sums["streamed_bytes"])
+    return sums
 
 
 def terms(quantity: Quantity, *lines: tuple[str, int, str]) -> tuple[Term, ...]:

@@ -35,10 +35,11 @@ def pairs_of(id: str, value: float, **changes: float | None) -> tuple[Evidence, 
 
 def test_a_pair_differs_in_its_sides_and_in_nothing_else():
     found = claims.pairs("cpu")
-    assert {(over.kernel, under.kernel) for over, under in found} == {("gru", "lstm"), ("dilated_conv", "dilated_conv")}
+    differing = {"gru": ("lstm", set()), "dilated_conv": ("dilated_conv", {"first"}), "lstm": ("lstm", {"T"})}
+    assert {over.kernel for over, _ in found} == set(differing)
     for over, under in found:
         differs = {name for name in over.shape if over.shape[name] != under.shape[name]}
-        assert differs == (set() if over.kernel == "gru" else {"first"})
+        assert (under.kernel, differs) == differing[over.kernel]
         assert (over.dtype, over.direction, over.cache) == (under.dtype, under.direction, under.cache)
     assert claims.pairs("cuda")
 
@@ -54,6 +55,18 @@ def test_shared_rounds_decide_what_separate_times_leave_open(monkeypatch):
     assert one("C13", samples.run()).verdict == "INCONCLUSIVE"
     narrow = pairs_of("C13", 1.0, ratio_low=0.99, ratio_high=1.01)
     assert one("C13", samples.run(evidence=narrow)).verdict == "SUPPORTED"
+
+
+@pytest.mark.parametrize(("power", "verdict"), [(1.0, "SUPPORTED"), (0.6, "REFUTED")])
+def test_both_ends_timed_in_turn_decide_the_power_of_the_length(monkeypatch, power, verdict):
+    monkeypatch.setattr(samples, "WIDTH", 1.9)
+    assert one("C7", samples.run()).verdict == "INCONCLUSIVE"
+    plain = [p for p in samples.points() if p.kernel == "lstm" and p.direction == "forward" and p.shape["B"] == 1]
+    line = sorted((p for p in plain if p.shape["H"] == p.shape["I"] == 256), key=lambda p: p.shape["T"])
+    ratio = (line[-1].shape["T"] / line[0].shape["T"]) ** power
+    row = of("C7", line[-1], line[0], ratio, ratio_low=0.99 * ratio, ratio_high=1.01 * ratio)
+    found = one("C7", samples.run(evidence=(*samples.evidence(), row)))
+    assert found.verdict == verdict and "timed in turn" in found.summary
 
 
 @pytest.mark.parametrize("change", [{"ratio": None}, {"ratio_low": None}, {"ratio_low": 9.0}])

@@ -159,7 +159,7 @@ def test_a_kernel_that_spills_is_told_to(tmp_path):
 
 
 def test_two_targets_stand_side_by_side(tmp_path):
-    made = document(tmp_path, "lstm_step", "--target", "sm_90,sm_100", "--shape", "B=64,I=512,H=512")
+    made = document(tmp_path, "lstm_step", "--target", "sm_90,sm_100", "--shape", "B=64,I=2048,H=2048")
     assert [program["target"] for program in made["programs"]] == ["sm_90", "sm_100"]
     kinds = [[i["kind"] for i in program["instructions"] if i["group"] == "tensor"] for program in made["programs"]]
     assert kinds == [["wgmma"], ["tcgen05"]]
