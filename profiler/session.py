@@ -203,6 +203,7 @@ class Session:
         environment = Environment.model_validate(opened["environment"])
         looks, probe = self.calibration.looks, self.counting.probed()
         surroundings = (*self.surroundings.evidence(points), *self.counting.evidence())
+        seen = (*calibration.evidence(looks, machine, probe), *surroundings)
         return Run(
             tool=tool,
             created=created,
@@ -216,7 +217,7 @@ class Session:
             environment=environment,
             points=points,
             grids=self.mapping.grids,
-            evidence=(*calibration.evidence(looks, machine, probe), *surroundings, *self.probing.evidence()),
+            evidence=(*seen, *self.probing.evidence()),
             observations=(
                 *observations(points, machine),
                 *contests(points),
@@ -224,5 +225,5 @@ class Session:
                 *self.roofs.findings(),
                 *calibration.findings(looks, machine, probe),
             ),
-            warnings=doubts_about_run(environment, points, surroundings),
+            warnings=doubts_about_run(environment, points, seen),
         )

@@ -6,7 +6,9 @@ functions; the profiler takes the looks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from pydantic import ConfigDict, Field
 
@@ -85,6 +87,33 @@ def disagreement(look: Look, roof: Ceiling) -> float:
     if low > most:
         return low / most - 1
     return high / least - 1 if high < least else 0.0
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """The slowest copy of a run that stayed below its roof, beyond both intervals; rates in bytes per second."""
+
+    when: str
+    rate: float
+    roof: float
+
+    @property
+    def share(self) -> float:
+        """Its rate as a share of the roof."""
+        return self.rate / self.roof
+
+
+def shortfall(rows: Sequence[Evidence]) -> Shortfall | None:
+    """How far the memory fell short of its roof during a run, by the evidence on its copies; None where it held."""
+    found = []
+    for values in (row.values for row in rows if row.id == ID):
+        roof = values.get("roof_bytes_per_s")
+        for when in TIMES:
+            rate, off = values.get(f"{when}_bytes_per_s"), values.get(f"{when}_from_roof")
+            if all(isinstance(value, float) and math.isfinite(value) for value in (roof, rate, off)):
+                assert isinstance(roof, float) and isinstance(rate, float) and isinstance(off, float)
+                found += [Shortfall(when, rate, roof)] if off < 0 < rate < roof else []
+    return min(found, key=lambda entry: entry.rate, default=None)
 
 
 def evidence(looks: Mapping[str, Look], machine: Machine, probe: Probe | None = None) -> tuple[Evidence, ...]:

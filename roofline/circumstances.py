@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from . import calibration
 from .diagnoses import warn
 from .record import Environment, Evidence, Point, Warning_
 from .telemetry import Telemetry
@@ -131,6 +132,10 @@ def doubts_about_run(
     if environment.mig not in ("", "off"):
         found.append(warn("mig", slice="" if environment.mig == "on" else f" ({environment.mig})"))
     found += _settings(points) + _tenants(evidence)
+    fell = calibration.shortfall(evidence)
+    if fell is not None:
+        rates = {"rate": si(fell.rate, "B/s"), "roof": si(fell.roof, "B/s"), "share": percent(fell.share)}
+        found.append(warn("roof-not-held", when=f"at the {fell.when} of the run", **rates))
     denied = next((entry for entry in evidence if entry.id == "counters" and entry.values.get("state") != "ok"), None)
     if denied is not None:
         found.append(warn("counters-denied", cause=denied.values.get("cause"), fix=denied.values.get("fix")))

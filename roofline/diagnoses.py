@@ -147,6 +147,11 @@ CLOSED_LIST: dict[str, Diagnosis] = {
         "others were at work: {what}",
         "measure again when they are gone; roofs and times were taken beside them",
     ),
+    "roof-not-held": Diagnosis(
+        "warning",
+        "the calibration copy ran at {share} of its own roof ({rate} against {roof}) {when}",
+        "shares of DRAM may be too low by as much; quieten the machine, and measure roofs and times again",
+    ),
     "power-limit-below-default": Diagnosis(
         "warning",
         "the power limit is {limit}, and {default} is what this device is delivered with",

@@ -163,6 +163,15 @@ def seen_during(**values) -> Warnings:
     return about_run([Evidence(id="surroundings-during", values=values, how="")])
 
 
+def copied(start: float, end: float) -> Warnings:
+    """Warnings about a run whose calibration copy ran at these shares of its roof."""
+    values: dict[str, Any] = {"roof_bytes_per_s": 40e9}
+    for when, share in (("start", start), ("end", end)):
+        off = share - 1 if share < 0.98 else 0.0
+        values |= {f"{when}_bytes_per_s": 40e9 * share, f"{when}_from_roof": off}
+    return about_run([Evidence(id="calibration-copy", values=values, how="")])
+
+
 def counters(**values) -> Warnings:
     """Warnings about a run whose counters answered so."""
     return about_run([Evidence(id="counters", values=values, how="")])
@@ -251,6 +260,7 @@ CASES = {
         watched(clock_hz=Spread(median=1.8e9, low=1.78e9, high=1.82e9)),
     ),
     "other-tenant": Case(seen_during(other_processes=2), seen_during(other_processes=0, other_share=0.05)),
+    "roof-not-held": Case(copied(0.99, 0.6), copied(1.0, 0.99)),
     "power-limit-below-default": Case(
         about_run(power_limit_w=500.0, power_default_w=700.0), about_run(power_limit_w=700.0, power_default_w=700.0)
     ),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from seqroof.roofline.claim_board import board
 from seqroof.roofline.claim_verdict import Finding, above, below, exists, short, within, word_of
-from seqroof.roofline.record import Fraction
+from seqroof.roofline.record import Evidence, Fraction
 from seqroof.roofline.trend import exponent
 
 
@@ -88,3 +88,11 @@ def test_a_run_with_impossible_numbers_gets_verdicts_and_no_traceback(change):
         spoilt = tuple(point.model_copy(update=change) if point in odd else point for point in made.points)
         found = board([("r", made.model_copy(update={"points": spoilt}))])
         assert [entry.id for entry in found.claims] == ALL and found.model_dump_json()
+
+
+def test_a_roof_that_did_not_hold_leaves_the_share_of_the_bandwidth_open():
+    fell = {"roof_bytes_per_s": 40e9, "start_bytes_per_s": 10e9, "start_from_roof": -0.7}
+    row = Evidence(id="calibration-copy", values=fell, how="sample")
+    low = samples.run("C1")
+    assert one("C1", low).verdict == "REFUTED"
+    assert one("C1", low.model_copy(update={"evidence": (*low.evidence, row)})).verdict == "INCONCLUSIVE"
