@@ -7,6 +7,7 @@ from .claim_facts import Facts, Found, Timed, compared, fastest, ratio, span_of
 from .claim_verdict import Finding, Number, Verdict, above, below, both, number, short, verdict, within
 from .claims import Claim
 from .record import Fraction
+from .scaling import levels
 from .trend import between, exponent
 
 CATALOGUE = "the catalogue"
@@ -102,10 +103,7 @@ def _steps(row: Timed) -> int:
         return 1
     if row.at("F") < 2 or row.at("T") < 1:
         return 0  # no hierarchy has such sizes, so no declared depth agrees
-    vectors, levels = -(-row.at("T") // row.at("F")), 1
-    while vectors > 1:
-        vectors, levels = -(-vectors // row.at("F")), levels + 1
-    return levels
+    return levels(row.at("T"), row.at("F"))
 
 
 def _power(claim: Claim, facts: Facts, recurrences: list[Timed], size: tuple[int, int, str]) -> Finding | None:

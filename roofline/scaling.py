@@ -187,10 +187,17 @@ def path(lengths: Sequence[int], depths: Sequence[int], size: str, fan: int | No
         return Path("constant", str(depths[0]), 0.0)
     if fan and fan > 1 and list(depths) == [levels(length, fan) for length in lengths]:
         return Path("log", f"log_{fan} {size}", power)
+    phases = max(1, round(lengths[-1] / depths[-1]))
+    if list(depths) == [-(-length // phases) for length in lengths]:
+        return Path("linear", _times(1 / phases, size), power)
     ratio = depths[-1] / lengths[-1]
     if all(abs(depth / (ratio * length) - 1) <= SAME_FORM for length, depth in zip(lengths, depths)):
         return Path("linear", _times(ratio, size), power)
-    return Path("power", f"{size}^{power:.2f}", power)
+    ratio = (depths[-1] - depths[0]) / (lengths[-1] - lengths[0])
+    more = depths[0] - ratio * lengths[0]
+    if all(round(ratio * length + more) == depth for length, depth in zip(lengths, depths)):
+        return Path("linear", f"{_times(ratio, size)} {'+' if more > 0 else '-'} {abs(more):.3g}", power)
+    return Path("power", f"{size}^{power:.2f} (fitted)", power)
 
 
 def _times(ratio: float, size: str) -> str:

@@ -23,10 +23,9 @@ ARGUMENT = ("question", "claims", "contrast", "map")
 
 def argument() -> str:
     """What the recorded runs of the claims' suite say, newest first."""
-    found = sorted((ROOT / "results").glob("*/claims/run.json"), reverse=True)
+    recorded = [(load(path), path.parent.relative_to(ROOT)) for path in (ROOT / "results").glob("*/claims/run.json")]
     parts = []
-    for path in found:
-        run, folder = load(path), path.parent.relative_to(ROOT)
+    for run, folder in sorted(recorded, key=lambda entry: entry[0].created, reverse=True):
         made = f"`{folder}`, {run.created[:10]}, commit `{run.commit[:12]}`: `seqroof report {folder}` shows all of it."
         below = re.sub(r"^(#+ )", r"#\1", markdown(run, ARGUMENT), flags=re.MULTILINE)
         parts.append(f"## {run.machine.name}\n\nRecorded in {made}\n{below}")

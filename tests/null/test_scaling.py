@@ -21,6 +21,7 @@ from seqroof.roofline._layout import TEXT
 from seqroof.roofline.record import Fraction
 from seqroof.roofline.store import dumps
 from seqroof.scripts import scaling as command
+from seqroof.scripts.exits import Stop
 from seqroof.scripts.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,8 +99,11 @@ def test_the_length_of_attention_is_its_queries_with_its_keys_where_they_are_the
         ([32, 64, 128, 256], None, "2 T"),
         ([1, 2, 2, 2], 16, "log_16 T"),
         ([2, 2, 2, 3], 8, "log_8 T"),
-        ([2, 2, 2, 4], 8, "T^0.30"),
-        ([4, 8, 12, 16], None, "T^0.66"),
+        ([2, 2, 2, 4], 8, "T^0.30 (fitted)"),
+        ([4, 8, 12, 16], None, "T^0.66 (fitted)"),
+        ([6, 11, 22, 43], None, "T/3"),
+        ([97, 129, 193, 321], None, "2 T + 65"),
+        ([13, 29, 61, 125], None, "T - 3"),
     ],
 )
 def test_a_path_in_words(depths, fan, words):
@@ -226,7 +230,7 @@ def test_a_run_without_lengths_says_what_to_measure(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("nowhere",), "nowhere"),
+        (("nowhere",), "There is no nowhere"),
         ((WALK, "--measure"), "a run of its own"),
         ((WALK, "--shape", "T=1:8:x2"), "--measure measures"),
         (("--measure", "--shape", "T=4|8"), "needs 4 lengths"),
@@ -234,13 +238,14 @@ def test_a_run_without_lengths_says_what_to_measure(tmp_path):
         (("--measure", "--shape", "B=1|2"), "one batch, one width"),
         (("--measure", "--dtype", "int8"), "There is no dtype"),
         (("--measure", "--device", "tpu"), "There is no device"),
-        (("--measure", "--shape", "width=1"), "P"),
+        (("--measure", "--shape", "width=1"), "P must be at least 1"),
         ((WALK, "--svg", "no/such/folder/lines.svg"), "cannot be written"),
     ],
 )
 def test_bad_input_ends_in_a_sentence(arguments, said):
     found = invoke(*arguments)
-    assert found.exit_code != 0 and said in str(found.exception)
+    assert isinstance(found.exception, Stop | SystemExit) and found.exit_code != 0
+    assert said in str(found.exception)
 
 
 def test_an_unreadable_run_and_no_run_at_all_end_in_a_sentence(tmp_path, monkeypatch):
