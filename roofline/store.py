@@ -33,7 +33,8 @@ def load(path: Path) -> Run:
     """Read a run from a file or its folder; raises `RunFileError` with a sentence."""
     file = run_file(path)
     if not file.exists():
-        raise RunFileError(f"There is no {file}{_how_to_finish(file)}.")
+        how = _how_to_finish(file) or "; name the folder of a run, or its run.json"
+        raise RunFileError(f"There is no {file}{how}.")
     try:
         content = file.read_bytes()
         run = _current(content)
