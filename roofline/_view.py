@@ -57,6 +57,13 @@ class Row:
     run: int
     point: Point
 
+    def but(self, *sizes: str) -> tuple[object, ...]:
+        """What it has in common with rows that differ in these sizes alone; the other sizes come last."""
+        rest = tuple((name, size) for name, size in self.point.shape.items() if name not in sizes)
+        point = self.point
+        names = (point.kernel, point.implementation, point.dtype, point.direction, point.cache, point.clock)
+        return (self.run, *names, rest)
+
 
 def clean(text: str) -> str:
     """Replace control characters, so that no name can move the cursor, colour a terminal or break a line."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ._view import Row, clean
-from .record import Wall
+from .record import Point, Wall
 
 
 @dataclass(frozen=True)
@@ -31,26 +31,17 @@ def walks(of: Sequence[Row]) -> list[Walk]:
     """The batch sweeps among charted points: at least two batch sizes of one kernel, implementation and dtype."""
     groups: dict[tuple, list[Row]] = {}
     for row in of:
-        point = row.point
-        if row.number and "B" in point.shape:
-            rest = tuple((name, size) for name, size in point.shape.items() if name != "B")
-            key = (
-                row.run,
-                point.kernel,
-                point.implementation,
-                point.dtype,
-                point.direction,
-                point.cache,
-                point.clock,
-                rest,
-            )
-            groups.setdefault(key, []).append(row)
+        if row.number and "B" in row.point.shape:
+            groups.setdefault(row.but("B"), []).append(row)
     result = []
-    for (_, kernel, implementation, dtype, direction, _, _, rest), members in groups.items():
+    for members in groups.values():
         if len({row.point.shape["B"] for row in members}) > 1:
-            sizes = ",".join(f"{name}={size}" for name, size in rest)
-            name = clean(
-                f"{kernel} {implementation} {dtype} {sizes}" + ("" if direction == "forward" else f" {direction}")
-            )
-            result.append(Walk(name, tuple(sorted(members, key=lambda row: row.point.shape["B"]))))
+            result.append(Walk(_name(members[0].point), tuple(sorted(members, key=lambda row: row.point.shape["B"]))))
     return result
+
+
+def _name(point: Point) -> str:
+    """A sweep by what its points have in common."""
+    sizes = ",".join(f"{name}={size}" for name, size in point.shape.items() if name != "B")
+    direction = "" if point.direction == "forward" else f" {point.direction}"
+    return clean(f"{point.kernel} {point.implementation} {point.dtype} {sizes}{direction}")

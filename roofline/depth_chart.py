@@ -139,18 +139,6 @@ def sweeps(rows: Sequence[Row]) -> list[list[Row]]:
     """Points that differ in the length of the sequence only, in its order: what the lines join."""
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
-        point = row.point
-        rest = tuple((name, size) for name, size in point.shape.items() if name not in ("T", "S", "K"))
-        key = (
-            row.run,
-            point.kernel,
-            point.implementation,
-            point.dtype,
-            point.direction,
-            point.cache,
-            point.clock,
-            rest,
-        )
-        groups.setdefault(key, []).append(row)
+        groups.setdefault(row.but("T", "S", "K"), []).append(row)
     ordered = [sorted(group, key=lambda row: length(row.point) or 0) for group in groups.values()]
     return [group for group in ordered if len(group) > 1]
