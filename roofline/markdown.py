@@ -109,7 +109,7 @@ def _maps(run: Run) -> list[str]:
     lines = _list(page_map.unmapped([run], _))
     for one in page_map.maps([run], _):
         length = one["lengths"][one["shown"]]
-        lines += [f"### {_escape(one['title'])}", "", f"T={length['T']}; {regime.KEY}; * measured. Modelled.", ""]
+        lines += [f"### {_escape(one['title'])}", "", f"T={length['T']}; {regime.KEY}; {regime.STARS}. Modelled.", ""]
         for design in length["designs"]:
             lines += [f"{design['title']}: {design['share']}.", "", "```", *design["letters"], "```", ""]
             lines += [*_list(design["changes"]), ""]
