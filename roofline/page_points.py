@@ -67,7 +67,8 @@ def _option(letter: str, index: int, name: str, symbol: str, colour: str, fill: 
 def columns(stepped: bool, _: Wording) -> list[tuple[str, bool]]:
     """The titles of the table of points before its floors: (title, whether it is of numbers)."""
     numeric = ("#", "time", "±", "per step", "design", "rate")
-    names = ("#", "sizes", "implementation", "dtype", "time", "±", "per step", "wall", "machine", "design", "rate")
+    names = ("#", "sizes", "implementation", "dtype", "time", "±", "status", "per step")
+    names += ("wall", "machine", "design", "rate")
     return [(_(name), name in numeric) for name in names if stepped or name != "per step"]
 
 

@@ -267,7 +267,7 @@ def places(grid: Grid, on: Iterable[Spot], steps: int) -> dict[tuple[int, int], 
     """
     found: dict[tuple[int, int], bool] = {}
     for spot in on:
-        if grid.design == "streamed" and spot.T == steps:
+        if grid.design == "streamed" and steps == spot.T:
             place = (_nearest(spot.H, grid.axes["H"]), _nearest(spot.B, grid.axes["B"]))
             found[place] = found.get(place, False) or place == (spot.H, spot.B)
     return found
@@ -278,7 +278,7 @@ def _nearest(size: float, of: Sequence[float]) -> int:
 
 
 def drawn(grid: Grid, steps: int, on: Iterable[Spot] = ()) -> list[str]:
-    """The map at so many steps in letters: a line for each hidden size, a column for each batch, * and + as in `STARS`."""
+    """The map at so many steps in letters: a line for each hidden size, a column for each batch; `STARS` beside."""
     marked = places(grid, on, steps)
     lines = ["     H  B=" + "".join(f"{int(B):<5}" for B in grid.axes["B"]).rstrip()]
     for H, row in itertools.groupby((cell for cell in cells(grid) if steps == cell.T), key=lambda cell: cell.H):

@@ -32,7 +32,8 @@ const length = [...map.querySelectorAll(".length")].filter((part) => part.getCli
 return {lengths: length.map((part) => part.dataset.steps), said: map.querySelector("output").textContent,
         spoken: map.querySelector("input").getAttribute("aria-valuetext"),
         letters: [...length[0].querySelectorAll("svg text")].map((node) => node.textContent).join(" "),
-        circles: [...length[0].querySelectorAll("svg")].map((one) => one.querySelectorAll("circle").length), maps: length[0].querySelectorAll("svg").length};
+        circles: [...length[0].querySelectorAll("svg")].map((one) => one.querySelectorAll("circle").length),
+        maps: length[0].querySelectorAll("svg").length};
 """
 KEYS = {"ArrowLeft": 37, "ArrowRight": 39, " ": 32}
 
@@ -102,6 +103,22 @@ def test_a_filter_works_by_keyboard(window: browsers.Browser, story: Path) -> No
     before = window.run(rows)
     press(window, ".filters input", " ")
     assert 0 < window.run(rows) < before
+
+
+CUT = """
+for (const node of document.querySelectorAll("details")) node.open = true;
+return [...document.querySelectorAll(".scroll > table")].filter((one) => one.scrollWidth > one.parentNode.clientWidth)
+  .map((one) => one.className);
+"""
+
+
+@pytest.mark.parametrize("told", ["story", "chinese"])
+def test_no_table_is_cut_off_in_a_window_of_1280_pixels(window, request: pytest.FixtureRequest, told: str) -> None:
+    window.command("Emulation.setDeviceMetricsOverride", width=1280, height=800, deviceScaleFactor=1, mobile=False)
+    window.open(request.getfixturevalue(told))
+    cut = window.run(CUT)
+    window.command("Emulation.clearDeviceMetricsOverride")
+    assert cut == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])
