@@ -36,6 +36,15 @@ def is_of_the_argument(run: Run) -> bool:
     return any(point.kernel in known for point in run.points)
 
 
+def intro(_: Wording) -> str:
+    """What a map shows."""
+    return _(
+        "Each field is a batch B and a hidden size H, with as many inputs. Modelled, from the walls of this machine, "
+        "with cold caches, for one layer forward: first the design that the argument describes, then the best possible "
+        "one."
+    )
+
+
 def maps(runs: Sequence[Run], _: Wording) -> list[Json]:
     """The maps of all runs: one for every kernel and dtype that is stored."""
     found = []
@@ -53,7 +62,7 @@ def unmapped(runs: Sequence[Run], _: Wording) -> list[str]:
     """A sentence for each run that should have a map and has none."""
     return [
         _(
-            "%(run)sno map: made by an older version, or interrupted. What shows it: %(command)s",
+            "%(run)sThis run holds no map (older version, or interrupted). What shows it: %(command)s",
             run=f"{run_letter(index)}: " if len(runs) > 1 else "",
             command="seqroof map lstm --on RUN",
         )

@@ -212,7 +212,8 @@ def agreement(of: Sequence[Spot], _: Wording = ENGLISH) -> str:
     """How far experiments without floors bear the modelled walls of measured points out, in words."""
     if of and all(spot.seen is None for spot in of):
         return _(
-            "%(points)s measured points; no experiment without floors was made on them (--attribution makes them).",
+            "%(points)s measured points; no experiment without floors was made on them "
+            "(seqroof profile --attribution makes them).",
             points=len(of),
         )
     told = [spot for spot in of if spot.agrees is not None]
