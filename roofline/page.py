@@ -161,7 +161,7 @@ def _content(runs: Sequence[Run], _: Wording) -> Json:
     board = page_claims.board(runs, _)
     parts: Json = _points(runs, rows, _) | _story(runs, rows, equal, _) | {"board": board}
     parts |= {
-        "title": "; ".join(dict.fromkeys(clean(run.machine.name) for run in runs)),
+        "title": page_run.title(runs),
         "question": page_story.question(parts["of_the_argument"], _),
         "headings": {anchor: heading for anchor, (_name, heading) in page_story.headings(_).items()},
         "runs": [_run(index, run, len(runs) > 1, _) for index, run in enumerate(runs)],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ._view import clean
+from collections.abc import Sequence
+
+from ._view import clean, run_letter
 from .record import Run
 from .wording import Wording
 
@@ -31,3 +33,19 @@ def environment(run: Run, _: Wording) -> list[tuple[str, str]]:
         ("seed", run.seed),
     ]
     return [(clean(name), clean(str(value))) for name, value in facts]
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """What tells several runs apart: letter, machine where there are several, suite and time of day (UTC)."""
+    several = len({run.machine.name for run in runs}) > 1
+    return [
+        clean(" ".join(filter(None, (f"{run_letter(i)}:", run.machine.name * several, run.suite, run.created[11:16]))))
+        for i, run in enumerate(runs)
+    ]
+
+
+def title(runs: Sequence[Run]) -> str:
+    """The machines of a page; of several runs of one machine, the runs too."""
+    names = list(dict.fromkeys(clean(run.machine.name) for run in runs))
+    told = f" ({'; '.join(labels(runs))})" if len(names) == 1 < len(runs) else ""
+    return "; ".join(names) + told

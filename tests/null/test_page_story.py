@@ -109,6 +109,8 @@ def test_two_runs_are_told_apart_in_every_section() -> None:
     assert "A: lstm fp32 on Sample Processor" in text
     assert "B: This run holds no map" in text
     assert 'data-number="B1"' in text
+    one_machine = page.render([samples.run("gpu"), samples.run("gpu").model_copy(update={"suite": "claims"})])
+    assert "(A: quick 10:00; B: claims 10:00)</title>" in one_machine
 
 
 def test_a_run_with_maps_survives_its_file(tmp_path) -> None:
