@@ -91,7 +91,7 @@ def _map(grid: Grid, spots: Sequence[Spot], steps: int, colours: dict[str, str])
 
 def _key(grid: Grid) -> list[str]:
     """What circles mean, under the title of the map that has them; in two lines, which a map has room for."""
-    return regime.CIRCLES.split("; ") if grid.design == "streamed" else []
+    return list(regime.CIRCLES.split("; ")) if grid.design == "streamed" else []
 
 
 def _value(cell: Cell, colours: dict[str, str]) -> Json:
