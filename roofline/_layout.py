@@ -11,6 +11,7 @@ from ._geometry import LogAxis, Roof
 from ._labels import Board, Label, Mark, label_marks
 from ._summary import EVERYTHING, Brief
 from ._view import Row
+from .machine import Machine
 from .record import Run
 from .wording import ENGLISH, Wording
 
@@ -82,16 +83,33 @@ def joined(names: Sequence[str]) -> str:
 
 
 def _roof_families(runs: Sequence[Run], rows: Sequence[Row]) -> list[tuple[str, list[Roof]]]:
-    """The roofs of every machine once, with the letter of its first run where there are several machines."""
-    first: dict[str, int] = {}
+    """The roofs of every run, once for runs of one machine that measured the same; with the letter of the first."""
+    families: dict[int, list[int]] = {}
     for index, run in enumerate(runs):
-        first.setdefault(run.machine.id, index)
+        same = (first for first in families if _same_roofs(runs[first].machine, run.machine))
+        families.setdefault(next(same, index), []).append(index)
     result = []
-    for machine_id, index in first.items():
-        dtypes = {row.point.dtype for row in rows if runs[row.run].machine.id == machine_id}
-        prefix = f"{_view.run_letter(index)}: " if len(first) > 1 else ""
-        result.append((prefix, _geometry.roofs(runs[index].machine, dtypes)))
+    for first, members in families.items():
+        dtypes = {row.point.dtype for row in rows if row.run in members}
+        prefix = f"{_view.run_letter(first)}: " if len(families) > 1 else ""
+        result.append((prefix, _geometry.roofs(runs[first].machine, dtypes)))
     return result
+
+
+def _same_roofs(a: Machine, b: Machine) -> bool:
+    """Whether two runs saw one machine with the same kinds of roofs, the intervals of which overlap."""
+    of_a, of_b = _spans(a), _spans(b)
+    if a.id != b.id or of_a.keys() != of_b.keys():
+        return False
+    return all(low <= of_b[kind][1] and of_b[kind][0] <= high for kind, (low, high) in of_a.items())
+
+
+def _spans(machine: Machine) -> dict[tuple[str, ...], tuple[float, float]]:
+    """The intervals of the roofs that a chart may draw, by kind; a value without an interval is one of its own."""
+    rates = {(c.level, c.dtype) for c in machine.ceilings if c.quantity == "rate" and c.unit == "FLOP/s"}
+    drawn = {kind: machine.best("rate", *kind) for kind in rates}
+    drawn |= {(level,): machine.best("bandwidth", level) for level in ("dram", "cache")}
+    return {kind: (roof.low or roof.value, roof.high or roof.value) for kind, roof in drawn.items() if roof}
 
 
 def _note_points(board: Board, rows: Sequence[Row], x: LogAxis, y: LogAxis, brief: Brief) -> list[Mark]:

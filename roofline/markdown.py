@@ -14,6 +14,7 @@ from . import (
     page_claims,
     page_map,
     page_points,
+    page_run,
     page_story,
     regime,
     stated,
@@ -66,7 +67,7 @@ def markdown(run: Run, sections: Collection[str] = ()) -> str:
         "helps": _helps(run, rows),
         "method": _method(run, measured),
     }
-    lines = [] if sections else [f"# {_escape(run.machine.name)}"]
+    lines = [] if sections else [f"# {_escape(run.machine.name)}", "", _escape(page_run.summary(run, _))]
     for anchor, (_name, heading) in page_story.headings(_).items():
         if parts[anchor] and anchor in (sections or parts):
             lines += ["", f"## {heading}", "", *parts[anchor]]
@@ -107,9 +108,11 @@ def _walk(of: _walks.Walk) -> list[str]:
 def _maps(run: Run) -> list[str]:
     """Both maps of each kernel in letters, at the length that the page shows first."""
     lines = _list(page_map.unmapped([run], _))
-    for one in page_map.maps([run], _):
+    found = page_map.maps([run], _)
+    lines += [page_map.intro(_), ""] if found else []
+    for one in found:
         length = one["lengths"][one["shown"]]
-        lines += [f"### {_escape(one['title'])}", "", f"T={length['T']}; {regime.KEY}; * measured. Modelled.", ""]
+        lines += [f"### {_escape(one['title'])}", "", f"T={length['T']}; {regime.KEY}; {regime.STARS}. Modelled.", ""]
         for design in length["designs"]:
             lines += [f"{design['title']}: {design['share']}.", "", "```", *design["letters"], "```", ""]
             lines += [*_list(design["changes"]), ""]
@@ -126,7 +129,7 @@ def _equal(run: Run, groups: Sequence[contrast.Equal], rows: Sequence[_view.Row]
             cells = [tuple(str(row[name]) for name in _SHOWN.values()) for row in group["rows"]]
             title = f"{group['title']}; {found['words']} (rows of {found['rows']})"
             lines += [_escape(title), "", *table(tuple(_SHOWN), cells), ""]
-    return lines or [page_claims.no_equal(_)]
+    return [page_claims.equal_intro(_), "", *lines] if lines else [page_claims.no_equal(_)]
 
 
 def _claims(run: Run, board: page_claims.Json) -> list[str]:
@@ -134,13 +137,19 @@ def _claims(run: Run, board: page_claims.Json) -> list[str]:
         return []
     found = [*board["claims"], *board["folded"]]
     cells = [
-        (claim["id"], claim["word"], claim["claim"], *(dict(claim["lines"]).get(name, "") for name in _LINES))
+        (
+            claim["id"],
+            claim["word"],
+            claim["claim"],
+            claim["source"],
+            *(dict(claim["lines"]).get(name, "") for name in _LINES),
+        )
         for claim in sorted(found, key=lambda claim: int(claim["id"].lstrip("C")))
     ]
-    return table(("id", "verdict", "claim", *_LINES), cells) if cells else [page_claims.no_claims(_)]
+    return table(("id", "verdict", "claim", "source", *_LINES), cells) if cells else [page_claims.no_claims(_)]
 
 
-_LINES = ("needed", "found", "compared", "where", "missing")
+_LINES = ("needed", "found", "compared", "where", "beside", "missing")
 
 
 def _helps(run: Run, rows: Sequence[_view.Row]) -> list[str]:
@@ -166,7 +175,7 @@ def _method(run: Run, measured: list[_view.Row]) -> list[str]:
     for group in absent:
         lines += ["", f"**{group.status}**: {_escape(group.reason)}", ""]
         lines += [f"- {_escape(name)}: {_escape('; '.join(cases))}" for name, cases in group.lines]
-    return lines
+    return [*lines, "", "### Environment", "", *table(("field", "value"), page_run.environment(run, _))]
 
 
 def _list(texts: Iterable[str]) -> list[str]:

@@ -32,6 +32,7 @@ from . import (
     page_claims,
     page_map,
     page_points,
+    page_run,
     page_story,
     regime,
     stated,
@@ -160,7 +161,7 @@ def _content(runs: Sequence[Run], _: Wording) -> Json:
     board = page_claims.board(runs, _)
     parts: Json = _points(runs, rows, _) | _story(runs, rows, equal, _) | {"board": board}
     parts |= {
-        "title": "; ".join(dict.fromkeys(clean(run.machine.name) for run in runs)),
+        "title": page_run.title(runs),
         "question": page_story.question(parts["of_the_argument"], _),
         "headings": {anchor: heading for anchor, (_name, heading) in page_story.headings(_).items()},
         "runs": [_run(index, run, len(runs) > 1, _) for index, run in enumerate(runs)],
@@ -225,7 +226,9 @@ def _story(runs: Sequence[Run], rows: Sequence[_view.Row], equal: Sequence[contr
         "of_the_argument": any(map(page_map.is_of_the_argument, runs)),
         "maps": page_map.maps(runs, _),
         "unmapped": page_map.unmapped(runs, _),
-        "map_key": _("%(key)s; a circle: measured", key=_(regime.KEY)),
+        "map_intro": page_map.intro(_),
+        "map_key": _("%(key)s; %(circles)s.", key=_(regime.KEY), circles=_(regime.CIRCLES)),
+        "equal_intro": page_claims.equal_intro(_),
         "equal": page_claims.equal(equal, numbers, _),
         "metered": any(point.energy and point.energy.per_token_j for group in equal for point in group.points),
         "no_equal": page_claims.no_equal(_),
@@ -243,37 +246,16 @@ def _findings(runs: Sequence[Run]) -> list[str]:
 
 
 def _run(index: int, run: Run, several: bool, _: Wording) -> Json:
-    measured = sum(point.status == "ok" for point in run.points)
-    took = _(" in %(seconds)s s", seconds=f"{run.duration_s:.0f}") if run.duration_s is not None else ""
-    state = "" if run.state == "complete" else _(" Interrupted: what was measured is kept.")
-    suite = _("suite %(name)s, ", name=run.suite) if run.suite else ""
-    count = _("%(ok)s of %(all)s points measured", ok=measured, all=len(run.points))
-    day, _t, time = run.created.partition("T")
-    environment = run.environment.model_dump()
-    clocks = environment.pop("clocks")
-    facts = [(name.replace("_", " "), value) for name, value in environment.items() if value not in ("", None)]
-    facts += [(f"clock {name}", value) for name, value in clocks.items() if value is not None]
-    facts += [
-        ("command", run.command),
-        ("commit", run.commit or _("not recorded")),
-        ("tool", run.tool),
-        ("seed", run.seed),
-    ]
     return {
         "tool": clean(run.tool),
         "letter": f"{_view.run_letter(index)}: " if several else "",
         "machine": clean(run.machine.name),
-        "summary": clean(
-            (f"{run.machine.name}, " if several else "")
-            + f"{day} {time[:5]} UTC, {suite}{count}{took}"
-            + _(".")
-            + state
-        ),
+        "summary": (f"{clean(run.machine.name)}, " if several else "") + page_run.summary(run, _),
         "devices": [[clean(cell) for cell in cells] for cells in fleet.cells(run)],
         "devices_note": _(fleet.note(run)),
         "walls": page_story.walls(run, _),
         "ridge": page_story.ridge(run, _),
         "ceilings": [ceiling_cells(ceiling, _) for ceiling in run.machine.ceilings],
         "beside": [found.cells(_) for found in stated.side_by_side(run.machine.ceilings)],
-        "environment": [(clean(name), clean(str(value))) for name, value in facts],
+        "environment": page_run.environment(run, _),
     }

@@ -29,6 +29,15 @@ FOLDED = 0.5
 Json = dict[str, Any]
 
 
+def equal_intro(_: Wording) -> str:
+    """What is compared in the tables of equal layers, and where their numbers come from."""
+    return _(
+        "Complete layers of this run with as many parameters, within 2 %, at the same batch, length, dtype and "
+        "direction, all with warm caches. The implementations of one table are of one class. Rates are set beside the "
+        "fastest. Measured, except steps (counted), walls and shares (modelled floors over measured times)."
+    )
+
+
 def equal(groups: Sequence[Equal], numbers: dict[int, str], _: Wording) -> list[Json]:
     """Classes of implementations with their groups of equal layers, each with a row for every layer.
 

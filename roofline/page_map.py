@@ -20,6 +20,7 @@ SHOWN = 128
 # Pixels of a cell and of the room for the sizes beside and below: twelve batches have room on a telephone.
 WIDE, HIGH, LEFT, BELOW = 26, 22, 46, 38
 MOST_LISTED = 12
+_NEAR = {True: "", False: ' class="near"'}
 
 Json = dict[str, Any]
 
@@ -33,6 +34,15 @@ def is_of_the_argument(run: Run) -> bool:
     """Whether a run has a point of such a kernel, so that map, contrast and claims mean something on its page."""
     known = argument_kernels()
     return any(point.kernel in known for point in run.points)
+
+
+def intro(_: Wording) -> str:
+    """What a map shows."""
+    return _(
+        "Each field is a batch B and a hidden size H, with as many inputs. Modelled, from the walls of this machine, "
+        "with cold caches, for one layer forward: first the design that the argument describes, then the best possible "
+        "one."
+    )
 
 
 def maps(runs: Sequence[Run], _: Wording) -> list[Json]:
@@ -52,7 +62,7 @@ def unmapped(runs: Sequence[Run], _: Wording) -> list[str]:
     """A sentence for each run that should have a map and has none."""
     return [
         _(
-            "%(run)sno map: made by an older version, or interrupted. What shows it: %(command)s",
+            "%(run)sThis run holds no map (older version, or interrupted). What shows it: %(command)s",
             run=f"{run_letter(index)}: " if len(runs) > 1 else "",
             command="seqroof map lstm --on RUN",
         )
@@ -97,12 +107,13 @@ def _design(grid: Grid, steps: int, spots: Sequence[Spot], _: Wording) -> Json:
         "letters": regime.drawn(grid, steps, spots),
         "svg": svg(grid, steps, marked),
         "box": f"0 0 {LEFT + WIDE * len(grid.axes['B']) + 4} {HIGH * len(grid.axes['H']) + BELOW}",
-        "points": len(marked),
     }
 
 
-def svg(grid: Grid, steps: int, marked: set[tuple[int, int]]) -> str:
+def svg(grid: Grid, steps: int, marked: dict[tuple[int, int], bool]) -> str:
     """One map without its frame: bands of equal walls, a line of letters for each hidden size, circles at points.
+
+    marked : the places of `regime.places`; the circle of one that is only near to a point is dashed.
 
     Holds numbers and fixed letters only. The hidden size grows upwards, the batch to the right.
     """
@@ -119,7 +130,7 @@ def svg(grid: Grid, steps: int, marked: set[tuple[int, int]]) -> str:
         parts.append(f'<text class="n" x="{LEFT - 7}" y="{middle}">{H}</text>')
         parts.append(f'<text x="{across}" y="{middle}">{"".join(cell.letter for cell in cells)}</text>')
         parts += [
-            f'<circle cx="{LEFT + WIDE * i + WIDE // 2}" cy="{top + HIGH // 2}" r="9.5"/>'
+            f'<circle{_NEAR[marked[H, B]]} cx="{LEFT + WIDE * i + WIDE // 2}" cy="{top + HIGH // 2}" r="9.5"/>'
             for i, B in enumerate(batches)
             if (H, B) in marked
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import _steps, _theme, _view, _walks
+from . import _steps, _theme, _view, _walks, page_run
 from ._marks import FILL
 from ._view import Row, clean
 from .claims import USUAL
@@ -33,7 +33,7 @@ class Facets:
         self._implementations = _theme.colours(point.implementation for point in points)
         dtypes = {point.dtype for point in points}
         self._dtypes = sorted(dtypes, key=lambda name: (_view.dtype_order(name), name))
-        self._runs = [clean(f"{_view.run_letter(index)}: {run.machine.name}") for index, run in enumerate(runs)]
+        self._runs = page_run.labels(runs)
 
     def of(self, row: Row) -> str:
         """The ids of a row, parted by blanks."""
@@ -67,7 +67,8 @@ def _option(letter: str, index: int, name: str, symbol: str, colour: str, fill: 
 def columns(stepped: bool, _: Wording) -> list[tuple[str, bool]]:
     """The titles of the table of points before its floors: (title, whether it is of numbers)."""
     numeric = ("#", "time", "±", "per step", "design", "rate")
-    names = ("#", "sizes", "implementation", "dtype", "time", "±", "per step", "wall", "machine", "design", "rate")
+    names = ("#", "sizes", "implementation", "dtype", "time", "±", "status", "per step")
+    names += ("wall", "machine", "design", "rate")
     return [(_(name), name in numeric) for name in names if stepped or name != "per step"]
 
 

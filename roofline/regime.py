@@ -35,6 +35,12 @@ UNKNOWN = "?"
 TITLES = {"streamed": "weights read again at every step", "best": "the best possible design"}
 # Digits of a stored floor: a wall contests another within 10 %, and a picture shows less.
 DIGITS = 3
+# What stands beside a letter: where nothing was measured, nearest to a measured point, and at one.
+_MARKS = {None: " ", False: "+", True: "*"}
+STARS = "* measured, with warm caches, by a design of its own; + nearest to such a point of the same length"
+CIRCLES = (
+    "circle: measured, with warm caches, by a design of its own; dashed: nearest to such a point of the same length"
+)
 KEY = "C compute, D DRAM, L last cache, S the chain of steps; a small letter: another wall is within 10 %"
 
 WorkOf = Callable[[int, int, int], Work]
@@ -206,7 +212,8 @@ def agreement(of: Sequence[Spot], _: Wording = ENGLISH) -> str:
     """How far experiments without floors bear the modelled walls of measured points out, in words."""
     if of and all(spot.seen is None for spot in of):
         return _(
-            "%(points)s measured points; no experiment without floors was made on them (--attribution makes them).",
+            "%(points)s measured points; no experiment without floors was made on them "
+            "(seqroof profile --attribution makes them).",
             points=len(of),
         )
     told = [spot for spot in of if spot.agrees is not None]
@@ -253,13 +260,18 @@ def changes(grid: Grid, steps: int, _: Wording = ENGLISH) -> list[str]:
     return told
 
 
-def places(grid: Grid, on: Iterable[Spot], steps: int) -> set[tuple[int, int]]:
-    """The (H, B) of the map that measured points are nearest to, on logarithmic scales, at so many steps."""
-    return {
-        (_nearest(spot.H, grid.axes["H"]), _nearest(spot.B, grid.axes["B"]))
-        for spot in on
-        if _nearest(spot.T, grid.axes["T"]) == steps
-    }
+def places(grid: Grid, on: Iterable[Spot], steps: int) -> dict[tuple[int, int], bool]:
+    """The (H, B) of a map at which points of exactly so many steps were measured, with True.
+
+    With False those that are only nearest to a measured point, on logarithmic scales. None on the map of the best
+    possible design, which nobody measured.
+    """
+    found: dict[tuple[int, int], bool] = {}
+    for spot in on:
+        if grid.design == "streamed" and steps == spot.T:
+            place = (_nearest(spot.H, grid.axes["H"]), _nearest(spot.B, grid.axes["B"]))
+            found[place] = found.get(place, False) or place == (spot.H, spot.B)
+    return found
 
 
 def _nearest(size: float, of: Sequence[float]) -> int:
@@ -267,10 +279,11 @@ def _nearest(size: float, of: Sequence[float]) -> int:
 
 
 def drawn(grid: Grid, steps: int, on: Iterable[Spot] = ()) -> list[str]:
-    """The map at so many steps in letters: a line for each hidden size, a column for each batch, * at points."""
+    """The map at so many steps in letters: a line for each hidden size, a column for each batch; `STARS` beside."""
     marked = places(grid, on, steps)
     lines = ["     H  B=" + "".join(f"{int(B):<5}" for B in grid.axes["B"]).rstrip()]
     for H, row in itertools.groupby((cell for cell in cells(grid) if steps == cell.T), key=lambda cell: cell.H):
-        letters = "".join(f"{cell.letter}{'*' if (H, cell.B) in marked else ' '}   " for cell in row)
+        marks = ((cell.letter, _MARKS[marked.get((H, cell.B))]) for cell in row)
+        letters = "".join(f"{letter}{mark}   " for letter, mark in marks)
         lines.append(f"{H:>6}    {letters.rstrip()}")
     return lines

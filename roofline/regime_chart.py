@@ -27,7 +27,7 @@ def spec(grids: Sequence[Grid], spots: Sequence[Spot], steps: int, machine: str,
         "config": _theme.chart_config(colours, TEXT),
         "title": {
             "text": f"Which wall binds {grids[0].kernel} {grids[0].dtype} on {clean(machine)}",
-            "subtitle": f"{steps} steps, caches cold, modelled. {regime.KEY}; a circle: measured",
+            "subtitle": f"{steps} steps, caches cold, modelled. {regime.KEY}",
             "offset": 16,
         },
         "spacing": 24,
@@ -57,22 +57,27 @@ def to_png(grids: Sequence[Grid], spots: Sequence[Spot], steps: int, machine: st
 def _map(grid: Grid, spots: Sequence[Spot], steps: int, colours: dict[str, str]) -> Json:
     shown = [cell for cell in regime.cells(grid) if steps == cell.T]
     values = [_value(cell, colours) for cell in shown]
-    marked = [{"B": str(B), "H": str(H)} for H, B in sorted(regime.places(grid, spots, steps))]
+    marked = regime.places(grid, spots, steps)
+    at, near = (
+        [{"B": str(B), "H": str(H)} for H, B in sorted(marked) if marked[H, B] is exact] for exact in (True, False)
+    )
     sizes = {name: [str(int(size)) for size in grid.axes[name]] for name in ("B", "H")}
     place = {
         "x": {"field": "B", "type": "ordinal", "sort": sizes["B"], "title": "batch B", "axis": {"labelAngle": 0}},
         "y": {"field": "H", "type": "ordinal", "sort": sizes["H"][::-1], "title": "hidden size H = inputs I"},
     }
     fill = {"field": "colour", "type": "nominal", "scale": None}
+    circle = {"type": "point", "shape": "circle", "size": 320, "stroke": colours["ink"]}
     layers = [
         ("cells", values, {"type": "rect", "opacity": 0.22}, {"fill": fill}),
         ("letters", values, {"type": "text", "fontSize": TEXT}, {"text": {"field": "letter"}, "color": fill}),
-        ("measured", marked, {"type": "point", "shape": "circle", "size": 320, "stroke": colours["ink"]}, {}),
+        ("measured", at, circle, {}),
+        ("near", near, circle | {"strokeDash": [3, 2]}, {}),
     ]
     return {
         "title": {
             "text": regime.TITLES[grid.design],
-            "subtitle": regime.share_in_words(grid, steps),
+            "subtitle": [regime.share_in_words(grid, steps), *_key(grid)],
             "fontSize": TEXT + 1,
         },
         "width": CELL * len(sizes["B"]),
@@ -82,6 +87,11 @@ def _map(grid: Grid, spots: Sequence[Spot], steps: int, colours: dict[str, str])
             for name, data, mark, encoding in layers
         ],
     }
+
+
+def _key(grid: Grid) -> list[str]:
+    """What circles mean, under the title of the map that has them; in two lines, which a map has room for."""
+    return list(regime.CIRCLES.split("; ")) if grid.design == "streamed" else []
 
 
 def _value(cell: Cell, colours: dict[str, str]) -> Json:

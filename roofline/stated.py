@@ -15,7 +15,7 @@ from .wording import ENGLISH, Wording
 
 TITLES = ("limit", "measured", "derived", "stated", "share")
 NOTE = (
-    "derived: from bus width, clocks and units that the driver or the operating system reports; stated: the vendor's "
+    "Derived: from bus width, clocks and units that the driver or the operating system reports; stated: the vendor's "
     "datasheet unless marked; share: measured over stated, or over derived where nothing is stated. Percentages of "
     "points are against what was measured."
 )

@@ -32,6 +32,16 @@ def test_roofs_follow_the_machine_and_the_dtypes_in_use() -> None:
     assert roofs["simt fp32"].rate(1e9) == 58e12
 
 
+def test_runs_of_one_machine_share_roofs_only_where_their_intervals_overlap() -> None:
+    def scaled(factor: float) -> Run:
+        fields = ("value", "low", "high")
+        made = [c.model_copy(update={f: factor * getattr(c, f) for f in fields}) for c in GPU.machine.ceilings]
+        return GPU.model_copy(update={"machine": GPU.machine.model_copy(update={"ceilings": tuple(made)})})
+
+    prefixes = [{prefix for prefix, *_ in _layout.lay_out([GPU, scaled(by)]).roofs} for by in (1.001, 0.7)]
+    assert prefixes == [{""}, {"A: ", "B: "}]
+
+
 def test_equal_roofs_share_one_line() -> None:
     names = [roof.name for roof in _geometry.roofs(GPU.machine, {"bf16", "fp16", "tf32"})]
     assert names == ["DRAM", "cache", "tensor bf16, fp16", "tensor tf32"]

@@ -35,6 +35,9 @@ def test_markdown_has_the_same_sections_in_the_same_order() -> None:
     letters = re.search(r"T=128; C compute.*?```\n(.*?)```", text, flags=re.S)
     assert letters and "S" in letters.group(1) and "*" in letters.group(1)
     assert len(re.findall(r"^\| C\d+ \| \w+ \|", text, flags=re.M)) == len(all_claims())
+    assert "| claim | source | needed | found | compared | where | beside | missing |" in text
+    assert "UTC, suite claims" in text and "### Environment" in text and "| command |" in text
+    assert "Each field is a batch B" in text and "Complete layers of this run" in text
 
 
 def test_every_claim_stands_on_the_page_with_a_word_and_a_shape(story: str) -> None:
@@ -69,7 +72,11 @@ def test_a_run_of_other_kernels_has_no_map_contrast_or_claims() -> None:
 
 def test_a_run_without_what_sections_need_says_what_makes_it() -> None:
     text = page.render([sequence_run()])
-    assert "no map: made by an older version" in text and "seqroof map lstm --on RUN" in text
+    assert (
+        "This run holds no map (older version" in text
+        and "Each field" not in text
+        and "seqroof map lstm --on RUN" in text
+    )
     assert "no two complete layers of equal size" in text and "seqroof contrast --measure" in text
     assert "No claim is decided by this run" in text
 
@@ -100,8 +107,10 @@ def test_the_short_answer_names_walls_claims_and_the_lstm_beside_others(story: s
 def test_two_runs_are_told_apart_in_every_section() -> None:
     text = page.render([story_samples.story_run(), samples.run("gpu")])
     assert "A: lstm fp32 on Sample Processor" in text
-    assert "B: no map: made by an older version" in text
+    assert "B: This run holds no map" in text
     assert 'data-number="B1"' in text
+    one_machine = page.render([samples.run("gpu"), samples.run("gpu").model_copy(update={"suite": "claims"})])
+    assert "(A: quick 10:00; B: claims 10:00)</title>" in one_machine
 
 
 def test_a_run_with_maps_survives_its_file(tmp_path) -> None:

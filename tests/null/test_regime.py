@@ -19,6 +19,7 @@ from seqroof.scripts.main import app
 
 H200 = catalogue.machine("h200-sxm")
 LSTM = _catalog.load("lstm")
+CASE = ("lstm", "bf16")
 
 
 def work(B, H, T):
@@ -55,11 +56,11 @@ def test_the_model_places_the_argument_where_it_should(maps):
     assert regime.bandwidth_share(streamed, 1024) > regime.bandwidth_share(best, 1024) > 0
 
 
-def made(*walls, B=(1, 2, 4, 8)):
+def made(*walls, B=(1, 2, 4, 8), design="streamed"):
     """A map of one hidden size and one length, whose walls are given from small to large batches."""
     floors = {wall: tuple(10.0 if wall == found else 1.0 for found in walls) for wall in WALLS}
     axes = {"T": (16,), "H": (64,), "B": B}
-    return Grid(kernel="lstm", dtype="bf16", design="streamed", axes=axes, floors_s=floors)
+    return Grid(kernel="lstm", dtype="bf16", design=design, axes=axes, floors_s=floors)
 
 
 def test_boundaries_name_the_last_batch_of_a_wall():
@@ -85,15 +86,21 @@ def measured(seen="memory", bound="dram", **changes):
     return point(timing(1.0), **(fields | changes))
 
 
-def test_measured_points_are_put_at_the_nearest_place():
+def test_the_points_of_a_map_are_the_plain_layers_that_were_measured():
     points = [measured(), measured(shape={"L": 2}), measured(status="invalid"), measured(headline=False)]
     points += [measured(shape={"I": 64}), measured(shape={"ragged": 1}), measured(shape={"B": 0})]
     points += [measured(kernel="gru"), measured(dtype="fp32"), measured(direction="backward")]
     (spot,) = regime.spots(points, "lstm", "bf16")
     assert (spot.B, spot.seen, spot.agrees) == (3, "memory", True)
-    grid = made("dram", "dram", "compute", "compute")
-    assert regime.drawn(grid, 16, [spot])[1] == "    64    D    D    C*   C"
-    assert regime.places(grid, [spot], 1024) == set()
+
+
+def test_a_place_is_marked_as_measured_only_where_a_point_has_its_sizes():
+    near, exact = regime.spots([measured(shape={"T": 16}), measured(shape={"B": 8, "T": 16, "I": 64, "H": 64})], *CASE)
+    walls = ("dram", "dram", "compute", "compute")
+    assert regime.drawn(made(*walls), 16, [near, exact])[1] == "    64    D    D    C+   C*"
+    assert regime.places(made(*walls), [exact, near, exact], 16) == {(64, 4): False, (64, 8): True}
+    assert regime.places(made(*walls), regime.spots([measured()], *CASE), 16) == {}, "20 steps are not 16"
+    assert regime.places(made(*walls, design="best"), [near, exact], 16) == {}, "nobody measured the best design"
 
 
 def test_a_machine_of_which_a_wall_is_not_known_proves_nothing():
@@ -106,10 +113,12 @@ def test_a_machine_of_which_a_wall_is_not_known_proves_nothing():
 
 
 def test_the_picture_holds_every_cell_and_says_it_in_words(maps):
-    drawing = regime_chart.spec(maps, regime.spots([measured()], "lstm", "bf16"), 128, "a <machine>\n")
+    drawing = regime_chart.spec(maps, regime.spots([measured(shape={"T": 128})], *CASE), 128, "a <machine>\n")
     letters = [layer for one in drawing["hconcat"] for layer in one["layer"] if layer["name"].endswith("letters")]
     assert [len(layer["data"]["values"]) for layer in letters] == [len(regime.BATCHES) * len(regime.HIDDEN)] * 2
     assert "128 steps" in drawing["description"] and "\n" not in drawing["title"]["text"]
+    (near,) = [layer for layer in drawing["hconcat"][0]["layer"] if layer["name"] == "streamed_near"]
+    assert near["data"]["values"] == [{"B": "4", "H": "64"}] and near["mark"]["strokeDash"]
     assert regime_chart.to_svg(maps, [], 128, "H200").startswith("<svg")
     assert regime_chart.to_png(maps, [], 128, "H200").startswith(b"\x89PNG")
 
