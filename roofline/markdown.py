@@ -145,14 +145,15 @@ _LINES = ("needed", "found", "compared", "where", "missing")
 
 def _helps(run: Run, rows: Sequence[_view.Row]) -> list[str]:
     found = page_story.helps([run], rows)
-    titles = ("#", "kernel", "implementation", "case", "measured", "estimate")
+    titles = ("#", "kernel", "implementation", "case", "measured", "estimate", "measured / estimate")
     names = [what_if.RESOURCES[name][0] for name in what_if.RATES]
-    cells = [
-        (*(row[name] for name in ("number", "kernel", "implementation", "case", "time", "estimate")), *row["shares"])
-        for row in found
-    ]
-    note = "Per cent of time that one per cent more of a resource would save (modelled)."
-    return [note, "", *table((*titles, *names), cells), "", page_story.model_error([run], _)] if found else []
+    fields = ("number", "kernel", "implementation", "case", "time", "estimate", "ratio")
+    cells = [(*(row[name] for name in fields), *row["shares"]) for row in found]
+    note = (
+        "Per cent of the estimate (not of the measured time) that one per cent more of a resource would save (modelled)."
+    )
+    texts = f"{page_story.model_error([run], rows, _)} {page_story.unexplained(found, _)}".strip()
+    return [note, "", *table((*titles, *names), cells), "", texts] if found else []
 
 
 def _method(run: Run, measured: list[_view.Row]) -> list[str]:

@@ -221,6 +221,7 @@ def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
 def _story(runs: Sequence[Run], rows: Sequence[_view.Row], equal: Sequence[contrast.Equal], _: Wording) -> Json:
     """What the sections around the points hold."""
     numbers = {id(row.point): row.number for row in rows}
+    helped = page_story.helps(runs, rows)
     return {
         "of_the_argument": any(map(page_map.is_of_the_argument, runs)),
         "maps": page_map.maps(runs, _),
@@ -231,8 +232,9 @@ def _story(runs: Sequence[Run], rows: Sequence[_view.Row], equal: Sequence[contr
         "no_equal": page_claims.no_equal(_),
         "no_claims": page_claims.no_claims(_),
         "verdict_marks": _MARKS,
-        "helps": page_story.helps(runs, rows),
-        "model_error": page_story.model_error(runs, _),
+        "helps": helped,
+        "model_error": page_story.model_error(runs, rows, _),
+        "unexplained": page_story.unexplained(helped, _),
         "resources": [(name, _(what_if.RESOURCES[name][0])) for name in what_if.RATES],
     }
 

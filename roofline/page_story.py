@@ -18,11 +18,14 @@ from .page_claims import CLASS_WORDS
 from .page_points import short_sizes
 from .record import WALLS, Point, Run, Wall
 from .regime import main_dtype
+from .stats import median
 from .units import percent, seconds, si
 from .wording import Wording
 
 # Shares are told to two digits; smaller ones are left out, so that the eye finds the others.
 SEEN = 0.005
+NEAR = 0.5  # share of the highest floor's speed from which that wall explains more of the time than anything else
+UNEXPLAINED = 2.0  # measured over estimated time beyond which the model explains less than half of the time
 BAR = 100  # pixels of the bar that shows what a time consists of
 
 Json = dict[str, Any]
@@ -70,13 +73,19 @@ def answer(runs: Sequence[Run], rows: Sequence[Row], groups: Sequence[Equal], bo
 
 
 def _where(charted: Sequence[Point], _: Wording) -> str:
-    """Which walls bind the headline points, and which comes nearest to the machine."""
+    """Which floor is the highest of the headline points, how many come near it, and which is nearest to the machine."""
     counts = Counter(point.bound for point in charted if point.bound)
-    walls = _(", ").join(f"{_(WALL_NAMES[wall])} {counts[wall]}" for wall in WALLS if counts[wall])
-    text = _("What stops the %(count)s points of the chart (modelled): %(walls)s.", count=len(charted), walls=walls)
     nearest = max(charted, key=lambda point: point.best_fraction.value if point.best_fraction else 0.0)
     if not counts or nearest.best_fraction is None:
         return _("%(count)s points were measured.", count=len(charted))
+    text = _(
+        "The highest of the four floors (modelled) of the %(count)s points of the chart: %(walls)s. %(near)s of them "
+        "run at half of that floor's speed or better; the others are held up by something that is none of the four "
+        "walls.",
+        count=len(charted),
+        walls=_(", ").join(f"{_(WALL_NAMES[wall])} {counts[wall]}" for wall in WALLS if counts[wall]),
+        near=sum(_share_of_floor(point) >= NEAR for point in charted),
+    )
     return f"{text} " + _(
         "The nearest to the machine's limit, at %(share)s of it, is %(kernel)s %(name)s %(sizes)s.",
         share=percent(nearest.best_fraction.value),
@@ -84,6 +93,12 @@ def _where(charted: Sequence[Point], _: Wording) -> str:
         name=nearest.implementation,
         sizes=short_sizes(nearest.shape),
     )
+
+
+def _share_of_floor(point: Point) -> float:
+    """The highest floor of a point's own design over its measured time; 0 where either is not known."""
+    known = [floor for wall in WALLS if point.floors_s and (floor := getattr(point.floors_s, wall))]
+    return max(known) / point.time_s.median if known and point.time_s else 0.0
 
 
 def _lstm_beside(groups: Sequence[Equal], _: Wording) -> list[str]:
@@ -166,8 +181,8 @@ def _ends(cases: Sequence[Sequence[Row]]) -> list[Row]:
 
 
 def _helped(row: Row, shares: dict[str, float]) -> Json:
-    point = row.point
-    assert point.time_s is not None
+    point, ratio = row.point, _over_estimate(row.point)
+    assert point.time_s is not None and ratio is not None
     return {
         "number": row.number,
         "kernel": clean(point.kernel),
@@ -175,6 +190,8 @@ def _helped(row: Row, shares: dict[str, float]) -> Json:
         "case": f"{short_sizes(point.shape)} {clean(point.dtype)}",
         "time": seconds(point.time_s.median),
         "estimate": seconds(point.estimate_s),
+        "ratio": f"{ratio:.3g}",
+        "half_unexplained": ratio > UNEXPLAINED,
         "shares": [f"{shares[name]:.2f}" if shares[name] >= SEEN else "" for name in what_if.RATES],
         "parts": _parts(shares),
     }
@@ -190,14 +207,43 @@ def _parts(shares: dict[str, float]) -> list[Json]:
     return found
 
 
-def model_error(runs: Sequence[Run], _: Wording) -> str:
-    """How far measured pairs bear the model out; nothing where no two points differ in one thing."""
+def model_error(runs: Sequence[Run], rows: Sequence[Row], _: Wording) -> str:
+    """How far measured pairs bear the model's gains out, and measured times its times; nothing where neither is known.
+
+    rows : those of the runs; the charted ones with an estimate count.
+    """
     found = [check for run in runs for check in what_if.checks(run.points)]
-    if not found:
+    ratios = [ratio for row in rows if row.number and (ratio := _over_estimate(row.point))]
+    texts = []
+    if found:
+        texts.append(
+            _(
+                "Gains between %(count)s measured pairs that differ in batch or dtype alone are foretold to within a "
+                "factor of %(error)s in the median.",
+                count=len(found),
+                error=f"{what_if.typical_error(found):.2f}",
+            )
+        )
+    if ratios:
+        times = f"{median(ratios):.2g}"
+        texts.append(_("Measured times are %(times)s times the estimate in the median.", times=times))
+    return " ".join(texts)
+
+
+def _over_estimate(point: Point) -> float | None:
+    """Measured time over the model's estimate; None where either is not known."""
+    return point.time_s.median / point.estimate_s if point.time_s and point.estimate_s else None
+
+
+def unexplained(helped: Sequence[Json], _: Wording) -> str:
+    """Of how many rows of `helps` the model explains less than half of the time; nothing where of none."""
+    count = sum(row["half_unexplained"] for row in helped)
+    if not count:
         return ""
     return _(
-        "Held against %(count)s measured pairs of these points that differ in batch or dtype alone, the model is "
-        "typically off by %(error)s.",
-        count=len(found),
-        error=percent(what_if.typical_error(found) - 1),
+        "Of %(count)s of these %(all)s rows the model explains less than half of the measured time (measured / estimate "
+        "above %(limit)s): what is said of them holds for that part alone.",
+        count=count,
+        all=len(helped),
+        limit=f"{UNEXPLAINED:g}",
     )

@@ -12,7 +12,7 @@ from sequence_samples import sequence_run
 pytest.importorskip("jinja2", reason="the page needs the report extra")
 pytest.importorskip("vl_convert", reason="the page needs the report extra")
 
-from seqroof.roofline import export, page, page_claims, page_story, store
+from seqroof.roofline import _view, export, page, page_claims, page_story, store
 from seqroof.roofline.claims import all_claims
 from seqroof.roofline.wording import ENGLISH
 
@@ -93,8 +93,34 @@ def test_disagreements_of_points_on_the_map_are_listed_with_their_reason(story: 
 def test_the_short_answer_names_walls_claims_and_the_lstm_beside_others(story: str) -> None:
     answer = re.search(r'<ul class="answer">(.*?)</ul>', story, flags=re.S)
     assert answer
-    assert "points of the chart (modelled)" in answer.group(1) and "Of 17 claims" in answer.group(1)
+    assert "The highest of the four floors (modelled) of the" in answer.group(1) and "Of 17 claims" in answer.group(1)
     assert "an LSTM&#39;s time per token is 0.80 to 1.50 times that of the attention block" in answer.group(1)
+
+
+def test_the_short_answer_counts_the_points_that_come_near_their_highest_floor() -> None:
+    point = next(row.point for row in _view.rows([samples.run("cpu")]) if row.number)
+    floor = max(filter(None, point.floors_s.model_dump().values()))
+    timed = [point.model_copy(update={"time_s": samples.timing(times * floor)}) for times in (1.5, 1.9, 2.5, 60)]
+    run = samples.run("cpu", points=tuple(timed))
+    told = page_story.answer([run], _view.rows([run]), [], {"counts": []}, ENGLISH)[0]
+    assert "of the 4 points of the chart" in told and " 2 of them run at half of that floor's speed or better" in told
+
+
+def test_what_would_help_speaks_of_the_estimate_and_says_how_far_times_are_above_it() -> None:
+    base = story_samples.story_run()
+    slow = tuple(
+        p.model_copy(update={"estimate_s": p.time_s.median / 5} if p.time_s and p.estimate_s else {})
+        for p in base.points
+    )
+    run = base.model_copy(update={"points": slow})
+    rows = _view.rows([run])
+    found = page_story.helps([run], rows)
+    assert found and {row["ratio"] for row in found} == {"5"}
+    text = page.render([run])
+    assert "Measured times are 5 times the estimate in the median." in text
+    assert f"Of {len(found)} of these {len(found)} rows the model explains less than half" in text
+    assert "not of the measured time" in text and "not of the measured time" in export.markdown(run)
+    assert page_story.unexplained(page_story.helps([base], _view.rows([base])), ENGLISH) == ""
 
 
 def test_two_runs_are_told_apart_in_every_section() -> None:
