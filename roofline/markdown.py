@@ -11,6 +11,7 @@ from . import (
     _walks,
     contrast,
     fleet,
+    page_answer,
     page_claims,
     page_map,
     page_points,
@@ -55,7 +56,7 @@ def markdown(run: Run, sections: Collection[str] = ()) -> str:
         "question": [
             page_story.question(page_map.is_of_the_argument(run), _),
             "",
-            *_list(page_story.answer([run], rows, equal, board, _)),
+            *_list(page_answer.answer([run], rows, equal, board, _)),
         ],
         "machine": _machine(run),
         "roofline": _kernels(run, measured),

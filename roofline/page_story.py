@@ -1,22 +1,19 @@
-"""What a page says around its points: the question and the short answer, the walls of the machine, what would help.
+"""What a page says around its points: its sections, the question, the walls of the machine, what would help.
 
 Every function returns finished sentences and cells, so that the page and the Markdown say the same.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from . import contrast, what_if
-from ._view import WALL_NAMES, Row, clean
-from .contrast import Equal, token_s
+from . import what_if
+from ._view import Row, clean
 from .floors import matmul_rate
 from .machine import Ceiling
-from .page_claims import CLASS_WORDS
 from .page_points import short_sizes
-from .record import WALLS, Point, Run, Wall
+from .record import Point, Run, Wall
 from .regime import main_dtype
 from .stats import median
 from .units import percent, seconds, si
@@ -24,7 +21,6 @@ from .wording import Wording
 
 # Shares are told to two digits; smaller ones are left out, so that the eye finds the others.
 SEEN = 0.005
-NEAR = 0.5  # share of the highest floor's speed from which that wall explains more of the time than anything else
 UNEXPLAINED = 2.0  # measured over estimated time beyond which the model explains less than half of the time
 BAR = 100  # pixels of the bar that shows what a time consists of
 
@@ -60,72 +56,6 @@ def question(of_the_argument: bool, _: Wording) -> str:
         "the chain of steps that must wait for one another. Which of them stops these kernels, and how near do they "
         "come to it?"
     )
-
-
-def answer(runs: Sequence[Run], rows: Sequence[Row], groups: Sequence[Equal], board: Json, _: Wording) -> list[str]:
-    """The short answer of these runs, in sentences."""
-    charted = [row.point for row in rows if row.number]
-    texts = [_where(charted, _)] if charted else [_("Nothing was measured in this run.")]
-    if board["counts"]:
-        told = _(", ").join(f"{count} {_(word)}" for word, count in board["counts"])
-        texts.append(_("Of %(all)s claims: %(told)s.", all=board["all"], told=told))
-    return [clean(text) for text in [*texts, *_lstm_beside(groups, _)]]
-
-
-def _where(charted: Sequence[Point], _: Wording) -> str:
-    """Which floor is the highest of the headline points, how many come near it, and which is nearest to the machine."""
-    counts = Counter(point.bound for point in charted if point.bound)
-    nearest = max(charted, key=lambda point: point.best_fraction.value if point.best_fraction else 0.0)
-    if not counts or nearest.best_fraction is None:
-        return _("%(count)s points were measured.", count=len(charted))
-    text = _(
-        "The highest of the four floors (modelled) of the %(count)s points of the chart: %(walls)s. %(near)s of them "
-        "run at half of that floor's speed or better; the others are held up by something that is none of the four "
-        "walls.",
-        count=len(charted),
-        walls=_(", ").join(f"{_(WALL_NAMES[wall])} {counts[wall]}" for wall in WALLS if counts[wall]),
-        near=sum(_share_of_floor(point) >= NEAR for point in charted),
-    )
-    return f"{text} " + _(
-        "The nearest to the machine's limit, at %(share)s of it, is %(kernel)s %(name)s %(sizes)s.",
-        share=percent(nearest.best_fraction.value),
-        kernel=nearest.kernel,
-        name=nearest.implementation,
-        sizes=short_sizes(nearest.shape),
-    )
-
-
-def _share_of_floor(point: Point) -> float:
-    """The highest floor of a point's own design over its measured time; 0 where either is not known."""
-    known = [floor for wall in WALLS if point.floors_s and (floor := getattr(point.floors_s, wall))]
-    return max(known) / point.time_s.median if known and point.time_s else 0.0
-
-
-def _lstm_beside(groups: Sequence[Equal], _: Wording) -> list[str]:
-    """How long an LSTM takes per token beside layers of equal size, in the first class that has such pairs."""
-    for rows in dict.fromkeys(group.rows for group in groups):
-        texts = []
-        for other in ("transformer_block", "gated_conv_block", "gated_conv"):
-            ratios = [_ratio(group, other) for group in groups if (group.rows, group.direction) == (rows, "forward")]
-            known = [ratio for ratio in ratios if ratio]
-            if known:
-                low, high = f"{min(known):.2f}", f"{max(known):.2f}"
-                span = low if low == high else _("%(low)s to %(high)s", low=low, high=high)
-                texts.append(_("%(span)s times that of the %(layer)s", span=span, layer=_(contrast.NAMES[other])))
-        if texts:
-            return [
-                _(
-                    "With as many parameters, an LSTM's time per token is %(told)s (forward, %(rows)s, measured).",
-                    told=_(" and ").join(texts),
-                    rows=_(CLASS_WORDS.get(rows, rows)),
-                )
-            ]
-    return []
-
-
-def _ratio(group: Equal, other: str) -> float | None:
-    times = {point.kernel: token_s(point) for point in group.points}
-    return times["lstm"] / times[other] if "lstm" in times and other in times else None
 
 
 def walls(run: Run, _: Wording) -> list[tuple[Wall, str, str, str, str]]:

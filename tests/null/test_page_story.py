@@ -12,7 +12,7 @@ from sequence_samples import sequence_run
 pytest.importorskip("jinja2", reason="the page needs the report extra")
 pytest.importorskip("vl_convert", reason="the page needs the report extra")
 
-from seqroof.roofline import _view, export, page, page_claims, page_story, store
+from seqroof.roofline import _view, export, page, page_answer, page_claims, page_story, store
 from seqroof.roofline.claims import all_claims
 from seqroof.roofline.wording import ENGLISH
 
@@ -94,7 +94,9 @@ def test_the_short_answer_names_walls_claims_and_the_lstm_beside_others(story: s
     answer = re.search(r'<ul class="answer">(.*?)</ul>', story, flags=re.S)
     assert answer
     assert "The highest of the four floors (modelled) of the" in answer.group(1) and "Of 17 claims" in answer.group(1)
-    assert "an LSTM&#39;s time per token is 0.80 to 1.50 times that of the attention block" in answer.group(1)
+    assert " claims, on plain code: " in answer.group(1)
+    told = "times that of the attention block, 1.50 at B=1,T=512, 0.80 at B=16,T=256"
+    assert f"plain code, an LSTM takes per token (forward, measured): {told}" in answer.group(1)
 
 
 def test_the_short_answer_counts_the_points_that_come_near_their_highest_floor() -> None:
@@ -102,8 +104,25 @@ def test_the_short_answer_counts_the_points_that_come_near_their_highest_floor()
     floor = max(filter(None, point.floors_s.model_dump().values()))
     timed = [point.model_copy(update={"time_s": samples.timing(times * floor)}) for times in (1.5, 1.9, 2.5, 60)]
     run = samples.run("cpu", points=tuple(timed))
-    told = page_story.answer([run], _view.rows([run]), [], {"counts": []}, ENGLISH)[0]
+    told = page_answer.answer([run], _view.rows([run]), [], {"counts": []}, ENGLISH)[0]
     assert "of the 4 points of the chart" in told and " 2 of them run at half of that floor's speed or better" in told
+
+
+def test_the_short_answer_says_what_the_library_decides_otherwise_and_shows_its_layers_first() -> None:
+    run = story_samples.story_run("C12")
+    slower = {"time_s": samples.timing(2.0)}
+    vendor = tuple(
+        point.model_copy(update={"implementation": "torch"} | (slower if point.kernel == "transformer_block" else {}))
+        for point in story_samples.claim_samples.points()
+    )
+    run = run.model_copy(update={"points": run.points + vendor})
+    board = page_claims.board([run], ENGLISH)
+    assert "C12" in board["otherwise"] and "C1" not in board["otherwise"]
+    text = page.render([run])
+    answer = re.search(r'<ul class="answer">(.*?)</ul>', text, flags=re.S)
+    assert answer and "the library&#39;s rows decide " in answer.group(1)
+    assert answer.group(1).index("the library, an LSTM") < answer.group(1).index("plain code, an LSTM")
+    assert text.index("(rows of torch)") < text.index("(reference), ")
 
 
 def test_what_would_help_speaks_of_the_estimate_and_says_how_far_times_are_above_it() -> None:
