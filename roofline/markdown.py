@@ -110,7 +110,7 @@ def _maps(run: Run) -> list[str]:
     lines = _list(page_map.unmapped([run], _))
     for one in page_map.maps([run], _):
         length = one["lengths"][one["shown"]]
-        lines += [f"### {_escape(one['title'])}", "", f"T={length['T']}; {regime.KEY}; * measured. Modelled.", ""]
+        lines += [f"### {_escape(one['title'])}", "", f"T={length['T']}; {regime.KEY}; {regime.MARKS_KEY}. Modelled, with cold caches.", ""]
         for design in length["designs"]:
             lines += [f"{design['title']}: {design['share']}.", "", "```", *design["letters"], "```", ""]
             lines += [*_list(design["changes"]), ""]

@@ -227,7 +227,7 @@ def _story(runs: Sequence[Run], rows: Sequence[_view.Row], equal: Sequence[contr
         "of_the_argument": any(map(page_map.is_of_the_argument, runs)),
         "maps": page_map.maps(runs, _),
         "unmapped": page_map.unmapped(runs, _),
-        "map_key": _("%(key)s; a circle: measured", key=_(regime.KEY)),
+        "map_key": _("%(key)s; %(circles)s", key=_(regime.KEY), circles=_(regime.CIRCLES_KEY)),
         "equal": page_claims.equal(equal, numbers, _),
         "metered": any(point.energy and point.energy.per_token_j for group in equal for point in group.points),
         "no_equal": page_claims.no_equal(_),

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import contrast
-from ._view import WALL_NAMES, Row, clean
+from ._view import WALL_NAMES, Row, clean, run_letter
 from .contrast import Equal, token_s
+from .instrument import waiting_shares
 from .page_claims import CLASS_WORDS
 from .page_points import short_sizes
 from .record import WALLS, Point, Run
+from .stats import median
 from .units import percent
 from .wording import Wording
 
@@ -31,7 +33,27 @@ def answer(runs: Sequence[Run], rows: Sequence[Row], groups: Sequence[Equal], bo
     charted = [row.point for row in rows if row.number]
     texts = [_where(charted, _)] if charted else [_("Nothing was measured in this run.")]
     texts += [_claims(board, _)] if board["counts"] else []
-    return [clean(text) for text in [*texts, *_lstm_beside(groups, _)]]
+    texts += [*_lstm_beside(groups, _), *(text for index in range(len(runs)) if (text := _doubts(runs, index, _)))]
+    return [clean(text) for text in texts]
+
+
+def _doubts(runs: Sequence[Run], index: int, _: Wording) -> str:
+    """How many times of a run carry a diagnosis, and how long others held the processors; empty without times."""
+    timed = [point for point in runs[index].points if point.time_s is not None]
+    if not timed:
+        return ""
+    text = (f"{run_letter(index)}: " if len(runs) > 1 else "") + _(
+        "Doubts: %(doubted)s of %(timed)s times carry a diagnosis",
+        doubted=sum(bool(point.warnings) for point in timed),
+        timed=len(timed),
+    )
+    if waits := waiting_shares(timed):
+        text += _(
+            "; others held the processors %(median)s of the time in the median case, %(worst)s in the worst (measured)",
+            median=percent(median(waits)),
+            worst=percent(max(waits)),
+        )
+    return text + _(".")
 
 
 def _claims(board: Json, _: Wording) -> str:

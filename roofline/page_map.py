@@ -6,7 +6,7 @@ Every length is in the page, so that the slider needs no data and a reader witho
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import claims, contrast, regime
@@ -20,6 +20,7 @@ SHOWN = 128
 # Pixels of a cell and of the room for the sizes beside and below: twelve batches have room on a telephone.
 WIDE, HIGH, LEFT, BELOW = 26, 22, 46, 38
 MOST_LISTED = 12
+NEAREST = ' stroke-dasharray="3 2.5"'  # of a place that was not measured itself
 
 Json = dict[str, Any]
 
@@ -101,8 +102,8 @@ def _design(grid: Grid, steps: int, spots: Sequence[Spot], _: Wording) -> Json:
     }
 
 
-def svg(grid: Grid, steps: int, marked: set[tuple[int, int]]) -> str:
-    """One map without its frame: bands of equal walls, a line of letters for each hidden size, circles at points.
+def svg(grid: Grid, steps: int, marked: Mapping[tuple[int, int], bool]) -> str:
+    """One map without its frame: bands of equal walls, a line of letters for each hidden size, circles at points, dashed nearby.
 
     Holds numbers and fixed letters only. The hidden size grows upwards, the batch to the right.
     """
@@ -119,7 +120,7 @@ def svg(grid: Grid, steps: int, marked: set[tuple[int, int]]) -> str:
         parts.append(f'<text class="n" x="{LEFT - 7}" y="{middle}">{H}</text>')
         parts.append(f'<text x="{across}" y="{middle}">{"".join(cell.letter for cell in cells)}</text>')
         parts += [
-            f'<circle cx="{LEFT + WIDE * i + WIDE // 2}" cy="{top + HIGH // 2}" r="9.5"/>'
+            f'<circle cx="{LEFT + WIDE * i + WIDE // 2}" cy="{top + HIGH // 2}" r="9.5"{"" if marked[H, B] else NEAREST}/>'
             for i, B in enumerate(batches)
             if (H, B) in marked
         ]

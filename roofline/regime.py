@@ -33,9 +33,18 @@ STEPS = (1, 16, 128, 1024)
 LETTERS: dict[Wall, str] = {"compute": "C", "dram": "D", "cache": "L", "serial": "S"}
 UNKNOWN = "?"
 TITLES = {"streamed": "weights read again at every step", "best": "the best possible design"}
+# The design on whose map measured points stand.
+MEASURED_DESIGN = "streamed"
+# What stands beside the letter of a measured place, and of one that a measured point of the same length is nearest to.
+_MARKS = {True: "*", False: "~", None: " "}
 # Digits of a stored floor: a wall contests another within 10 %, and a picture shows less.
 DIGITS = 3
 KEY = "C compute, D DRAM, L last cache, S the chain of steps; a small letter: another wall is within 10 %"
+_MEASURED = (
+    "measured, with warm caches, by a design of its own; {near}: such a point of the same T is nearest to this place"
+)
+CIRCLES_KEY = f"a circle: {_MEASURED.format(near='dashed')}"
+MARKS_KEY = f"*: {_MEASURED.format(near='~')}"
 
 WorkOf = Callable[[int, int, int], Work]
 
@@ -253,13 +262,18 @@ def changes(grid: Grid, steps: int, _: Wording = ENGLISH) -> list[str]:
     return told
 
 
-def places(grid: Grid, on: Iterable[Spot], steps: int) -> set[tuple[int, int]]:
-    """The (H, B) of the map that measured points are nearest to, on logarithmic scales, at so many steps."""
-    return {
-        (_nearest(spot.H, grid.axes["H"]), _nearest(spot.B, grid.axes["B"]))
-        for spot in on
-        if _nearest(spot.T, grid.axes["T"]) == steps
-    }
+def places(grid: Grid, on: Iterable[Spot], steps: int) -> dict[tuple[int, int], bool]:
+    """The (H, B) of the map that were measured, or that a measured point is nearest to, at just so many steps.
+
+    True where a point has exactly these sizes. Nearest is on logarithmic scales. Only the map of the design that reads
+    its weights again has any: nobody measured the best possible one.
+    """
+    found: dict[tuple[int, int], bool] = {}
+    for spot in on if grid.design == MEASURED_DESIGN else ():
+        place = (_nearest(spot.H, grid.axes["H"]), _nearest(spot.B, grid.axes["B"]))
+        if spot.T == steps:
+            found[place] = found.get(place, False) or place == (spot.H, spot.B)
+    return found
 
 
 def _nearest(size: float, of: Sequence[float]) -> int:
@@ -267,10 +281,10 @@ def _nearest(size: float, of: Sequence[float]) -> int:
 
 
 def drawn(grid: Grid, steps: int, on: Iterable[Spot] = ()) -> list[str]:
-    """The map at so many steps in letters: a line for each hidden size, a column for each batch, * at points."""
+    """The map at so many steps in letters: a line for each hidden size, a column for each batch, * and ~ at points."""
     marked = places(grid, on, steps)
     lines = ["     H  B=" + "".join(f"{int(B):<5}" for B in grid.axes["B"]).rstrip()]
     for H, row in itertools.groupby((cell for cell in cells(grid) if steps == cell.T), key=lambda cell: cell.H):
-        letters = "".join(f"{cell.letter}{'*' if (H, cell.B) in marked else ' '}   " for cell in row)
+        letters = "".join(f"{cell.letter}{_MARKS[marked.get((H, cell.B))]}   " for cell in row)
         lines.append(f"{H:>6}    {letters.rstrip()}")
     return lines

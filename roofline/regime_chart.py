@@ -27,7 +27,7 @@ def spec(grids: Sequence[Grid], spots: Sequence[Spot], steps: int, machine: str,
         "config": _theme.chart_config(colours, TEXT),
         "title": {
             "text": f"Which wall binds {grids[0].kernel} {grids[0].dtype} on {clean(machine)}",
-            "subtitle": f"{steps} steps, caches cold, modelled. {regime.KEY}; a circle: measured",
+            "subtitle": [f"{steps} steps, caches cold, modelled. {regime.KEY}", regime.CIRCLES_KEY],
             "offset": 16,
         },
         "spacing": 24,
@@ -57,7 +57,9 @@ def to_png(grids: Sequence[Grid], spots: Sequence[Spot], steps: int, machine: st
 def _map(grid: Grid, spots: Sequence[Spot], steps: int, colours: dict[str, str]) -> Json:
     shown = [cell for cell in regime.cells(grid) if steps == cell.T]
     values = [_value(cell, colours) for cell in shown]
-    marked = [{"B": str(B), "H": str(H)} for H, B in sorted(regime.places(grid, spots, steps))]
+    places = sorted(regime.places(grid, spots, steps).items())
+    marked, near = ([{"B": str(B), "H": str(H)} for (H, B), exact in places if exact is kind] for kind in (True, False))
+    circle = {"type": "point", "shape": "circle", "size": 320, "stroke": colours["ink"]}
     sizes = {name: [str(int(size)) for size in grid.axes[name]] for name in ("B", "H")}
     place = {
         "x": {"field": "B", "type": "ordinal", "sort": sizes["B"], "title": "batch B", "axis": {"labelAngle": 0}},
@@ -67,7 +69,8 @@ def _map(grid: Grid, spots: Sequence[Spot], steps: int, colours: dict[str, str])
     layers = [
         ("cells", values, {"type": "rect", "opacity": 0.22}, {"fill": fill}),
         ("letters", values, {"type": "text", "fontSize": TEXT}, {"text": {"field": "letter"}, "color": fill}),
-        ("measured", marked, {"type": "point", "shape": "circle", "size": 320, "stroke": colours["ink"]}, {}),
+        ("measured", marked, circle, {}),
+        ("nearest", near, circle | {"strokeDash": [3, 2.5]}, {}),
     ]
     return {
         "title": {

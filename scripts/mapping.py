@@ -55,7 +55,7 @@ def show_map(name: str, on: str, dtype: str, steps: int, as_json: bool, files: d
 def _print(grids: Sequence[Grid], spots: Sequence[Spot], steps: int, machine: Machine, console: Console) -> None:
     kernel, dtype, name = grids[0].kernel, grids[0].dtype, escape(machine.name)
     console.print(f"[bold]{kernel}[/bold] {dtype}, I = H, {steps} steps, caches cold, on {name} (modelled)")
-    console.print(f"{regime.KEY}; * measured\n")
+    console.print(f"{regime.KEY}; {regime.MARKS_KEY}\n")
     for grid in grids:
         console.print(f"{regime.TITLES[grid.design]}: {regime.share_in_words(grid, steps)}")
         for line in regime.drawn(grid, steps, spots):

@@ -12,8 +12,10 @@ from sequence_samples import sequence_run
 pytest.importorskip("jinja2", reason="the page needs the report extra")
 pytest.importorskip("vl_convert", reason="the page needs the report extra")
 
-from seqroof.roofline import _view, export, page, page_answer, page_claims, page_story, store
+from seqroof.roofline import _seen, _view, export, page, page_answer, page_claims, page_story, store
 from seqroof.roofline.claims import all_claims
+from seqroof.roofline.record import Evidence
+from seqroof.roofline.second_clock import SecondClock
 from seqroof.roofline.wording import ENGLISH
 
 
@@ -123,6 +125,22 @@ def test_the_short_answer_says_what_the_library_decides_otherwise_and_shows_its_
     assert answer and "the library&#39;s rows decide " in answer.group(1)
     assert answer.group(1).index("the library, an LSTM") < answer.group(1).index("plain code, an LSTM")
     assert text.index("(rows of torch)") < text.index("(reference), ")
+
+
+def test_who_held_the_processors_is_said_once_and_in_the_short_answer() -> None:
+    base = samples.run("cpu")
+    looks = Evidence(id="surroundings-during", values={"other_share": 0.0, "busy_share": 1.0}, how="sample")
+    run = base.model_copy(update={"evidence": (looks,)})
+    assert "other programs 0.0 %" in _seen.run_text(run)
+    held = {"second_clock": SecondClock(source="raw", time_s=1.0, waiting_share=0.022)}
+    run = run.model_copy(update={"points": tuple(point.model_copy(update=held) for point in base.points)})
+    assert "other programs" not in _seen.run_text(run) and "Seen beside the clock" in _seen.run_text(run)
+    timed = [point for point in run.points if point.time_s]
+    warned = sum(bool(point.warnings) for point in timed)
+    told = page_answer.answer([run], _view.rows([run]), [], {"counts": []}, ENGLISH)[-1]
+    assert told.startswith(f"Doubts: {warned} of {len(timed)} times carry a diagnosis; others held the processors 2.2 %")
+    twice = page_answer.answer([run, run], _view.rows([run, run]), [], {"counts": []}, ENGLISH)
+    assert twice[-2].startswith("A: Doubts") and twice[-1].startswith("B: Doubts")
 
 
 def test_what_would_help_speaks_of_the_estimate_and_says_how_far_times_are_above_it() -> None:

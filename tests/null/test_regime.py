@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from round_machine import point, timing
@@ -92,8 +93,11 @@ def test_measured_points_are_put_at_the_nearest_place():
     (spot,) = regime.spots(points, "lstm", "bf16")
     assert (spot.B, spot.seen, spot.agrees) == (3, "memory", True)
     grid = made("dram", "dram", "compute", "compute")
-    assert regime.drawn(grid, 16, [spot])[1] == "    64    D    D    C*   C"
-    assert regime.places(grid, [spot], 1024) == set()
+    assert regime.places(grid, [spot], 16) == {}, "T=20 is not T=16"
+    near, exact = (replace(spot, T=16), replace(spot, T=16, B=4, H=64))
+    assert regime.drawn(grid, 16, [near])[1] == "    64    D    D    C~   C"
+    assert regime.drawn(grid, 16, [exact, near])[1] == "    64    D    D    C*   C"
+    assert regime.places(grid.model_copy(update={"design": "best"}), [exact], 16) == {}, "nobody measured that design"
 
 
 def test_a_machine_of_which_a_wall_is_not_known_proves_nothing():
