@@ -21,6 +21,7 @@ from . import (
     what_if,
 )
 from ._view import clean
+from .observe import by_importance
 from .record import Run
 from .table import ceiling_cells
 from .wording import ENGLISH as _
@@ -93,7 +94,11 @@ def _kernels(run: Run, measured: list[_view.Row]) -> list[str]:
     lines += _parts(measured) + _second_clocks(measured)
     seen = _seen.cells(measured)
     lines += ["", "### Clocks, energy and counted bytes", "", *table(_seen.TITLES, seen)] if seen else []
-    lines += ["", "### Findings", "", *_list(found.text for found in run.observations)] if run.observations else []
+    lines += (
+        ["", "### Findings", "", *_list(found.text for found in by_importance(run.observations))]
+        if run.observations
+        else []
+    )
     return lines
 
 
@@ -110,7 +115,12 @@ def _maps(run: Run) -> list[str]:
     lines = _list(page_map.unmapped([run], _))
     for one in page_map.maps([run], _):
         length = one["lengths"][one["shown"]]
-        lines += [f"### {_escape(one['title'])}", "", f"T={length['T']}; {regime.KEY}; {regime.MARKS_KEY}. Modelled, with cold caches.", ""]
+        lines += [
+            f"### {_escape(one['title'])}",
+            "",
+            f"T={length['T']}; {regime.KEY}; {regime.MARKS_KEY}. Modelled, with cold caches.",
+            "",
+        ]
         for design in length["designs"]:
             lines += [f"{design['title']}: {design['share']}.", "", "```", *design["letters"], "```", ""]
             lines += [*_list(design["changes"]), ""]
@@ -150,9 +160,7 @@ def _helps(run: Run, rows: Sequence[_view.Row]) -> list[str]:
     names = [what_if.RESOURCES[name][0] for name in what_if.RATES]
     fields = ("number", "kernel", "implementation", "case", "time", "estimate", "ratio")
     cells = [(*(row[name] for name in fields), *row["shares"]) for row in found]
-    note = (
-        "Per cent of the estimate (not of the measured time) that one per cent more of a resource would save (modelled)."
-    )
+    note = "Per cent of the estimate (not of the measured time) that one per cent more of a resource would save (modelled)."
     texts = f"{page_story.model_error([run], rows, _)} {page_story.unexplained(found, _)}".strip()
     return [note, "", *table((*titles, *names), cells), "", texts] if found else []
 

@@ -39,7 +39,7 @@ from . import (
     what_if,
 )
 from ._view import clean
-from .observe import next_command
+from .observe import by_importance, next_command
 from .record import WALLS, Run
 from .table import ceiling_cells
 from .wording import SOURCE, Wording
@@ -242,7 +242,9 @@ def _story(runs: Sequence[Run], rows: Sequence[_view.Row], equal: Sequence[contr
 
 def _findings(runs: Sequence[Run]) -> list[str]:
     prefixes = [f"{_view.run_letter(index)}: " if len(runs) > 1 else "" for index in range(len(runs))]
-    return [prefix + clean(found.text) for prefix, run in zip(prefixes, runs) for found in run.observations]
+    return [
+        prefix + clean(found.text) for prefix, run in zip(prefixes, runs) for found in by_importance(run.observations)
+    ]
 
 
 def _run(index: int, run: Run, several: bool, _: Wording) -> Json:

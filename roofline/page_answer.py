@@ -119,7 +119,9 @@ def _lstm_beside(groups: Sequence[Equal], _: Wording) -> list[str]:
 
 def _ends(groups: Sequence[Equal], other: str, _: Wording) -> str:
     """The largest and the smallest ratio of an LSTM to another layer with their sizes; empty where there is none."""
-    ratios = sorted(((ratio, group) for group in groups if (ratio := _ratio(group, other))), key=lambda entry: -entry[0])
+    ratios = sorted(
+        ((ratio, group) for group in groups if (ratio := _ratio(group, other))), key=lambda entry: -entry[0]
+    )
     told = [
         _("%(ratio)s at B=%(B)s,T=%(T)s", ratio=f"{ratio:.2f}", B=group.B, T=group.T)
         for ratio, group in [*ratios[:1], *ratios[1:][-1:]]

@@ -56,7 +56,16 @@ def of_tables() -> set[str]:
     words = (_view.WALL_NAMES, WALLS_ON_A_MAP, SEEN_WORDS, regime.TITLES, contrast.NAMES)
     words += (page_claims.CLASS_WORDS, page_claims.DIRECTIONS)
     found = {text for table in words for text in table.values()}
-    found |= {*WORDS, *get_args(Provenance), *TOOLTIP, *stated.TITLES, *fleet.TITLES, regime.KEY, regime.CIRCLES_KEY, stated.NOTE}
+    found |= {
+        *WORDS,
+        *get_args(Provenance),
+        *TOOLTIP,
+        *stated.TITLES,
+        *fleet.TITLES,
+        regime.KEY,
+        regime.CIRCLES_KEY,
+        stated.NOTE,
+    }
     found |= {_view.NUMBERS_NOTE, _view.METHOD_NOTE, _steps.STEP_NOTE, fleet.note(samples.run("cpu"))}
     found |= {title for title, _numeric in page_points.columns(True, wording.ENGLISH)}
     found |= {RESOURCES[name][0] for name in RATES}

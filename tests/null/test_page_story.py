@@ -138,7 +138,9 @@ def test_who_held_the_processors_is_said_once_and_in_the_short_answer() -> None:
     timed = [point for point in run.points if point.time_s]
     warned = sum(bool(point.warnings) for point in timed)
     told = page_answer.answer([run], _view.rows([run]), [], {"counts": []}, ENGLISH)[-1]
-    assert told.startswith(f"Doubts: {warned} of {len(timed)} times carry a diagnosis; others held the processors 2.2 %")
+    assert told.startswith(
+        f"Doubts: {warned} of {len(timed)} times carry a diagnosis; others held the processors 2.2 %"
+    )
     twice = page_answer.answer([run, run], _view.rows([run, run]), [], {"counts": []}, ENGLISH)
     assert twice[-2].startswith("A: Doubts") and twice[-1].startswith("B: Doubts")
 
