@@ -270,6 +270,7 @@ def _run(index: int, run: Run, several: bool, _: Wording) -> Json:
         "machine": clean(run.machine.name),
         "summary": clean(
             (f"{run.machine.name}, " if several else "")
+            + (_("%(count)s threads, ", count=run.environment.threads) if run.environment.threads else "")
             + f"{day} {time[:5]} UTC, {suite}{count}{took}"
             + _(".")
             + state
