@@ -160,7 +160,7 @@ def _helps(run: Run, rows: Sequence[_view.Row]) -> list[str]:
     names = [what_if.RESOURCES[name][0] for name in what_if.RATES]
     fields = ("number", "kernel", "implementation", "case", "time", "estimate", "ratio")
     cells = [(*(row[name] for name in fields), *row["shares"]) for row in found]
-    note = "Per cent of the estimate (not of the measured time) that one per cent more of a resource would save (modelled)."
+    note = "Per cent of the estimate (not of the measured time) that one per cent more of a resource saves (modelled)."
     texts = f"{page_story.model_error([run], rows, _)} {page_story.unexplained(found, _)}".strip()
     return [note, "", *table((*titles, *names), cells), "", texts] if found else []
 

@@ -103,9 +103,9 @@ def _design(grid: Grid, steps: int, spots: Sequence[Spot], _: Wording) -> Json:
 
 
 def svg(grid: Grid, steps: int, marked: Mapping[tuple[int, int], bool]) -> str:
-    """One map without its frame: bands of equal walls, a line of letters for each hidden size, circles at points, dashed nearby.
+    """One map without its frame: bands of equal walls, a line of letters for each hidden size, circles at points.
 
-    Holds numbers and fixed letters only. The hidden size grows upwards, the batch to the right.
+    marked : places, and whether a point was measured just there; else its circle is dashed. Numbers and letters only. The hidden size grows upwards, the batch to the right.
     """
     batches, sizes = ([int(size) for size in grid.axes[name]] for name in ("B", "H"))
     height = HIGH * len(sizes)
@@ -120,7 +120,8 @@ def svg(grid: Grid, steps: int, marked: Mapping[tuple[int, int], bool]) -> str:
         parts.append(f'<text class="n" x="{LEFT - 7}" y="{middle}">{H}</text>')
         parts.append(f'<text x="{across}" y="{middle}">{"".join(cell.letter for cell in cells)}</text>')
         parts += [
-            f'<circle cx="{LEFT + WIDE * i + WIDE // 2}" cy="{top + HIGH // 2}" r="9.5"{"" if marked[H, B] else NEAREST}/>'
+            f'<circle cx="{LEFT + WIDE * i + WIDE // 2}" cy="{top + HIGH // 2}" r="9.5"'
+            f"{'' if marked[H, B] else NEAREST}/>"
             for i, B in enumerate(batches)
             if (H, B) in marked
         ]

@@ -16,7 +16,7 @@ from .page_points import short_sizes
 from .record import Point, Run, Wall
 from .regime import main_dtype
 from .stats import median
-from .units import percent, seconds, si
+from .units import seconds, si
 from .wording import Wording
 
 # Shares are told to two digits; smaller ones are left out, so that the eye finds the others.
@@ -171,8 +171,8 @@ def unexplained(helped: Sequence[Json], _: Wording) -> str:
     if not count:
         return ""
     return _(
-        "Of %(count)s of these %(all)s rows the model explains less than half of the measured time (measured / estimate "
-        "above %(limit)s): what is said of them holds for that part alone.",
+        "Of %(count)s of these %(all)s rows the model explains less than half of the measured time (measured / "
+        "estimate above %(limit)s): what is said of them holds for that part alone.",
         count=count,
         all=len(helped),
         limit=f"{UNEXPLAINED:g}",

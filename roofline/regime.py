@@ -271,7 +271,7 @@ def places(grid: Grid, on: Iterable[Spot], steps: int) -> dict[tuple[int, int], 
     found: dict[tuple[int, int], bool] = {}
     for spot in on if grid.design == MEASURED_DESIGN else ():
         place = (_nearest(spot.H, grid.axes["H"]), _nearest(spot.B, grid.axes["B"]))
-        if spot.T == steps:
+        if steps == spot.T:
             found[place] = found.get(place, False) or place == (spot.H, spot.B)
     return found
 
