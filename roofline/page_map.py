@@ -105,7 +105,8 @@ def _design(grid: Grid, steps: int, spots: Sequence[Spot], _: Wording) -> Json:
 def svg(grid: Grid, steps: int, marked: Mapping[tuple[int, int], bool]) -> str:
     """One map without its frame: bands of equal walls, a line of letters for each hidden size, circles at points.
 
-    marked : places, and whether a point was measured just there; else its circle is dashed. Numbers and letters only. The hidden size grows upwards, the batch to the right.
+    marked : places, and whether a point was measured just there; else its circle is dashed. Numbers and letters
+    only. The hidden size grows upwards, the batch to the right.
     """
     batches, sizes = ([int(size) for size in grid.axes[name]] for name in ("B", "H"))
     height = HIGH * len(sizes)
