@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ._view import Advice, Row, case_text, clean
+from .instrument import waiting_shares
 from .record import Point, Run
 from .telemetry import Spread
 from .units import percent, seconds, si
@@ -35,7 +36,8 @@ def run_text(run: Run) -> str:
             of = f" of {clean(str(during['power_of']))}" if name == "power_w" and during.get("power_of") else ""
             texts.append(f"{value:.0f} {unit}{of}")
     for name, words in (("other_share", "other programs"), ("steal_share", "other guests")):
-        if isinstance(value := during.get(name), (int, float)):
+        told = name == "other_share" and run.machine.device == "cpu" and waiting_shares(run.points)
+        if isinstance(value := during.get(name), (int, float)) and not told:  # points know it better than looks do
             texts.append(f"{words} {percent(value)} of the device's time")
     held = [name.removeprefix("throttle: ") for name in during if name.startswith("throttle: ") and name not in _SILENT]
     texts += [f"clocks held down by {', '.join(clean(name) for name in held)}"] if held else []

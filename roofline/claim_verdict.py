@@ -160,7 +160,7 @@ def _range(name: str, figures: list[Number]) -> str:
     text = " to ".join(texts)
     if len(figures) == 1 and least.low is not None and least.high is not None:
         text += f" [{short(least.low)}, {short(least.high)}]"
-    return f"{name} {text}{' ' + least.unit if least.unit else ''} ({least.mark})"
+    return f"{name} = {text}{' ' + least.unit if least.unit else ''} ({least.mark})"
 
 
 def short(value: float) -> str:

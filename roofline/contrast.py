@@ -37,8 +37,8 @@ NAMES = {
 }
 # Layers of a recorded run count as equal when their parameters differ by no more than those that are solved for.
 TOGETHER = 0.02
-# Classes of implementations in the order in which they are compared: the same effort is in all of ours.
-CLASSES = ("triton", "reference", "torch", "compile")
+# Classes of implementations in the order in which pages show them: what people run comes first.
+CLASSES = ("torch", "triton", "reference", "compile")
 
 
 def solved(cost: Callable[[int], float], target: float, multiple: int = 1) -> int:

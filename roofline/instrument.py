@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .clock_doubts import LITTLE_WAITING
 from .record import Observation, Point
@@ -45,6 +45,12 @@ def disturbed(point: Point) -> bool:
     return share is not None and share >= LITTLE_WAITING
 
 
+def waiting_shares(points: Iterable[Point]) -> list[float]:
+    """The shares of their time in which others held the processors, of the points that know it (measured)."""
+    seconds = [point.second_clock for point in points if point.time_s and point.second_clock]
+    return [second.waiting_share for second in seconds if second.waiting_share is not None]
+
+
 def _doubts(timed: list[Point]) -> list[Observation]:
     """How many times carry a diagnosis, by kind, and how much of the time others held the processors."""
     kinds = Counter(warning.id for point in timed for warning in point.warnings)
@@ -54,7 +60,7 @@ def _doubts(timed: list[Point]) -> list[Observation]:
     text = f"Doubts: {doubted} of {len(timed)} times carry a diagnosis"
     text += f" ({', '.join(f'{kind} {count}' for kind, count in kinds.most_common())})" if kinds else ""
     numbers: dict[str, float | str | None] = {"timed": len(timed), "doubted": doubted, **kinds}
-    waits = [p.second_clock.waiting_share for p in timed if p.second_clock and p.second_clock.waiting_share is not None]
+    waits = waiting_shares(timed)
     if waits:
         text += (
             f"; others held the processors {percent(median(waits))} of the time in the median case, "

@@ -11,6 +11,7 @@ from . import (
     _walks,
     contrast,
     fleet,
+    page_answer,
     page_claims,
     page_map,
     page_points,
@@ -21,6 +22,7 @@ from . import (
     what_if,
 )
 from ._view import clean
+from .observe import by_importance
 from .record import Run
 from .table import ceiling_cells
 from .wording import ENGLISH as _
@@ -56,7 +58,7 @@ def markdown(run: Run, sections: Collection[str] = ()) -> str:
         "question": [
             page_story.question(page_map.is_of_the_argument(run), _),
             "",
-            *_list(page_story.answer([run], rows, equal, board, _)),
+            *_list(page_answer.answer([run], rows, equal, board, _)),
         ],
         "machine": _machine(run),
         "roofline": _kernels(run, measured),
@@ -93,7 +95,11 @@ def _kernels(run: Run, measured: list[_view.Row]) -> list[str]:
     lines += _parts(measured) + _second_clocks(measured)
     seen = _seen.cells(measured)
     lines += ["", "### Clocks, energy and counted bytes", "", *table(_seen.TITLES, seen)] if seen else []
-    lines += ["", "### Findings", "", *_list(found.text for found in run.observations)] if run.observations else []
+    lines += (
+        ["", "### Findings", "", *_list(found.text for found in by_importance(run.observations))]
+        if run.observations
+        else []
+    )
     return lines
 
 
@@ -154,14 +160,13 @@ _LINES = ("needed", "found", "compared", "where", "beside", "missing")
 
 def _helps(run: Run, rows: Sequence[_view.Row]) -> list[str]:
     found = page_story.helps([run], rows)
-    titles = ("#", "kernel", "implementation", "case", "measured", "estimate")
+    titles = ("#", "kernel", "implementation", "case", "measured", "estimate", "measured / estimate")
     names = [what_if.RESOURCES[name][0] for name in what_if.RATES]
-    cells = [
-        (*(row[name] for name in ("number", "kernel", "implementation", "case", "time", "estimate")), *row["shares"])
-        for row in found
-    ]
-    note = "Per cent of time that one per cent more of a resource would save (modelled)."
-    return [note, "", *table((*titles, *names), cells), "", page_story.model_error([run], _)] if found else []
+    fields = ("number", "kernel", "implementation", "case", "time", "estimate", "ratio")
+    cells = [(*(row[name] for name in fields), *row["shares"]) for row in found]
+    note = "Per cent of the estimate (not of the measured time) that one per cent more of a resource saves (modelled)."
+    texts = f"{page_story.model_error([run], rows, _)} {page_story.unexplained(found, _)}".strip()
+    return [note, "", *table((*titles, *names), cells), "", texts] if found else []
 
 
 def _method(run: Run, measured: list[_view.Row]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 
 from .attribution import agreement
 from .machine import Machine
@@ -17,6 +18,8 @@ from .walls import WALL_WORDS
 LEAST_SIZES = 3
 # Per doubling of the batch: below the first share time is flat (bytes rule), above the second it follows the FLOPs.
 FLAT, STEEP = 0.15, 0.50
+# Under a memory wall a doubling of the batch that costs more than this has another reason: the weights are read once.
+UNEXPLAINED = 0.60
 # Time per step has settled when all longer sequences stay this close to the longest: what starting costs is spread out.
 SETTLED = 0.10
 # A chain along the sequence has at least a step for so many positions; dilated recurrences have fewer than positions.
@@ -45,9 +48,40 @@ def step_sweeps(points: tuple[Point, ...]) -> list[list[Point]]:
 
 def observations(points: tuple[Point, ...], machine: Machine) -> list[Observation]:
     """What sweeps show, depth 1 beside depth T, what padding costs beside packed rows, and how far outputs see."""
-    found = [_walk(sweep, machine) for sweep in batch_sweeps(points) if _has_weights(sweep[0])]
+    walks = sorted((sweep for sweep in batch_sweeps(points) if _has_weights(sweep[0])), key=_largest_fastest)
+    found = [_walk(sweep, machine) for sweep in walks]
     found += [_settling(sweep) for sweep in step_sweeps(points)]
     return found + depths(points) + padding(points) + reach(points) + agreement(points)
+
+
+def _largest_fastest(sweep: list[Point]) -> tuple[str, int, float]:
+    """Sort key: kernels, of each the sweep that ends with the most operations first, of equal ones the fastest."""
+    last = sweep[-1]
+    return last.kernel, -(last.work.flops if last.work else 0), last.time_s.median if last.time_s else math.inf
+
+
+def by_importance(found: Sequence[Observation]) -> list[Observation]:
+    """Findings as they are read: doubts and calibration first, further batch sweeps of the same kernel last."""
+    first: dict[str, str] = {}
+    for one in found:
+        if one.id.startswith("batch-walk "):
+            first.setdefault(one.id.split()[1], one.id)
+
+    def rank(one: Observation) -> int:
+        if one.id in ("doubts", "calibration-copy"):
+            return 0
+        return 2 if one.id.startswith("batch-walk ") and one.id not in first.values() else 1
+
+    return sorted(found, key=rank)
+
+
+def _unexplained(before: Point, after: Point, doubling: float) -> bool:
+    """Whether the model cannot explain what a doubling cost: too much under a memory wall, or less time for more work.
+
+    Less time counts where the intervals are apart.
+    """
+    assert before.time_s and after.time_s
+    return (before.bound in ("dram", "cache") and doubling > UNEXPLAINED) or after.time_s.high < before.time_s.low
 
 
 def _has_weights(point: Point) -> bool:
@@ -229,6 +263,8 @@ def _walk(sweep: list[Point], machine: Machine) -> Observation:
         f"{100 * share:+.0f} % while the FLOPs grow {high / low:.3g}-fold; from B={last_low} to {last_high} "
         f"by {100 * last_share:+.0f} %. "
     )
+    if _unexplained(sweep[0], sweep[1], doubling[0][2]):
+        text += "The first doubling is not explained by the model: another code path, or noise. "
     if expected is None:
         text += "The model expects compute to overtake the bytes at no B of this sweep"
     else:

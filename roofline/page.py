@@ -29,6 +29,7 @@ from . import (
     contrast,
     depth_chart,
     fleet,
+    page_answer,
     page_claims,
     page_map,
     page_points,
@@ -39,7 +40,7 @@ from . import (
     what_if,
 )
 from ._view import clean
-from .observe import next_command
+from .observe import by_importance, next_command
 from .record import WALLS, Run
 from .table import ceiling_cells
 from .wording import SOURCE, Wording
@@ -165,7 +166,7 @@ def _content(runs: Sequence[Run], _: Wording) -> Json:
         "question": page_story.question(parts["of_the_argument"], _),
         "headings": {anchor: heading for anchor, (_name, heading) in page_story.headings(_).items()},
         "runs": [_run(index, run, len(runs) > 1, _) for index, run in enumerate(runs)],
-        "answer": page_story.answer(runs, rows, equal, board, _),
+        "answer": page_answer.answer(runs, rows, equal, board, _),
         "wall_names": {wall: _(_view.WALL_NAMES[wall]) for wall in WALLS},
         "walls": [_(_view.WALL_NAMES[wall]) for wall in WALLS],
         "method_note": _(_view.METHOD_NOTE),
@@ -222,6 +223,7 @@ def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
 def _story(runs: Sequence[Run], rows: Sequence[_view.Row], equal: Sequence[contrast.Equal], _: Wording) -> Json:
     """What the sections around the points hold."""
     numbers = {id(row.point): row.number for row in rows}
+    helped = page_story.helps(runs, rows)
     return {
         "of_the_argument": any(map(page_map.is_of_the_argument, runs)),
         "maps": page_map.maps(runs, _),
@@ -234,15 +236,18 @@ def _story(runs: Sequence[Run], rows: Sequence[_view.Row], equal: Sequence[contr
         "no_equal": page_claims.no_equal(_),
         "no_claims": page_claims.no_claims(_),
         "verdict_marks": _MARKS,
-        "helps": page_story.helps(runs, rows),
-        "model_error": page_story.model_error(runs, _),
+        "helps": helped,
+        "model_error": page_story.model_error(runs, rows, _),
+        "unexplained": page_story.unexplained(helped, _),
         "resources": [(name, _(what_if.RESOURCES[name][0])) for name in what_if.RATES],
     }
 
 
 def _findings(runs: Sequence[Run]) -> list[str]:
     prefixes = [f"{_view.run_letter(index)}: " if len(runs) > 1 else "" for index in range(len(runs))]
-    return [prefix + clean(found.text) for prefix, run in zip(prefixes, runs) for found in run.observations]
+    return [
+        prefix + clean(found.text) for prefix, run in zip(prefixes, runs) for found in by_importance(run.observations)
+    ]
 
 
 def _run(index: int, run: Run, several: bool, _: Wording) -> Json:

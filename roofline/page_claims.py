@@ -11,7 +11,8 @@ from typing import Any
 
 from . import claim_board, contrast
 from ._view import clean, run_letter
-from .claim_verdict import WORDS
+from .claim_facts import BESIDE, COMPARED
+from .claim_verdict import WORDS, Verdict
 from .claims import COMMAND, SUITE, all_claims
 from .contrast import Equal, token_s
 from .page_map import is_of_the_argument
@@ -99,10 +100,12 @@ def board(runs: Sequence[Run], _: Wording) -> Json:
     """The verdicts on all claims from these runs; empty lists where none of them was made for any.
 
     claims : those to show at once; folded : those without a verdict, when they are most; counts : of each verdict.
+    rows : the classes that verdicts rest on; otherwise, open : claims that the vendor's rows decide in another way, or
+    not, where these rows do.
     """
     labelled = [(run_letter(index) if len(runs) > 1 else "", run) for index, run in enumerate(runs)]
     mine = [(label, run) for label, run in labelled if is_of_the_argument(run)]
-    empty: Json = {"claims": [], "folded": [], "counts": [], "all": 0}
+    empty: Json = {"claims": [], "folded": [], "counts": [], "all": 0, "rows": [], "otherwise": [], "open": []}
     if not mine:
         return empty
     verdicts = claim_board.board(mine)
@@ -119,7 +122,20 @@ def board(runs: Sequence[Run], _: Wording) -> Json:
         "folded": folded,
         "counts": [(word, counts[word]) for word in WORDS if counts[word]],
         "all": len(shown),
+        "rows": list(dict.fromkeys(entry.rows for entry in verdicts.claims if entry.rows in COMPARED)),
+        **_by_vendor(verdicts.claims),
     }
+
+
+def _by_vendor(verdicts: Sequence[Verdict]) -> dict[str, list[str]]:
+    """The claims that the vendor's rows decide otherwise, and those that they leave open, by their ids."""
+    pairs = [(entry, line.verdict) for entry in verdicts for line in entry.beside if line.rows == BESIDE]
+    differing = [(entry.id, word) for entry, word in pairs if word != entry.verdict]
+    found = {
+        name: [id for id, word in differing if (word == "INCONCLUSIVE") is (name == "open")]
+        for name in ("otherwise", "open")
+    }
+    return {name: list(dict.fromkeys(ids)) for name, ids in found.items()}
 
 
 def _claim(row: dict[str, Any], several: bool, _: Wording) -> Json:

@@ -10,14 +10,15 @@ from .wording import Wording
 
 
 def summary(run: Run, _: Wording) -> str:
-    """Date, suite, how many points and how long, as one sentence."""
+    """Threads, date, suite, how many points and how long, as one sentence."""
     measured = sum(point.status == "ok" for point in run.points)
     took = _(" in %(seconds)s s", seconds=f"{run.duration_s:.0f}") if run.duration_s is not None else ""
     state = "" if run.state == "complete" else _(" Interrupted: what was measured is kept.")
     suite = _("suite %(name)s, ", name=run.suite) if run.suite else ""
     count = _("%(ok)s of %(all)s points measured", ok=measured, all=len(run.points))
+    threads = _("%(count)s threads, ", count=run.environment.threads) if run.environment.threads else ""
     day, _t, time = run.created.partition("T")
-    return clean(f"{day} {time[:5]} UTC, {suite}{count}{took}" + _(".") + state)
+    return clean(f"{threads}{day} {time[:5]} UTC, {suite}{count}{took}" + _(".") + state)
 
 
 def environment(run: Run, _: Wording) -> list[tuple[str, str]]:

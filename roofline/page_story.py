@@ -1,28 +1,27 @@
-"""What a page says around its points: the question and the short answer, the walls of the machine, what would help.
+"""What a page says around its points: its sections, the question, the walls of the machine, what would help.
 
 Every function returns finished sentences and cells, so that the page and the Markdown say the same.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from . import contrast, what_if
-from ._view import WALL_NAMES, Row, clean
-from .contrast import Equal, token_s
+from . import what_if
+from ._view import Row, clean
 from .floors import matmul_rate
 from .machine import Ceiling
-from .page_claims import CLASS_WORDS
 from .page_points import short_sizes
-from .record import WALLS, Point, Run, Wall
+from .record import Point, Run, Wall
 from .regime import main_dtype
-from .units import percent, seconds, si
+from .stats import median
+from .units import seconds, si
 from .wording import Wording
 
 # Shares are told to two digits; smaller ones are left out, so that the eye finds the others.
 SEEN = 0.005
+UNEXPLAINED = 2.0  # measured over estimated time beyond which the model explains less than half of the time
 BAR = 100  # pixels of the bar that shows what a time consists of
 
 Json = dict[str, Any]
@@ -57,60 +56,6 @@ def question(of_the_argument: bool, _: Wording) -> str:
         "the chain of steps that must wait for one another. Which of them stops these kernels, and how near do they "
         "come to it?"
     )
-
-
-def answer(runs: Sequence[Run], rows: Sequence[Row], groups: Sequence[Equal], board: Json, _: Wording) -> list[str]:
-    """The short answer of these runs, in sentences."""
-    charted = [row.point for row in rows if row.number]
-    texts = [_where(charted, _)] if charted else [_("Nothing was measured in this run.")]
-    if board["counts"]:
-        told = _(", ").join(f"{count} {_(word)}" for word, count in board["counts"])
-        texts.append(_("Of %(all)s claims: %(told)s.", all=board["all"], told=told))
-    return [clean(text) for text in [*texts, *_lstm_beside(groups, _)]]
-
-
-def _where(charted: Sequence[Point], _: Wording) -> str:
-    """Which walls bind the headline points, and which comes nearest to the machine."""
-    counts = Counter(point.bound for point in charted if point.bound)
-    walls = _(", ").join(f"{_(WALL_NAMES[wall])} {counts[wall]}" for wall in WALLS if counts[wall])
-    text = _("What stops the %(count)s points of the chart (modelled): %(walls)s.", count=len(charted), walls=walls)
-    nearest = max(charted, key=lambda point: point.best_fraction.value if point.best_fraction else 0.0)
-    if not counts or nearest.best_fraction is None:
-        return _("%(count)s points were measured.", count=len(charted))
-    return f"{text} " + _(
-        "The nearest to the machine's limit, at %(share)s of it, is %(kernel)s %(name)s %(sizes)s.",
-        share=percent(nearest.best_fraction.value),
-        kernel=nearest.kernel,
-        name=nearest.implementation,
-        sizes=short_sizes(nearest.shape),
-    )
-
-
-def _lstm_beside(groups: Sequence[Equal], _: Wording) -> list[str]:
-    """How long an LSTM takes per token beside layers of equal size, in the first class that has such pairs."""
-    for rows in dict.fromkeys(group.rows for group in groups):
-        texts = []
-        for other in ("transformer_block", "gated_conv_block", "gated_conv"):
-            ratios = [_ratio(group, other) for group in groups if (group.rows, group.direction) == (rows, "forward")]
-            known = [ratio for ratio in ratios if ratio]
-            if known:
-                low, high = f"{min(known):.2f}", f"{max(known):.2f}"
-                span = low if low == high else _("%(low)s to %(high)s", low=low, high=high)
-                texts.append(_("%(span)s times that of the %(layer)s", span=span, layer=_(contrast.NAMES[other])))
-        if texts:
-            return [
-                _(
-                    "With as many parameters, an LSTM's time per token is %(told)s (forward, %(rows)s, measured).",
-                    told=_(" and ").join(texts),
-                    rows=_(CLASS_WORDS.get(rows, rows)),
-                )
-            ]
-    return []
-
-
-def _ratio(group: Equal, other: str) -> float | None:
-    times = {point.kernel: token_s(point) for point in group.points}
-    return times["lstm"] / times[other] if "lstm" in times and other in times else None
 
 
 def walls(run: Run, _: Wording) -> list[tuple[Wall, str, str, str, str]]:
@@ -166,8 +111,8 @@ def _ends(cases: Sequence[Sequence[Row]]) -> list[Row]:
 
 
 def _helped(row: Row, shares: dict[str, float]) -> Json:
-    point = row.point
-    assert point.time_s is not None
+    point, ratio = row.point, _over_estimate(row.point)
+    assert point.time_s is not None and ratio is not None
     return {
         "number": row.number,
         "kernel": clean(point.kernel),
@@ -175,6 +120,8 @@ def _helped(row: Row, shares: dict[str, float]) -> Json:
         "case": f"{short_sizes(point.shape)} {clean(point.dtype)}",
         "time": seconds(point.time_s.median),
         "estimate": seconds(point.estimate_s),
+        "ratio": f"{ratio:.3g}",
+        "half_unexplained": ratio > UNEXPLAINED,
         "shares": [f"{shares[name]:.2f}" if shares[name] >= SEEN else "" for name in what_if.RATES],
         "parts": _parts(shares),
     }
@@ -190,14 +137,43 @@ def _parts(shares: dict[str, float]) -> list[Json]:
     return found
 
 
-def model_error(runs: Sequence[Run], _: Wording) -> str:
-    """How far measured pairs bear the model out; nothing where no two points differ in one thing."""
+def model_error(runs: Sequence[Run], rows: Sequence[Row], _: Wording) -> str:
+    """How far measured pairs bear the model's gains out, and measured times its times; nothing where neither is known.
+
+    rows : those of the runs; the charted ones with an estimate count.
+    """
     found = [check for run in runs for check in what_if.checks(run.points)]
-    if not found:
+    ratios = [ratio for row in rows if row.number and (ratio := _over_estimate(row.point))]
+    texts = []
+    if found:
+        texts.append(
+            _(
+                "Gains between %(count)s measured pairs that differ in batch or dtype alone are foretold to within a "
+                "factor of %(error)s in the median.",
+                count=len(found),
+                error=f"{what_if.typical_error(found):.2f}",
+            )
+        )
+    if ratios:
+        times = f"{median(ratios):.2g}"
+        texts.append(_("Measured times are %(times)s times the estimate in the median.", times=times))
+    return " ".join(texts)
+
+
+def _over_estimate(point: Point) -> float | None:
+    """Measured time over the model's estimate; None where either is not known."""
+    return point.time_s.median / point.estimate_s if point.time_s and point.estimate_s else None
+
+
+def unexplained(helped: Sequence[Json], _: Wording) -> str:
+    """Of how many rows of `helps` the model explains less than half of the time; nothing where of none."""
+    count = sum(row["half_unexplained"] for row in helped)
+    if not count:
         return ""
     return _(
-        "Held against %(count)s measured pairs of these points that differ in batch or dtype alone, the model is "
-        "typically off by %(error)s.",
-        count=len(found),
-        error=percent(what_if.typical_error(found) - 1),
+        "Of %(count)s of these %(all)s rows the model explains less than half of the measured time (measured / "
+        "estimate above %(limit)s): what is said of them holds for that part alone.",
+        count=count,
+        all=len(helped),
+        limit=f"{UNEXPLAINED:g}",
     )

@@ -92,7 +92,7 @@ def test_stored_past_holds_state_against_cache_without_weights():
     named = {number.name.split(" at ")[0]: number.value for number in found.numbers}
     assert named["crossover of cache and state"] == 2.0  # h and c read and written, against key and value
     assert named["bytes of state / cache of 256 keys"] == 2 / 256
-    assert "time LSTM step / attention with 256 keys 10 [9.90, 10.1] (derived)" in found.summary
+    assert "time LSTM step / attention with 256 keys = 10 [9.90, 10.1] (derived)" in found.summary
     assert "as the state: K = 2 (derived), measured at K = 1 and 256" in found.summary
     assert found.summary.split("; ")[1].endswith("(derived), measured at K = 256 and 16384")
 

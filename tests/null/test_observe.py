@@ -4,7 +4,8 @@ import pytest
 import samples
 from round_machine import ROUND, point, timing, work
 
-from seqroof.roofline.observe import batch_sweeps, next_command, observations, step_sweeps
+from seqroof.roofline.observe import batch_sweeps, by_importance, next_command, observations, step_sweeps
+from seqroof.roofline.record import Observation
 from seqroof.roofline.verdict import judge
 
 BATCHES = (1, 2, 4, 8)
@@ -29,6 +30,25 @@ def test_growth_and_both_marks():
     assert found.numbers["measured_flat_until_B"] == 4
     assert found.numbers["measured_steep_from_B"] == 4
     assert "B = 6" in found.text and "from B=1 to 2 the time changes by +10 %" in found.text
+
+
+def test_a_first_doubling_that_the_model_cannot_explain_says_so():
+    def told(times, **changes):
+        return "not explained by the model" in observations(sweep(times, **changes), ROUND)[0].text
+
+    assert told([10.0, 22.0, 24.0, 48.0], bound="dram") and not told([10.0, 22.0, 24.0, 48.0], bound="compute")
+    assert told([10.0, 5.0, 12.0, 24.0]) and not told([10.0, 11.0, 12.0, 24.0], bound="dram")
+
+
+def test_doubts_come_first_and_one_batch_sweep_of_a_kernel_speaks_for_the_others():
+    slow, fast = (sweep([t, t, t, 2 * t], implementation=name) for t, name in ((20.0, "slow"), (10.0, "fast")))
+    found = [
+        *observations((*slow, *fast), ROUND),
+        Observation(id="reach k", text="r"),
+        Observation(id="doubts", text="d"),
+    ]
+    kinds = [one.id.split(" fp32")[0] for one in by_importance(found)]
+    assert kinds == ["doubts", "batch-walk k fast", "reach k", "batch-walk k slow"]
 
 
 def test_a_batch_without_weights_has_no_walk():

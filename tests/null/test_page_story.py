@@ -12,8 +12,10 @@ from sequence_samples import sequence_run
 pytest.importorskip("jinja2", reason="the page needs the report extra")
 pytest.importorskip("vl_convert", reason="the page needs the report extra")
 
-from seqroof.roofline import export, page, page_claims, page_story, store
+from seqroof.roofline import _seen, _view, export, page, page_answer, page_claims, page_story, store
 from seqroof.roofline.claims import all_claims
+from seqroof.roofline.record import Evidence
+from seqroof.roofline.second_clock import SecondClock
 from seqroof.roofline.wording import ENGLISH
 
 
@@ -100,8 +102,71 @@ def test_disagreements_of_points_on_the_map_are_listed_with_their_reason(story: 
 def test_the_short_answer_names_walls_claims_and_the_lstm_beside_others(story: str) -> None:
     answer = re.search(r'<ul class="answer">(.*?)</ul>', story, flags=re.S)
     assert answer
-    assert "points of the chart (modelled)" in answer.group(1) and "Of 17 claims" in answer.group(1)
-    assert "an LSTM&#39;s time per token is 0.80 to 1.50 times that of the attention block" in answer.group(1)
+    assert "The highest of the four floors (modelled) of the" in answer.group(1) and "Of 17 claims" in answer.group(1)
+    assert " claims, on plain code: " in answer.group(1)
+    told = "times that of the attention block, 1.50 at B=1,T=512, 0.80 at B=16,T=256"
+    assert f"plain code, an LSTM takes per token (forward, measured): {told}" in answer.group(1)
+
+
+def test_the_short_answer_counts_the_points_that_come_near_their_highest_floor() -> None:
+    point = next(row.point for row in _view.rows([samples.run("cpu")]) if row.number)
+    floor = max(filter(None, point.floors_s.model_dump().values()))
+    timed = [point.model_copy(update={"time_s": samples.timing(times * floor)}) for times in (1.5, 1.9, 2.5, 60)]
+    run = samples.run("cpu", points=tuple(timed))
+    told = page_answer.answer([run], _view.rows([run]), [], {"counts": []}, ENGLISH)[0]
+    assert "of the 4 points of the chart" in told and " 2 of them run at half of that floor's speed or better" in told
+
+
+def test_the_short_answer_says_what_the_library_decides_otherwise_and_shows_its_layers_first() -> None:
+    run = story_samples.story_run("C12")
+    slower = {"time_s": samples.timing(2.0)}
+    vendor = tuple(
+        point.model_copy(update={"implementation": "torch"} | (slower if point.kernel == "transformer_block" else {}))
+        for point in story_samples.claim_samples.points()
+    )
+    run = run.model_copy(update={"points": run.points + vendor})
+    board = page_claims.board([run], ENGLISH)
+    assert "C12" in board["otherwise"] and "C1" not in board["otherwise"]
+    text = page.render([run])
+    answer = re.search(r'<ul class="answer">(.*?)</ul>', text, flags=re.S)
+    assert answer and "the library&#39;s rows decide " in answer.group(1)
+    assert answer.group(1).index("the library, an LSTM") < answer.group(1).index("plain code, an LSTM")
+    assert text.index("(rows of torch)") < text.index("(reference), ")
+
+
+def test_who_held_the_processors_is_said_once_and_in_the_short_answer() -> None:
+    base = samples.run("cpu")
+    looks = Evidence(id="surroundings-during", values={"other_share": 0.0, "busy_share": 1.0}, how="sample")
+    run = base.model_copy(update={"evidence": (looks,)})
+    assert "other programs 0.0 %" in _seen.run_text(run)
+    held = {"second_clock": SecondClock(source="raw", time_s=1.0, waiting_share=0.022)}
+    run = run.model_copy(update={"points": tuple(point.model_copy(update=held) for point in base.points)})
+    assert "other programs" not in _seen.run_text(run) and "Seen beside the clock" in _seen.run_text(run)
+    timed = [point for point in run.points if point.time_s]
+    warned = sum(bool(point.warnings) for point in timed)
+    told = page_answer.answer([run], _view.rows([run]), [], {"counts": []}, ENGLISH)[-1]
+    assert told.startswith(
+        f"Doubts: {warned} of {len(timed)} times carry a diagnosis; others held the processors 2.2 %"
+    )
+    twice = page_answer.answer([run, run], _view.rows([run, run]), [], {"counts": []}, ENGLISH)
+    assert twice[-2].startswith("A: Doubts") and twice[-1].startswith("B: Doubts")
+
+
+def test_what_would_help_speaks_of_the_estimate_and_says_how_far_times_are_above_it() -> None:
+    base = story_samples.story_run()
+    slow = tuple(
+        p.model_copy(update={"estimate_s": p.time_s.median / 5} if p.time_s and p.estimate_s else {})
+        for p in base.points
+    )
+    run = base.model_copy(update={"points": slow})
+    rows = _view.rows([run])
+    found = page_story.helps([run], rows)
+    assert found and {row["ratio"] for row in found} == {"5"}
+    text = page.render([run])
+    assert "Measured times are 5 times the estimate in the median." in text
+    assert f"Of {len(found)} of these {len(found)} rows the model explains less than half" in text
+    assert "not of the measured time" in text and "not of the measured time" in export.markdown(run)
+    assert page_story.unexplained(page_story.helps([base], _view.rows([base])), ENGLISH) == ""
 
 
 def test_two_runs_are_told_apart_in_every_section() -> None:

@@ -1,0 +1,135 @@
+"""The short answer of a page: which floors are highest, what the claims came to and on what rows, and the LSTM beside.
+
+Every function returns finished sentences, so that the page and the Markdown say the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from . import contrast
+from ._view import WALL_NAMES, Row, clean, run_letter
+from .contrast import Equal, token_s
+from .instrument import waiting_shares
+from .page_claims import CLASS_WORDS
+from .page_points import short_sizes
+from .record import WALLS, Point, Run
+from .stats import median
+from .units import percent
+from .wording import Wording
+
+NEAR = 0.5  # share of the highest floor's speed from which that wall explains more of the time than anything else
+# Layers that an LSTM is held against, and how many classes of implementations are told: the library and our own.
+BESIDE_LSTM = ("transformer_block", "gated_conv_block", "gated_conv")
+MOST_CLASSES = 2
+
+Json = dict[str, Any]
+
+
+def answer(runs: Sequence[Run], rows: Sequence[Row], groups: Sequence[Equal], board: Json, _: Wording) -> list[str]:
+    """The short answer of these runs, in sentences. board : of `page_claims`."""
+    charted = [row.point for row in rows if row.number]
+    texts = [_where(charted, _)] if charted else [_("Nothing was measured in this run.")]
+    texts += [_claims(board, _)] if board["counts"] else []
+    texts += [*_lstm_beside(groups, _), *(text for index in range(len(runs)) if (text := _doubts(runs, index, _)))]
+    return [clean(text) for text in texts]
+
+
+def _doubts(runs: Sequence[Run], index: int, _: Wording) -> str:
+    """How many times of a run carry a diagnosis, and how long others held the processors; empty without times."""
+    timed = [point for point in runs[index].points if point.time_s is not None]
+    if not timed:
+        return ""
+    text = (f"{run_letter(index)}: " if len(runs) > 1 else "") + _(
+        "Doubts: %(doubted)s of %(timed)s times carry a diagnosis",
+        doubted=sum(bool(point.warnings) for point in timed),
+        timed=len(timed),
+    )
+    if waits := waiting_shares(timed):
+        text += _(
+            "; others held the processors %(median)s of the time in the median case, %(worst)s in the worst (measured)",
+            median=percent(median(waits)),
+            worst=percent(max(waits)),
+        )
+    return text + _(".")
+
+
+def _claims(board: Json, _: Wording) -> str:
+    """How many claims came to which verdict, on what rows, and which of them the library's rows see otherwise."""
+    text = _(
+        "Of %(all)s claims, on %(rows)s: %(told)s",
+        all=board["all"],
+        rows=_(" and ").join(_(CLASS_WORDS[rows]) for rows in board["rows"]) or _("rows of their own"),
+        told=_(", ").join(f"{count} {_(word)}" for word, count in board["counts"]),
+    )
+    if board["otherwise"]:
+        text += _("; the library's rows decide %(claims)s otherwise", claims=_(", ").join(board["otherwise"]))
+    if board["open"]:
+        text += _("; the library's rows leave %(claims)s open", claims=_(", ").join(board["open"]))
+    return text + _(".")
+
+
+def _where(charted: Sequence[Point], _: Wording) -> str:
+    """Which floor is the highest of the headline points, how many come near it, and which is nearest to the machine."""
+    counts = Counter(point.bound for point in charted if point.bound)
+    nearest = max(charted, key=lambda point: point.best_fraction.value if point.best_fraction else 0.0)
+    if not counts or nearest.best_fraction is None:
+        return _("%(count)s points were measured.", count=len(charted))
+    text = _(
+        "The highest of the four floors (modelled) of the %(count)s points of the chart: %(walls)s. %(near)s of them "
+        "run at half of that floor's speed or better; the others are held up by something that is none of the four "
+        "walls.",
+        count=len(charted),
+        walls=_(", ").join(f"{_(WALL_NAMES[wall])} {counts[wall]}" for wall in WALLS if counts[wall]),
+        near=sum(_share_of_floor(point) >= NEAR for point in charted),
+    )
+    return f"{text} " + _(
+        "The nearest to the machine's limit, at %(share)s of it, is %(kernel)s %(name)s %(sizes)s.",
+        share=percent(nearest.best_fraction.value),
+        kernel=nearest.kernel,
+        name=nearest.implementation,
+        sizes=short_sizes(nearest.shape),
+    )
+
+
+def _share_of_floor(point: Point) -> float:
+    """The highest floor of a point's own design over its measured time; 0 where either is not known."""
+    known = [floor for wall in WALLS if point.floors_s and (floor := getattr(point.floors_s, wall))]
+    return max(known) / point.time_s.median if known and point.time_s else 0.0
+
+
+def _lstm_beside(groups: Sequence[Equal], _: Wording) -> list[str]:
+    """How long an LSTM takes per token beside layers of equal size, forward, a sentence for each class of rows."""
+    found = []
+    for rows in dict.fromkeys(group.rows for group in groups):
+        mine = [group for group in groups if (group.rows, group.direction) == (rows, "forward")]
+        texts = [text for other in BESIDE_LSTM if (text := _ends(mine, other, _))]
+        if texts:
+            found.append(
+                _(
+                    "With as many parameters, %(rows)s, an LSTM takes per token (forward, measured): %(told)s.",
+                    rows=_(CLASS_WORDS.get(rows, rows)),
+                    told=_("; ").join(texts),
+                )
+            )
+    return found[:MOST_CLASSES]
+
+
+def _ends(groups: Sequence[Equal], other: str, _: Wording) -> str:
+    """The largest and the smallest ratio of an LSTM to another layer with their sizes; empty where there is none."""
+    ratios = sorted(
+        ((ratio, group) for group in groups if (ratio := _ratio(group, other))), key=lambda entry: -entry[0]
+    )
+    told = [
+        _("%(ratio)s at B=%(B)s,T=%(T)s", ratio=f"{ratio:.2f}", B=group.B, T=group.T)
+        for ratio, group in [*ratios[:1], *ratios[1:][-1:]]
+    ]
+    layer = _(contrast.NAMES[other])
+    return _("times that of the %(layer)s, %(times)s", layer=layer, times=_(", ").join(told)) if told else ""
+
+
+def _ratio(group: Equal, other: str) -> float | None:
+    times = {point.kernel: token_s(point) for point in group.points}
+    return times["lstm"] / times[other] if "lstm" in times and other in times else None
