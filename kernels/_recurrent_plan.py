@@ -85,6 +85,11 @@ def _batch_for(rows: int, programs: int, sms: int, batches: tuple[int, ...]) -> 
     return batches[-1], max(1, sms // programs)
 
 
+def _kept_programs(cell: DeviceCell, H: int, dtype: str) -> int:
+    """Programs of a layer's direction whose weights stay on chip: they take the units that are filled up, too."""
+    return -(-filled_up(H) // units_of(cell.slots, dtype))
+
+
 @cache
 def plan_for(cell: DeviceCell, shape: Shape, dtype: str, schedule: Schedule, sms: int, shared_limit: int) -> Plan | str:
     """Plan the launches of a stack; a string is the reason why its programs or weights cannot be on chip together."""
@@ -95,7 +100,7 @@ def plan_for(cell: DeviceCell, shape: Shape, dtype: str, schedule: Schedule, sms
     if schedule == "streamed":
         return _streamed_plan(cell, shape, dtype, sms)
     tile = kept_tile(cell, shape.H, dtype, FORWARD_BATCHES[0], forward=True)
-    programs = -(-shape.H // units_of(cell.slots, dtype))
+    programs = _kept_programs(cell, shape.H, dtype)
     if tile is None or programs > sms or shared_bytes(cell.slots, tile, dtype, wave=False) > shared_limit:
         return _refusal(cell, shape, dtype, sms, shared_limit)
     layers, directions = 1, min(shape.D, sms // programs)
@@ -190,7 +195,7 @@ def _refusal(cell: DeviceCell, shape: Shape, dtype: str, sms: int, shared_limit:
 
     def fits(H: int) -> bool:
         tile = kept_tile(cell, H, dtype, FORWARD_BATCHES[0], forward=True)
-        programs = -(-H // units_of(cell.slots, dtype))
+        programs = _kept_programs(cell, H, dtype)
         return tile is not None and programs <= sms and shared_bytes(cell.slots, tile, dtype, False) <= shared_limit
 
     largest = next((H for H in range(COLUMNS[-1], 0, -1) if fits(H)), None)

@@ -107,18 +107,14 @@ def truth_of(
     direction: str = "forward",
     chained: bool = False,
     interpreted: bool = False,
-    summed: int = 0,
+    summed: Sequence[int] = (),
 ) -> Truth:
     """Run the reference in float64 and in the dtype itself, and derive what is allowed.
 
     `compute` maps a dict of inputs to the outputs (or gradients) of the plain PyTorch reference. chained : its steps
-    wait for one another. interpreted : the results come out of Triton's interpreter. summed : terms that the gradient
-    of a parameter is the sum of, where some outputs are such gradients.
+    wait for one another. interpreted : the results come out of Triton's interpreter. summed : for the last outputs, the
+    tokens that each is a sum over, as the gradient of a parameter is; 0 for any other.
     """
-    in_turn = ULPS_OF_RUNNING_SUM * math.sqrt(summed) if dtype == "fp32" else 0.0
-    # Twice as many units of the largest value, which is at least twice the typical one: four standard deviations.
-    ulps_of_largest = max(ULPS_OF_LARGEST[dtype], 2 * in_turn)
-    ulps_of_rms = max(ULPS_OF_RMS[dtype], in_turn)
     factor = FACTOR_OF_CHAINS if chained and dtype == "fp32" else FACTOR[direction]
     coarser = CUT_OFF if interpreted and dtype == "bf16" else 1.0
     true = tuple(tensor.detach() for tensor in compute(upcast(inputs)))
@@ -127,8 +123,10 @@ def truth_of(
     baseline_max, baseline_rms = _sizes_of([each[each.isfinite()] for each in differences])
     overflowed = tuple(int(each.isinf().sum().item()) for each in differences)
     sizes = [_size(output) for output in true]
+    terms = (0,) * (len(true) - len(summed)) + tuple(summed)
     allowed_max, allowed_rms = [], []
-    for output, (scale, level), worst, typical in zip(true, sizes, baseline_max, baseline_rms):
+    for output, (scale, level), worst, typical, count in zip(true, sizes, baseline_max, baseline_rms, terms):
+        ulps_of_largest, ulps_of_rms = _ulps(dtype, count)
         if scale == 0:  # nothing but zeros: what cancelled is as large as the other outputs, and may leave a rounding
             scale, level = max(sizes)
         largest = coarser * (factor * worst + ulps_of_largest * EPSILON[dtype] * scale)
@@ -139,6 +137,13 @@ def truth_of(
     resolved = tuple(EPSILON[dtype] * level for _, level in sizes)
     zeros = tuple(2 * count + LEAST_FOR_ZEROS for count in _zeros(baseline, true, resolved))
     return Truth(true, tuple(allowed_max), tuple(allowed_rms), zeros, resolved, forms, overflowed)
+
+
+def _ulps(dtype: str, summed: int) -> tuple[float, float]:
+    """Units in the last place that the largest and the mean error may have, of a sum over so many tokens."""
+    in_turn = ULPS_OF_RUNNING_SUM * math.sqrt(summed) if dtype == "fp32" else 0.0
+    # Twice as many units of the largest value, which is at least twice the typical one: four standard deviations.
+    return max(ULPS_OF_LARGEST[dtype], 2 * in_turn), max(ULPS_OF_RMS[dtype], in_turn)
 
 
 def _zeros(outputs: Tensors, truth: Tensors, resolved: Sequence[float]) -> list[int]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from ..roofline.record import Correctness
 from . import check
@@ -65,13 +67,28 @@ def problems(
         parts = group.module.spot(group.shape, inputs, group.seed)
     found = []
     work = group.module.work(group.shape, group.dtype, group.direction)
-    summed = 0 if group.direction == "forward" else work.tokens or 0
+    summed = _summed(group, inputs, work.tokens)
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     for shape, part, of_whole, of_part in parts:
         compute = _reference_call(reference, shape, group.direction, of_part, seed)
         truth = check.truth_of(compute, part, group.dtype, group.direction, work.depth > 1, interpreted, summed)
         found.append(Problem(of_whole, truth, _second_look(group, truth, compute, part, emit)))
     return found
+
+
+def _summed(group: Group, inputs: dict[str, Any], tokens: int) -> tuple[int, ...]:
+    """For the gradient of every floating-point input, the tokens that it sums over: all for a parameter, else 0.
+
+    A parameter is an input of the same shape at another batch B; where a file's shapes have no B, any input may be one.
+    Empty where nothing is widened for it: forward passes, and dtypes other than fp32.
+    """
+    if group.direction == "forward" or group.dtype != "fp32":
+        return ()
+    floating = {name: value for name, value in inputs.items() if torch.is_tensor(value) and value.is_floating_point()}
+    if not hasattr(group.shape, "B"):
+        return (tokens,) * len(floating)
+    other = replace(group, shape=replace(group.shape, B=2 if group.shape.B == 1 else 1)).inputs(0)
+    return tuple(tokens if value.shape == other[name].shape else 0 for name, value in floating.items())
 
 
 def _second_look(

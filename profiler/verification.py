@@ -31,10 +31,12 @@ class Verification:
         self._ended = False
         self._lock = Lock()
         self._found: dict[int, list[Point]] = {}
+        self._crowded: list[int] = []  # groups that lacked memory while other workers had some
 
     def run(self) -> list[Point]:
         """Check all groups; returns a point without a time for every implementation, in the order of the plan.
 
+        A group that lacks memory is checked once more when the other workers have nothing left to do.
         An interruption, or an error in one worker, ends the others before it is raised.
         """
         with ThreadPoolExecutor(len(self._sessions)) as pool:
@@ -42,6 +44,7 @@ class Verification:
             try:
                 for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
                     job.result()
+                pool.submit(self._work_alone, self._sessions[0]).result()
             except BaseException:
                 self._ended = True
                 for session in self._sessions:
@@ -55,11 +58,24 @@ class Verification:
                 index, self._next = self._next, self._next + 1
             if self._ended or index >= len(self._waiting):
                 return
-            group = self._waiting[index]
-            found = refused_points(group) + self._verify_group(session, index, group)
-            with self._lock:
-                self._found[index] = found
-                session.watcher.finished(index, found)
+            self._check(session, index, len(self._sessions) > 1)
+
+    def _work_alone(self, session: Session) -> None:
+        for index in self._crowded:
+            if self._ended:
+                return
+            self._check(session, index, beside_others=False)
+
+    def _check(self, session: Session, index: int, beside_others: bool) -> None:
+        """Check one group and keep its points, unless it lacked memory that other workers may have taken."""
+        group = self._waiting[index]
+        found = refused_points(group) + self._verify_group(session, index, group)
+        with self._lock:
+            if beside_others and any(point.status == "oom" for point in found):
+                self._crowded.append(index)
+                return
+            self._found[index] = found
+            session.watcher.finished(index, found)
 
     def _verify_group(self, session: Session, index: int, group: dict[str, Any]) -> list[Point]:
         points: list[Point] = []

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from .comparison_model import Noise
 from .ratio import BAND, Ratio, Verdict, advice, overall, unpaired, verdict
 from .record import Environment, Point, Run
-from .run_noise import KnownNoise, assumed
+from .run_noise import FEWEST_POINTS, HOW_TO_MEASURE, KnownNoise, assumed
+
+# What two runs show of their own noise says nothing of a single point: its tails are far longer than a normal law's.
+UNMEASURED = f"the noise between runs was not measured here, and a single point may differ by more: {HOW_TO_MEASURE}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def noise_between(base: Run, new: Run, stored: Noise | None = None) -> KnownNois
         source = f"seqroof doctor --aa, {newest.when[:10]}"
         return KnownNoise(newest.between_runs, "measured", source, newest.workers - 1)
     pairs = [(old, fresh) for old, fresh in _paired_up(base, new) if old and fresh and _timed(old) and _timed(fresh)]
-    return assumed(base, new, [(old.time_s, fresh.time_s) for old, fresh in pairs if old.time_s and fresh.time_s])
+    return assumed(base, new, pairs)
 
 
 def belongs(noise: Noise, run: Run) -> bool:
@@ -95,14 +98,20 @@ def compare_runs(base: Run, new: Run, noise: KnownNoise, band: float = BAND, eve
             point = fresh or old
             assert point is not None, "a pair has at least one side"
             left_out.append(LeftOut(point, why, _lost(old, fresh)))
-    found = tuple(_judged(point, ratio, band, len(ratios)) for point, ratio in ratios)
+    known = noise.provenance == "measured"
+    found = tuple(_judged(point, ratio, band, len(ratios), known) for point, ratio in ratios)
     whole = overall([ratio for _, ratio in ratios])
     ruling = verdict(whole, band) if whole else None
+    if not known and len(ratios) < FEWEST_POINTS and ruling in ("FASTER", "SLOWER"):
+        ruling = "AMBIGUOUS"  # a mean of so few is little more than one of them
     return Comparisons(found, tuple(left_out), whole, ruling, noise, band, len(pairs) - len(shown))
 
 
-def _judged(point: Point, ratio: Ratio, band: float, among: int) -> Comparison:
+def _judged(point: Point, ratio: Ratio, band: float, among: int, known: bool) -> Comparison:
+    """The verdict of one point. known : whether the noise between runs was measured; else it may hide in any point."""
     ruling = verdict(ratio, band, among)
+    if not known and ruling in ("FASTER", "SLOWER"):
+        return Comparison(point, ratio, "AMBIGUOUS", UNMEASURED)
     return Comparison(point, ratio, ruling, advice(ratio, band, among) if ruling == "AMBIGUOUS" else "")
 
 

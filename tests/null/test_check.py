@@ -4,10 +4,14 @@ import math
 
 import pytest
 import torch
+from mutants import kernels
 
 from seqroof.kernels import attention, gated_conv, lstm_step
-from seqroof.profiler import check
+from seqroof.profiler import check, devices, truths
+from seqroof.profiler.calls import Group, call_of
 from seqroof.profiler.gradients import Operands
+
+KERNELS = {kernel.name: kernel for kernel in kernels()}
 
 LSTM = lstm_step.Shape(B=5, I=33, H=600)  # K >= 512, so that half-precision accumulation shows
 ATTENTION = attention.Shape(B=2, N=2, S=70, P=32)
@@ -166,7 +170,7 @@ def test_a_gradient_may_be_a_running_sum_over_all_tokens():
         running = running + row
 
     def truth(dtype, summed):
-        return check.truth_of(lambda given: (given["rows"].sum(0),), inputs, dtype, "both", summed=summed)
+        return check.truth_of(lambda given: (given["rows"].sum(0),), inputs, dtype, "both", summed=(summed,))
 
     assert check.compare((running,), truth("fp32", 8192)).passed
     assert not check.compare((running,), truth("fp32", 0)).passed  # an output that sums nothing has no such excuse
@@ -174,6 +178,28 @@ def test_a_gradient_may_be_a_running_sum_over_all_tokens():
     cut = torch.round(rows * 2**11) / 2**11
     assert not check.compare((cut.sum(0),), truth("fp32", 8192)).passed
     assert truth("bf16", 8192).allowed_rms == truth("bf16", 0).allowed_rms
+
+
+def test_only_gradients_of_parameters_may_be_sums_over_all_tokens():
+    kernel = KERNELS["gated_conv"]
+    group = Group(devices.open_device("cpu"), kernel, gated_conv.Shape(B=8, T=512, C=4, O=4, W=2), "fp32", "both", 0)
+    inputs = group.inputs(0)
+    found = truths.problems(group, inputs, 0.0)
+    assert not isinstance(found, str)
+    right = call_of(kernel.reference, group.shape, inputs, "both")()
+    assert truths.verdict_on(right, found).passed
+    for name, output, allowed in zip(["y", *inputs], right, found[0].truth.allowed_rms, strict=True):
+        units = allowed / (2**-23 * output.double().square().mean().sqrt().item())
+        assert (units > 10) == (name not in ("y", "x")), f"{name}: {units} units"
+    y, dx, *parameters = right
+    assert not truths.verdict_on((y, dx * (1 + 10 * 2**-23), *parameters), found).passed
+
+
+@pytest.mark.parametrize("kernel", ["attention", "attention_decode", "memory_attention"])
+def test_what_has_no_parameters_has_no_gradient_that_sums_over_all_tokens(kernel):
+    found = KERNELS[kernel]
+    group = Group(devices.open_device("cpu"), found, found.suite("odd")[0], "fp32", "backward", 0)
+    assert not any(truths._summed(group, group.inputs(0), 10**6))
 
 
 def _through_a_kink(inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:

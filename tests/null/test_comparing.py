@@ -193,35 +193,82 @@ def test_the_noise_is_that_of_the_machine_or_a_stated_default(run, tmp_path, mon
     assert noise_between(bare, bare, foreign).provenance == "assumed"
 
 
-def timings(run, *factors):
-    time = first_timed(run).time_s
-    return [(time, time.model_copy(update={"median": factor * time.median})) for factor in factors]
+def pairs(run, *factors, states=1):
+    """A point of BASE and NEW for every factor: of so many cases, `states` points each."""
+    one = first_timed(run)
+    for index, factor in enumerate(factors):
+        old = one.model_copy(update={"shape": {"B": 1 + index // states}})
+        time = old.time_s.model_copy(update={"median": factor * old.time_s.median})
+        yield old, old.model_copy(update={"time_s": time})
+
+
+def unmeasured(run, rate=None):
+    """The run with a calibration copy of this rate, or none, on a machine whose noise nobody measured."""
+    entry = Evidence(id="calibration-copy", values={"start_bytes_per_s": rate}, how="by hand")
+    return run.model_copy(update={"noise": None, "evidence": (entry,) if rate else ()})
 
 
 def test_runs_that_scatter_are_known_to_be_noisy(run):
-    bare = run.model_copy(update={"noise": None})
-    wild = timings(run, *(1.4, 0.7) * (FEWEST_POINTS // 2))
+    bare = unmeasured(run)
+    wild = list(pairs(run, *(1.4, 0.7) * (FEWEST_POINTS // 2)))
     known = assumed(bare, bare, wild)
     assert known.provenance == "derived" and known.value > math.log(1.4)
     assert assumed(bare, bare, wild[:-1]).provenance == "assumed"  # too few points to tell
-    assert assumed(bare, bare, timings(run, *[1.4] * FEWEST_POINTS)).provenance == "assumed"  # all moved alike
+    assert assumed(bare, bare, list(pairs(run, *[1.4] * FEWEST_POINTS))).provenance == "assumed"  # all moved alike
 
 
 def test_a_few_changed_kernels_do_not_make_runs_noisy(run):
-    bare = run.model_copy(update={"noise": None})
-    known = assumed(bare, bare, timings(run, 1.0, 1.001, 0.999, 1.0, 1.001, 0.999, 1.0, 3.0, 2.0))
-    assert known.provenance == "assumed"
+    bare = unmeasured(run)
+    assert assumed(bare, bare, list(pairs(run, *(1.0, 1.001, 0.999) * 20, 3.0, 2.0))).provenance == "assumed"
+
+
+def test_the_noise_holds_most_ratios_of_long_tails(run):
+    """One in ten moves by half: a normal law through the median deviation would hold nine tenths of them."""
+    bare = unmeasured(run)
+    known = assumed(bare, bare, list(pairs(run, *(*[1.0, 1.001, 0.999] * 3, 1.5) * 10)))
+    assert known.provenance == "derived" and known.value >= math.log(1.5)
+
+
+def test_cold_and_warm_of_a_case_count_once(run):
+    bare, wild = unmeasured(run), (1.4, 0.7) * 30
+    alone, doubled = (assumed(bare, bare, list(pairs(run, *wild, states=states))).freedom for states in (1, 2))
+    assert alone == 20 and doubled == 10
 
 
 def test_a_calibration_copy_that_moved_counts_as_noise(run):
-    def copied(rate):
-        entry = Evidence(id="calibration-copy", values={"start_bytes_per_s": rate}, how="by hand")
-        return run.model_copy(update={"noise": None, "evidence": (entry,)})
-
-    known = assumed(copied(20e9), copied(30e9), timings(run, 1.5))
-    assert known.provenance == "derived" and known.value == pytest.approx(math.log(1.5))
+    one = list(pairs(run, 1.5))
+    known = assumed(unmeasured(run, 20e9), unmeasured(run, 30e9), one)
+    assert known.provenance == "derived" and known.value == pytest.approx(math.log(1.5)) and known.freedom == 1
     assert "calibration copy" in known.source
-    assert assumed(copied(20e9), copied(20.1e9), timings(run, 1.5)).provenance == "assumed"
+    still = assumed(unmeasured(run, 20e9), unmeasured(run, 20.1e9), one)
+    assert still.provenance == "assumed" and "without a calibration copy" not in still.source
+    assert "without a calibration copy" in assumed(unmeasured(run, 20e9), unmeasured(run), one).source
+
+
+def test_scatter_and_shift_add_in_squares(run):
+    wild = list(pairs(run, *(1.4, 0.7) * 30))
+    scatter, shift = assumed(unmeasured(run), unmeasured(run), wild).value, math.log(1.5)
+    both = assumed(unmeasured(run, 20e9), unmeasured(run, 30e9), wild)
+    assert both.value == pytest.approx(math.hypot(scatter, shift)) and 1 <= both.freedom < 20
+
+
+def test_a_single_point_is_not_judged_by_a_noise_that_nobody_measured(run):
+    bare = unmeasured(run)
+    guess = noise_between(bare, bare)
+    key = first_timed(run).key
+    made = compare_runs(bare, scaled(bare, 3.0, lambda point: point.key == key), guess)
+    assert guess.provenance == "assumed" and not made.slower
+    (open_one,) = [comparison for comparison in made.found if comparison.point.key == key]
+    assert open_one.verdict == "AMBIGUOUS" and "doctor --aa" in open_one.advice
+    few = bare.model_copy(update={"points": (first_timed(run).model_copy(update={"headline": True}),)})
+    assert compare_runs(few, scaled(few, 3.0), guess).verdict == "AMBIGUOUS"
+
+
+def test_all_points_together_are_judged_beyond_a_noise_that_nobody_measured(run):
+    bare = unmeasured(run)
+    made = compare_runs(bare, scaled(bare, 1.5), noise_between(bare, bare), everything=True)
+    assert len(made.found) >= FEWEST_POINTS and made.verdict == "SLOWER" and made.slower
+    assert {comparison.verdict for comparison in made.found} == {"AMBIGUOUS"}
 
 
 def test_a_noise_is_kept_for_every_device_and_number_of_threads(run, tmp_path, monkeypatch):

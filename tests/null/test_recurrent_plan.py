@@ -271,6 +271,24 @@ def test_a_refusal_names_the_largest_size_that_is_planned(name: str, dtype: str,
         assert isinstance(plan_for(cell, Shape(1, 8, 8, H), dtype, "resident", *machine), str)
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+@pytest.mark.parametrize("H", [1025, 1041])
+def test_units_that_are_filled_up_count_among_the_programs(
+    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], name: str, H: int
+) -> None:
+    """Multiprocessors for the programs of H units, and of one unit more: what is planned is what is launched."""
+    units, shape = tiles.units_of(DEVICE_CELLS[name].slots, "fp32"), Shape(1, 4, H, H)
+    fewest = -(-H // units)
+    for sms in range(fewest, fewest + 3):
+        if isinstance(plan_for(DEVICE_CELLS[name], shape, "fp32", "resident", sms, 227 * KIB), str):
+            continue
+        call(monkeypatch, name, shape, "fp32", "resident", (sms, 227 * KIB))
+        assert launches
+        for launch in launches:
+            assert launch.grid[0] * launch.grid[1] * launch.grid[2] <= sms, (launch.grid, sms)
+    assert launches, "no number of multiprocessors was enough"
+
+
 def test_where_no_size_fits_the_refusal_says_so() -> None:
     refusal = plan_for(lstm.DEVICE, Shape(1, 8, 8, 256), "bf16", "resident", 132, KIB)
     assert isinstance(refusal, str) and refusal.endswith("one program on each; no size does")

@@ -101,6 +101,22 @@ def test_a_reference_that_dies_is_blamed_once_for_all_rows() -> None:
     assert session.supervisor.starts == 1
 
 
+@pytest.mark.parametrize(("deaths", "status"), [(1, "ok"), (9, "oom")])
+def test_a_group_that_lacked_memory_beside_others_is_checked_once_more_alone(deaths: int, status: str) -> None:
+    seen: list[str] = []
+
+    def large(session: FakeSession) -> None:
+        seen.append("large")
+        if seen.count("large") <= deaths:
+            raise WorkerDied("oom", "killed")
+
+    sessions = [FakeSession(large=large, small=lambda session: seen.append("small")) for _ in range(2)]
+    found = run(sessions, [group(0, "large"), *(group(index, "small") for index in range(1, 9))])
+    checked = [row for row in found if row[2] != "skipped"]
+    assert checked == [(0, "large", status), *((index, "small", "ok") for index in range(1, 9))]
+    assert seen.count("large") == 2 and seen[-1] == "large", "the second time behind all others"
+
+
 @pytest.mark.parametrize("failure", [Refused("no such device", "plan"), KeyboardInterrupt()])
 def test_an_error_in_one_worker_ends_the_others_at_once(failure: BaseException) -> None:
     """The second worker is in the middle of a group that would never end by itself."""
