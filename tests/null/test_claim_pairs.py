@@ -44,6 +44,14 @@ def test_a_pair_differs_in_its_sides_and_in_nothing_else():
     assert claims.pairs("cuda")
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_planned_case_of_a_paired_claim_is_a_side_of_a_pair(device):
+    sides = [side for pair in claims.pairs(device) for side in pair]
+    for claim in claims.all_claims():
+        if claim.pair is not None:
+            assert claim.planned(device) and all(case in sides for case in claim.planned(device)), claim.id
+
+
 @pytest.mark.parametrize(("id", "value", "verdict"), [("C12", 0.97, "REFUTED"), ("C13", 1.3, "REFUTED")])
 def test_times_of_shared_rounds_decide_where_a_run_has_them(id, value, verdict):
     rows = (*samples.evidence(), *pairs_of(id, value))
