@@ -1,4 +1,4 @@
-"""The pairs of cases that claims compare within a few percent, timed in turn in the same rounds.
+"""The cases that claims compare within a few percent, pairs of them and lines, timed in turn in the same rounds.
 
 A machine whose speed wanders by more than a claim's threshold within seconds cannot tell the two apart by times of
 different minutes. In rounds that both share, it reaches both. What is timed here was checked as a case of the run; a
@@ -7,13 +7,16 @@ verdict takes a pair only where both of its points are valid.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from ..roofline import claims
-from ..roofline.claim_facts import COMPARED, class_of, pair_id
-from ..roofline.ratio import paired
+from ..roofline.claim_facts import COMPARED, class_of, line_id, pair_id
+from ..roofline.ratio import PAIR_CONFIDENCE, paired
 from ..roofline.record import Evidence
+from ..roofline.stats import centre_interval, median
+from ..roofline.trend import slope
 from .calls import Group, grad_mode, subjects_of
 from .cases import INPUT_SETS, begin_settings
 from .clock import measure
@@ -25,6 +28,7 @@ from .truths import announcing
 ROUNDS = 100
 # For as many rounds as share a budget; a hundred take six times as long.
 BUDGET_S = 1.0
+CENTRE = "with the estimate of Hodges and Lehmann and the interval of Wilcoxon's signed ranks"
 
 
 def paired_times(device: Any, load: Callable[[str], Any], tell: Callable[[str], None]) -> list[Evidence]:
@@ -32,21 +36,43 @@ def paired_times(device: Any, load: Callable[[str], Any], tell: Callable[[str], 
 
     load : a kernel by its name. tell : is told that the timing lives.
     """
-    return [row for over, under in claims.pairs(device.kind) for row in _pair(device, load, tell, over, under)]
+    rows = [row for over, under in claims.pairs(device.kind) for row in _pair(device, load, tell, over, under)]
+    return rows + [row for size, cases in claims.lines(device.kind) for row in _line(device, load, tell, size, cases)]
 
 
 def _pair(
     device: Any, load: Callable[[str], Any], tell: Callable[[str], None], over: claims.Planned, under: claims.Planned
 ) -> list[Evidence]:
     groups = [_group(device, load, case) for case in (over, under)]
-    sides = [groups[0].kernel.implementations, groups[1].kernel.implementations]
+    ids = [(group.kernel.name, complete(group.shape)) for group in groups]
     rows = []
-    for name in [name for name in sides[0] if class_of(name) in COMPARED and name in sides[1]]:
-        if any(_refused(group, name) for group in groups):
-            continue
-        ids = [(group.kernel.name, complete(group.shape)) for group in groups]
-        rows.append(_timed(groups, name, over, pair_id(ids[0], ids[1], over.dtype, name), tell))
+    for name in _shared(groups):
+        id = pair_id(ids[0], ids[1], over.dtype, name)
+        rows.append(_as_ratio(id, _timed(groups, name, over, id, tell)))
     return rows
+
+
+def _line(
+    device: Any, load: Callable[[str], Any], tell: Callable[[str], None], size: str, cases: list[claims.Planned]
+) -> list[Evidence]:
+    groups = [_group(device, load, case) for case in cases]
+    shapes = [complete(group.shape) for group in groups]
+    rows = []
+    for name in _shared(groups):
+        id = line_id(cases[0].kernel, size, shapes, cases[0].dtype, name)
+        rows.append(_as_power(id, [shape[size] for shape in shapes], _timed(groups, name, cases[0], id, tell)))
+    return rows
+
+
+def _shared(groups: list[Group]) -> list[str]:
+    """The implementations that claims compare and that compute all of these cases."""
+    names = groups[0].kernel.implementations
+    return [
+        name
+        for name in names
+        if class_of(name) in COMPARED
+        and all(name in group.kernel.implementations and not _refused(group, name) for group in groups)
+    ]
 
 
 def _group(device: Any, load: Callable[[str], Any], case: claims.Planned) -> Group:
@@ -58,7 +84,10 @@ def _refused(group: Group, name: str) -> bool:
     return group.kernel.implementations[name].supports(group.shape, group.dtype, group.device.kind) is not None
 
 
-def _timed(groups: list[Group], name: str, case: claims.Planned, id: str, tell: Callable[[str], None]) -> Evidence:
+def _timed(
+    groups: list[Group], name: str, case: claims.Planned, id: str, tell: Callable[[str], None]
+) -> list[tuple[float, ...]]:
+    """The times in seconds of every group, round by round."""
     tell(id)
     begin_settings(groups[0])
     clock = (case.cache, HEADLINE_CLOCK[groups[0].device.kind])
@@ -71,8 +100,26 @@ def _timed(groups: list[Group], name: str, case: claims.Planned, id: str, tell: 
         ]
         times = measure(subjects, BUDGET_S, ROUNDS, seed=0, on_slice=lambda index: telling(name))
     groups[0].device.release_memory()
-    ratio = paired(times[1].rounds_s, times[0].rounds_s)
+    return [times[index].rounds_s for index in range(len(groups))]
+
+
+def _as_ratio(id: str, times: list[tuple[float, ...]]) -> Evidence:
+    """The ratio of the first times over the second."""
+    ratio = paired(times[1], times[0])
     values: dict[str, float | int | str | None] = {"ratio": ratio.value, "ratio_low": ratio.low}
     values |= {"ratio_high": ratio.high, "rounds": ratio.rounds}
-    how = "both timed in turn in the same rounds; the ratio of every round, with the estimate of Hodges and Lehmann"
-    return Evidence(id=id, values=values, how=f"{how} and the interval of Wilcoxon's signed ranks")
+    how = f"both timed in turn in the same rounds; the ratio of every round, {CENTRE}"
+    return Evidence(id=id, values=values, how=how)
+
+
+def _as_power(id: str, sizes: list[int], times: list[tuple[float, ...]]) -> Evidence:
+    """The power of the size in times that share their rounds, and in their medians."""
+    logs = [math.log(size) for size in sizes]
+    rounds = [[math.log(value) for value in shared] for shared in zip(*times)]
+    low, middle, high = centre_interval([slope(logs, shared).value for shared in rounds], PAIR_CONFIDENCE)
+    fitted = slope(logs, [median([shared[index] for shared in rounds]) for index in range(len(sizes))])
+    values: dict[str, float | int | str | None] = {"slope": middle, "slope_low": low, "slope_high": high}
+    values |= {"line": fitted.value, "line_low": fitted.low, "line_high": fitted.high, "rounds": len(rounds)}
+    values |= {f"median_{size}_s": median(own) for size, own in zip(sizes, times)}
+    how = "all timed in turn in the same rounds; slope: that of the logarithms of every round, "
+    return Evidence(id=id, values=values, how=f"{how}{CENTRE}; line: through the medians, with Student's interval")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 
 from .claim_facts import Facts, Found, Timed, by_case, compared, fastest, partners, ratio, span_of
@@ -201,30 +203,51 @@ def place_left(claim: Claim, facts: Facts) -> Verdict:
 def stored_past(claim: Claim, facts: Facts) -> Verdict:
     """C11: bytes and time of one decoded token, state of an LSTM against a cache, on both sides of the crossovers.
 
-    The claim is about what is stored, so bytes are those of state and cache. The times of an LSTM step hold its weights
-    too, which is in favour of the cache: lengths bracket the crossover with the weights, and the longest decides.
+    The claim is about what is stored, so bytes are those of state and cache, and every measured length beyond their
+    crossover counts. The times of an LSTM step hold its weights too, which is in favour of the cache: lengths bracket
+    the crossover with the weights, and where the times cross is told.
     """
-    crossings: dict[str, list[tuple[str, Number]]] = {}
+    told: dict[str, list[tuple[str, Number]]] = {}
 
     def find(rows: str) -> Found:
         findings: list[Finding] = []
         caches = _of(rows, facts.planned(claim, "attention_decode", "cold"))
         for step in _of(rows, facts.planned(claim, "lstm_step", "cold")):
-            mine = sorted((row for row in caches if _same_model(step, row)), key=lambda row: row.at("K"))
+            mine = sorted((row for row in caches if _same_model(step, row)), key=_keys)
             per_key = _per_key(mine)
-            if per_key and mine[0].at("K") < (moved := _crossing(step, mine[0], per_key)) < mine[-1].at("K"):
-                crossings[step.where] = _crossovers(step, mine, 2 * step.work.state_bytes / per_key, moved)
-                findings.append(_decoded(claim, step, mine, per_key))
+            if per_key and _keys(mine[0]) < (moved := _crossing(step, mine[0], per_key)) < _keys(mine[-1]):
+                state = 2 * step.work.state_bytes / per_key  # the state is read and written
+                told[step.where] = _crossovers(step, mine, state, moved) + _even(step, mine)
+                findings += [_decoded(claim, step, cache, state) for cache in mine if _keys(cache) > state]
         wanted = f"{rows} rows of lstm_step and attention_decode with keys on both sides of the crossover"
         return findings, [] if findings else [wanted]
 
     made = compared(claim, find)
-    if not crossings:
+    if not told:
         return made
-    both_of_all = [entry for found in crossings.values() for entry in found]
-    summary = "; ".join([*(text for text, _ in both_of_all), made.summary])
-    figures = (*made.numbers, *(figure for _, figure in both_of_all))
+    beside = [entry for found in told.values() for entry in found]
+    summary = "; ".join([*(text for text, _ in beside), made.summary])
+    figures = (*made.numbers, *(figure for _, figure in beside))
     return made.model_copy(update={"summary": summary, "numbers": figures})
+
+
+def _keys(cache: Timed) -> int:
+    return cache.at("K")
+
+
+def _even(step: Timed, caches: list[Timed]) -> list[tuple[str, Number]]:
+    """Where attention begins to take longer than the step, on a straight line between the logarithms of two lengths."""
+    found = []
+    for shorter, longer in itertools.pairwise(caches):
+        first, last = (math.log(cache.time.median / step.time.median) for cache in (shorter, longer))
+        if first < 0 <= last:
+            share = first / (first - last)
+            keys = _keys(shorter) * (_keys(longer) / _keys(shorter)) ** share
+            sides = f"between the measured K = {_keys(shorter)} and {_keys(longer)}"
+            text = f"cache that takes as long as the step: K = {short(keys)} (derived, interpolated {sides})"
+            name = f"crossover of times, interpolated at {step.where}"
+            found.append((text, Number(name=name, value=keys, unit="keys", mark="derived")))
+    return found
 
 
 def _crossovers(step: Timed, caches: list[Timed], state: float, moved: float) -> list[tuple[str, Number]]:
@@ -267,15 +290,13 @@ def _crossing(step: Timed, cache: Timed, per_key: float) -> float:
     return cache.at("K") + (step.work.compulsory_bytes - cache.work.compulsory_bytes) / per_key
 
 
-def _decoded(claim: Claim, step: Timed, caches: list[Timed], per_key: float) -> Finding:
-    """State against cache at every length, in their order; the longest decides."""
-    figures: list[Number] = []
-    holds = None
-    for cache in caches:
-        keys = cache.at("K")
-        moved = 2 * step.work.state_bytes / (per_key * keys)  # the state is read and written
-        times = ratio(span_of(step.time), span_of(cache.time))
-        figures.append(Number(name=f"bytes of state / cache of {keys} keys", value=moved, mark="derived"))
-        figures.append(number(f"time LSTM step / attention with {keys} keys", times))
-        holds = both(moved <= claim.at("ratio"), below(times, claim.at("ratio")))
-    return Finding(where=f"K={caches[-1].at('K')} {step.where}", holds=holds, numbers=tuple(figures))
+def _decoded(claim: Claim, step: Timed, cache: Timed, state: float) -> Finding:
+    """State against cache at one length. state : keys at which a cache is as many bytes as the state."""
+    keys = _keys(cache)
+    moved, times = state / keys, ratio(span_of(step.time), span_of(cache.time))
+    figures = (
+        Number(name=f"bytes of state / cache of {keys} keys", value=moved, mark="derived"),
+        number(f"time LSTM step / attention with {keys} keys", times),
+    )
+    holds = both(moved <= claim.at("ratio"), below(times, claim.at("ratio")))
+    return Finding(where=f"K={keys} {step.where}", holds=holds, numbers=figures)

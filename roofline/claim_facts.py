@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,9 +54,24 @@ class Facts:
         sides = [(side.point.kernel, side.point.shape) for side in (row, other)]
         id = pair_id(sides[0], sides[1], row.point.dtype, row.point.implementation)
         for found in self.evidence(id) if row.point.implementation == other.point.implementation else ():
-            value, low, high = (found.values.get(f"ratio{end}") for end in ("", "_low", "_high"))
-            if isinstance(value, float) and isinstance(low, float) and isinstance(high, float) and low <= value <= high:
-                return Fraction(value=value, low=low, high=high)
+            times = interval_of(found.values, "ratio")
+            if times is not None:
+                return times
+        return None
+
+    def power_in_turn(self, rows: Sequence[Timed], size: str) -> Fraction | None:
+        """The power of a size in the time of rows that were timed in turn; None where the run has no such rounds.
+
+        Its interval holds both that of the slopes of the rounds and that of the line through the medians, which is wide
+        where the times lie on no line.
+        """
+        first = rows[0].point
+        id = line_id(first.kernel, size, [row.point.shape for row in rows], first.dtype, first.implementation)
+        for found in self.evidence(id):
+            slopes, fitted = (interval_of(found.values, name) for name in ("slope", "line"))
+            if slopes is not None and fitted is not None:
+                low, high = min(slopes.low, fitted.low), max(slopes.high, fitted.high)
+                return Fraction(value=slopes.value, low=low, high=high)
         return None
 
     def no_meter(self) -> str:
@@ -139,10 +154,25 @@ def uncounted(point: Point) -> str:
     return ""
 
 
+def interval_of(values: Mapping[str, object], name: str) -> Fraction | None:
+    """A value of evidence with its interval; None where a part of it is missing or no number."""
+    value, low, high = (values.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    if isinstance(value, float) and isinstance(low, float) and isinstance(high, float) and low <= value <= high:
+        return Fraction(value=value, low=low, high=high)
+    return None
+
+
 def pair_id(over: tuple[str, dict[str, int]], under: tuple[str, dict[str, int]], dtype: str, name: str) -> str:
     """The id of the evidence on two cases of an implementation, timed in turn; sides are kernels with their sizes."""
     cases = [(kernel, ",".join(f"{size}={value}" for size, value in shape.items())) for kernel, shape in (over, under)]
     return f"paired-times {' over '.join(f'{kernel} {sizes}' for kernel, sizes in cases)} {dtype} {name}"
+
+
+def line_id(kernel: str, size: str, shapes: Sequence[dict[str, int]], dtype: str, name: str) -> str:
+    """The id of the evidence on cases of an implementation that differ in one size and were timed in turn."""
+    lengths = "/".join(str(length) for length in sorted(shape[size] for shape in shapes))
+    sizes = ",".join(f"{other}={lengths if other == size else value}" for other, value in shapes[0].items())
+    return f"paired-line {kernel} {sizes} {dtype} {name}"
 
 
 def class_of(implementation: str) -> str:

@@ -12,6 +12,7 @@ from .record import Evidence, Fraction
 # Ids of the evidence; what follows a blank tells rows of one probe apart.
 HIERARCHY, GRADIENT_REACH, GRADIENT_DEPTH = "hierarchy-reach", "gradient-reach", "gradient-depth"
 _OWN = "the kernels' references"
+KEPT = 1.0  # a gradient that leaves a stack no smaller than it came has not vanished
 # Units without a linear factor that the gated one is held against: names in the evidence, and in words.
 _WITHOUT = (("tanh", "tanh"), ("gated_tanh", "gated tanh"))
 _MORE_SEEDS = "more seeds at {}: those that were drawn lie on both sides of the threshold"
@@ -77,10 +78,12 @@ def _kept(claim: Claim, row: Evidence) -> tuple[list[Finding], str]:
 def gradient_depth(claim: Claim, facts: Facts) -> Verdict:
     """C14: gradient norms through a deep stack of gated convolutions over those of stacks without a linear factor.
 
-    Where those keep much of the gradient, there was little to ease; the verdict says so in words.
+    Where those keep much of the gradient, there was little to ease; where it grows through them, there was nothing, and
+    they decide nothing. The verdict says so in words.
     """
     made = _rows(claim, facts, GRADIENT_DEPTH, _eased)
-    told = [text for row in facts.evidence(GRADIENT_DEPTH) if made.numbers and (text := _little_lost(claim, row))]
+    rows = facts.evidence(GRADIENT_DEPTH)
+    told = [text for row in rows for text in (_little_lost(claim, row), _grown(row)) if text]
     return made.model_copy(update={"summary": "; ".join(filter(None, [made.summary, *told]))})
 
 
@@ -89,12 +92,25 @@ def _little_lost(claim: Claim, row: Evidence) -> str:
     kept = [
         f"the {words} stack keeps {short(norm.value)} of the gradient"
         for name, words in _WITHOUT
-        if (norm := _interval(row, name)) and norm.value > claim.at("vanishes")
+        if (norm := _interval(row, name)) and claim.at("vanishes") < norm.value < KEPT
     ]
     if not kept:
         return ""
     where = f"weights {row.values.get('weights')}"
     return f"{where}: {' and '.join(kept)}, more than {claim.at('vanishes'):g}: little to ease (measured)"
+
+
+def _grown(row: Evidence) -> str:
+    """Through which stacks the gradient grows, in words, with what the gated one makes of it; empty where none does."""
+    grown = []
+    for name, words in _WITHOUT:
+        norm, over = _interval(row, name), _interval(row, f"gated_over_{name}")
+        if norm is not None and over is not None and norm.value >= KEPT:
+            grown.append(
+                f"through the {words} stack the gradient grows {short(norm.value)}-fold, so there is no vanishing to ease"
+                f" and gated / {words} {short(over.value)} decides nothing"
+            )
+    return f"weights {row.values.get('weights')}: {'; '.join(grown)} (measured)" if grown else ""
 
 
 def _eased(claim: Claim, row: Evidence) -> tuple[list[Finding], str]:
@@ -105,7 +121,7 @@ def _eased(claim: Claim, row: Evidence) -> tuple[list[Finding], str]:
         return [], lacking or f"a stack of {claim.at('layers'):.0f} layers ({row.how})"
     findings = []
     for words, (norm, over) in norms.items():
-        if gated is None or norm is None or over is None:
+        if gated is None or norm is None or over is None or norm.value >= KEPT:
             continue
         figures = [
             number("gradient norm gated", gated, "measured"),
@@ -115,7 +131,7 @@ def _eased(claim: Claim, row: Evidence) -> tuple[list[Finding], str]:
         where = f"weights {row.values.get('weights')} over {words}"
         findings.append(Finding(where=where, holds=above(over, claim.at("ratio")), numbers=tuple(figures)))
     residual = _interval(row, "residual_over_tanh")
-    if residual is not None:
+    if residual is not None and findings:
         figure = number("gradient norm residual gated / tanh", residual, "measured")
         findings[0] = findings[0].model_copy(update={"numbers": (*findings[0].numbers, figure)})
     return findings, ""

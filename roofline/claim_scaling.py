@@ -8,7 +8,7 @@ from .claim_verdict import Finding, Number, Verdict, above, below, both, number,
 from .claims import Claim
 from .record import Fraction
 from .scaling import levels
-from .trend import between, exponent
+from .trend import exponent
 
 CATALOGUE = "the catalogue"
 
@@ -107,10 +107,10 @@ def _steps(row: Timed) -> int:
 
 
 def _power(claim: Claim, facts: Facts, recurrences: list[Timed], size: tuple[int, int, str]) -> Finding | None:
-    """The power of T in the time of one implementation: over all lengths, and between both ends if timed in turn.
+    """The power of T in the time of one implementation over all lengths.
 
-    Times of different minutes differ by more than their intervals on a machine whose speed wanders, so what was timed
-    in turn decides where a run has it.
+    Times of different minutes differ by more than their intervals on a machine whose speed wanders, so rounds that all
+    lengths shared decide where a run has them.
     """
     mine = [row for row in recurrences if (row.at("I"), row.at("H"), row.point.dtype) == size]
     longest = max(row.at("T") for row in mine)
@@ -121,11 +121,11 @@ def _power(claim: Claim, facts: Facts, recurrences: list[Timed], size: tuple[int
         return None
     first, last = _length(line[0]), _length(line[-1])
     power = exponent([_length(row) for row in line], [span_of(row.time) for row in line])
-    figures = [number(f"power of T in the time of lstm, T={first} to {last}", power)]
-    ends = facts.in_turn(line[-1], line[0])
-    if ends is not None:
-        power = between(first, last, ends)
-        figures.append(number(f"power of T between T={first} and {last}, timed in turn", power))
+    figures = [number(f"power of T in the time of lstm, T={first} to {last}, separate times", power)]
+    shared = facts.power_in_turn(line, "T")
+    if shared is not None:
+        power = shared
+        figures.append(number(f"power of T in the time of lstm, T={first} to {last}, timed in turn", power))
     holds = within(power, claim.at("least"), claim.at("most"))
     return Finding(where=f"lstm B=1,I={size[0]},H={size[1]} {size[2]}", holds=holds, numbers=tuple(figures))
 

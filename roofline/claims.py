@@ -61,6 +61,13 @@ class Pair(Frozen):
     under: dict[str, int | str]
 
 
+class LineUp(Frozen):
+    """The kernel whose time grows with a power of a size, and that size."""
+
+    kernel: str
+    size: str
+
+
 class Planned(Frozen):
     """One measurement that a claim plans: sizes that `shape` does not name are as they usually are."""
 
@@ -117,6 +124,7 @@ class Claim(Frozen):
     evidence: tuple[str, ...] = ()
     across: tuple[str, ...] = ()
     pair: Pair | None = None
+    line: LineUp | None = None
     one_is_enough: bool = False
 
     @property
@@ -198,6 +206,21 @@ def pairs(device: str) -> list[tuple[Planned, Planned]]:
             other = case.with_side(pair.under)
             if case == case.with_side(pair.over) and other in planned:
                 found.append((case, other))
+    return found
+
+
+def lines(device: str) -> list[tuple[str, list[Planned]]]:
+    """The size along which a power of the time is fitted, with its cases in order; those of one line differ in it alone."""
+    found = []
+    for claim in all_claims():
+        if claim.line is None:
+            continue
+        size, groups = claim.line.size, {}
+        for case in claim.planned(device):
+            if case.kernel == claim.line.kernel and size in case.shape:
+                others = tuple((name, value) for name, value in case.shape.items() if name != size)
+                groups.setdefault((others, case.dtype, case.direction, case.cache), []).append(case)
+        found += [(size, sorted(cases, key=lambda case: case.shape[size])) for cases in groups.values()]
     return found
 
 

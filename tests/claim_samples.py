@@ -131,7 +131,7 @@ def points(turned: str = "") -> list[Point]:
     knob = {name: values[name == turned] for name, values in KNOBS.items()}
     found = steps(knob) + recurrences(knob)
     small = 4 * 8 * 512**2 / 1e10
-    for K, seconds in ((1, small / 20), (256, small / 10), (16384, small / knob["C11"])):
+    for K, seconds in ((1, small / 20), (256, small / knob["C11"] * 0.9), (16384, small / knob["C11"])):
         shape = {"B": 1, "N": 8, "K": K, "P": 64, "G": 8, "ragged": 0}
         found.append(timed("attention_decode", shape, seconds, work(read=4096 * K + 4096), cache="cold"))
     for (B, T, C), (first, seconds) in product(((16, 2048, 64), (4, 4096, 128)), ((1, 0.1), (64, 0.1 * knob["C13"]))):

@@ -10,7 +10,7 @@ from seqroof.kernels import _catalog
 from seqroof.profiler import paired_times
 from seqroof.profiler.devices import open_device
 from seqroof.roofline import claims
-from seqroof.roofline.claim_facts import pair_id
+from seqroof.roofline.claim_facts import line_id, pair_id
 from seqroof.roofline.record import Evidence, Point
 
 
@@ -35,13 +35,21 @@ def pairs_of(id: str, value: float, **changes: float | None) -> tuple[Evidence, 
 
 def test_a_pair_differs_in_its_sides_and_in_nothing_else():
     found = claims.pairs("cpu")
-    differing = {"gru": ("lstm", set()), "dilated_conv": ("dilated_conv", {"first"}), "lstm": ("lstm", {"T"})}
+    differing = {"gru": ("lstm", set()), "dilated_conv": ("dilated_conv", {"first"})}
     assert {over.kernel for over, _ in found} == set(differing)
     for over, under in found:
         differs = {name for name in over.shape if over.shape[name] != under.shape[name]}
         assert (under.kernel, differs) == differing[over.kernel]
         assert (over.dtype, over.direction, over.cache) == (under.dtype, under.direction, under.cache)
     assert claims.pairs("cuda")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_planned_case_of_a_paired_claim_is_a_side_of_a_pair(device):
+    sides = [side for pair in claims.pairs(device) for side in pair]
+    for claim in claims.all_claims():
+        if claim.pair is not None:
+            assert claim.planned(device) and all(case in sides for case in claim.planned(device)), claim.id
 
 
 @pytest.mark.parametrize(("id", "value", "verdict"), [("C12", 0.97, "REFUTED"), ("C13", 1.3, "REFUTED")])
@@ -57,16 +65,38 @@ def test_shared_rounds_decide_what_separate_times_leave_open(monkeypatch):
     assert one("C13", samples.run(evidence=narrow)).verdict == "SUPPORTED"
 
 
-@pytest.mark.parametrize(("power", "verdict"), [(1.0, "SUPPORTED"), (0.6, "REFUTED")])
-def test_both_ends_timed_in_turn_decide_the_power_of_the_length(monkeypatch, power, verdict):
+def lengths_of_c7() -> list[Point]:
+    """The plain recurrences of C7, by their lengths."""
+    plain = [p for p in samples.points() if p.kernel == "lstm" and p.direction == "forward" and p.shape["B"] == 1]
+    return sorted((p for p in plain if p.shape["H"] == p.shape["I"] == 256), key=lambda p: p.shape["T"])
+
+
+def line_of(times: list[list[float]]) -> Evidence:
+    """Evidence on C7 from the times of every length, round by round."""
+    shapes = [point.shape for point in lengths_of_c7()]
+    id = line_id("lstm", "T", shapes, "fp32", "reference")
+    return paired_times._as_power(id, [shape["T"] for shape in shapes], [tuple(own) for own in times])
+
+
+@pytest.mark.parametrize(("power", "verdict"), [(1.0, "SUPPORTED"), (0.8, "REFUTED")])
+def test_lengths_timed_in_turn_decide_the_power_of_the_length(monkeypatch, power, verdict):
     monkeypatch.setattr(samples, "WIDTH", 1.9)
     assert one("C7", samples.run()).verdict == "INCONCLUSIVE"
-    plain = [p for p in samples.points() if p.kernel == "lstm" and p.direction == "forward" and p.shape["B"] == 1]
-    line = sorted((p for p in plain if p.shape["H"] == p.shape["I"] == 256), key=lambda p: p.shape["T"])
-    ratio = (line[-1].shape["T"] / line[0].shape["T"]) ** power
-    row = of("C7", line[-1], line[0], ratio, ratio_low=0.99 * ratio, ratio_high=1.01 * ratio)
-    found = one("C7", samples.run(evidence=(*samples.evidence(), row)))
+    # The machine runs at half its speed in every other round, for all lengths alike.
+    times = [[p.shape["T"] ** power * (1 + index % 2) for index in range(20)] for p in lengths_of_c7()]
+    found = one("C7", samples.run(evidence=(*samples.evidence(), line_of(times))))
     assert found.verdict == verdict and "timed in turn" in found.summary
+
+
+def test_times_on_no_line_leave_the_power_open_however_quiet_they_are():
+    times = [[16.0 if p.shape["T"] == 512 else 1.0] * 20 for p in lengths_of_c7()]
+    assert one("C7", samples.run(evidence=(*samples.evidence(), line_of(times)))).verdict == "INCONCLUSIVE"
+
+
+def test_two_ends_of_an_older_run_do_not_overrule_its_fit():
+    ends = [next(p for p in lengths_of_c7() if p.shape["T"] == T) for T in (512, 32)]
+    row = of("C7", ends[0], ends[1], 16.0, ratio_low=15.9, ratio_high=16.1)
+    assert one("C7", samples.run("C7", evidence=(*samples.evidence(), row))) == one("C7", samples.run("C7"))
 
 
 @pytest.mark.parametrize("change", [{"ratio": None}, {"ratio_low": None}, {"ratio_low": 9.0}])
@@ -86,11 +116,23 @@ def test_the_probe_times_both_sides_of_a_pair(monkeypatch):
         kernel="gru", shape={"B": 1, "T": 3, "I": 8, "H": 8}, dtype="fp32", direction="forward", cache="warm"
     )
     monkeypatch.setattr(claims, "pairs", lambda device: [(case, case.with_side({"kernel": "lstm"}))])
+    line = [case.model_copy(update={"kernel": "lstm", "shape": case.shape | {"T": T}}) for T in (2, 8, 32)]
+    monkeypatch.setattr(claims, "lines", lambda device: [("T", line)])
     monkeypatch.setattr(paired_times, "ROUNDS", 8)
     monkeypatch.setattr(paired_times, "BUDGET_S", 0.02)
     said: list[str] = []
-    (row,) = paired_times.paired_times(open_device("cpu", keep_threads=True), _catalog.load, said.append)
+    row, power = paired_times.paired_times(open_device("cpu", keep_threads=True), _catalog.load, said.append)
     assert row.values["rounds"] == 8 and 0.2 < row.values["ratio"] < 2.0
     assert row.values["ratio_low"] <= row.values["ratio"] <= row.values["ratio_high"]
     assert row.id.startswith("paired-times gru B=1,T=3,I=8,H=8,L=1") and row.id.endswith("fp32 reference")
     assert said and said[0] == row.id
+    assert power.id == "paired-line lstm B=1,T=2/8/32,I=8,H=8,L=1,D=1,dilation=1,ragged=0 fp32 reference"
+    assert (
+        power.values["rounds"] == 8 and power.values["slope_low"] <= power.values["slope"] <= power.values["slope_high"]
+    )
+
+
+def test_a_line_is_made_of_all_planned_lengths():
+    for device in ("cpu", "cuda"):
+        ((size, cases),) = claims.lines(device)
+        assert (size, [case.shape["T"] for case in cases]) == ("T", [32, 64, 128, 256, 512])

@@ -38,6 +38,19 @@ def test_what_seeds_leave_open_is_no_noise_of_times():
     assert "more seeds at weights 1/fan-in over gated tanh" in found.missing[0] and "noise" not in found.missing[0]
 
 
+def test_a_growth_that_gates_make_larger_eases_no_vanishing():
+    """The second draw as one that was measured: 13.8-fold growth through tanh, 535-fold through gates."""
+    exploding = {"tanh": 13.8, "gated": 535.0, "gated_over_tanh": 38.5, "gated_over_gated_tanh": 4.0}
+    changed = {key: value for name, found in exploding.items() for key, value in samples.spread(name, found).items()}
+    lost, kept = (row for row in samples.evidence("C14") if row.id.startswith("gradient-depth"))
+    kept = kept.model_copy(update={"values": kept.values | changed})
+    found = one("C14", samples.run(evidence=(lost, kept)))
+    assert (found.verdict, found.decided) == ("REFUTED", 3)
+    assert "grows 13.8-fold, so there is no vanishing to ease" in found.summary
+    only = depth_run(tanh=13.8, gated_tanh=2.0)
+    assert one("C14", only).verdict == "INCONCLUSIVE"
+
+
 def test_a_probe_needs_all_of_its_settings_and_keeps_reasons():
     rows = samples.evidence()
     found = one("C9", samples.run(evidence=tuple(row for row in rows if not row.id.endswith("forget_bias=4"))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import claim_samples as samples
 import pytest
 from claim_verdicts import ALL, CLAIMS, GROWING, one, spoilt, vendor, words
@@ -92,9 +94,27 @@ def test_stored_past_holds_state_against_cache_without_weights():
     named = {number.name.split(" at ")[0]: number.value for number in found.numbers}
     assert named["crossover of cache and state"] == 2.0  # h and c read and written, against key and value
     assert named["bytes of state / cache of 256 keys"] == 2 / 256
-    assert "time LSTM step / attention with 256 keys = 10 [9.90, 10.1] (derived)" in found.summary
+    assert named["time LSTM step / attention with 256 keys"] == pytest.approx(1 / 1.8)
     assert "as the state: K = 2 (derived), measured at K = 1 and 256" in found.summary
     assert found.summary.split("; ")[1].endswith("(derived), measured at K = 256 and 16384")
+
+
+def test_every_length_beyond_the_crossover_of_stored_bytes_counts_under_its_own_name():
+    def slow(point):
+        return point.kernel == "attention_decode" and point.shape["K"] == 256
+
+    made = samples.run()
+    step = next(p.time_s.median for p in made.points if (p.kernel, p.shape.get("H")) == ("lstm_step", 512) and p.time_s)
+    found = one("C11", spoilt(made, slow, time_s=samples.timing(step / 8, samples.WIDTH)))
+    assert (found.verdict, found.decided) == ("CONDITIONAL", 2)
+    assert found.region.startswith("holds at K=16384") and "fails at K=256" in found.region
+    for figure in found.numbers:
+        named = re.search(r"(\d+) keys at K=(\d+)", figure.name)
+        assert named is None or named[1] == named[2]
+    # From 1/8 of a step to 2 steps is a factor of 16, three quarters of it before the step's time.
+    even = next(number.value for number in found.numbers if number.name.startswith("crossover of times"))
+    assert even == pytest.approx(256 * 64**0.75)
+    assert "interpolated between the measured K = 256 and 16384" in found.summary
 
 
 @pytest.mark.parametrize(("chain", "verdict"), [("barrier", "INCONCLUSIVE"), ("launch", "SUPPORTED")])
