@@ -210,7 +210,7 @@ def pairs(device: str) -> list[tuple[Planned, Planned]]:
 
 
 def lines(device: str) -> list[tuple[str, list[Planned]]]:
-    """The size along which a power of the time is fitted, with its cases in order; those of one line differ in it alone."""
+    """The size along which a power of the time is fitted, with its cases in order; they differ in it alone."""
     found = []
     for claim in all_claims():
         if claim.line is None:
