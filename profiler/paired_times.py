@@ -8,7 +8,8 @@ verdict takes a pair only where both of its points are valid.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from ..roofline import claims
@@ -30,38 +31,39 @@ ROUNDS = 100
 BUDGET_S = 1.0
 CENTRE = "with the estimate of Hodges and Lehmann and the interval of Wilcoxon's signed ranks"
 
+Times = list[tuple[float, ...]]
 
-def paired_times(device: Any, load: Callable[[str], Any], tell: Callable[[str], None]) -> list[Evidence]:
-    """The ratio of the times of every pair, for each implementation that has both sides here.
 
-    load : a kernel by its name. tell : is told that the timing lives.
+def paired_times(
+    device: Any, rounds: int | None, load: Callable[[str], Any], tell: Callable[[str], None]
+) -> Iterator[Evidence]:
+    """The ratio of the times of every pair and the power of every line, for each implementation with all sides here.
+
+    rounds : as a user asked, and never fewer than `ROUNDS`. load : a kernel by its name. tell : is told that the timing
+    lives. Every row is given as soon as it is known; one that could not be timed says why.
     """
-    rows = [row for over, under in claims.pairs(device.kind) for row in _pair(device, load, tell, over, under)]
-    return rows + [row for size, cases in claims.lines(device.kind) for row in _line(device, load, tell, size, cases)]
+    time = partial(_timed, rounds=max(ROUNDS, rounds or 0), tell=tell)
+    for over, under in claims.pairs(device.kind):
+        groups = [_group(device, load, case) for case in (over, under)]
+        sides = [(group.kernel.name, complete(group.shape)) for group in groups]
+        for name in _shared(groups):
+            id = pair_id(sides[0], sides[1], over.dtype, name)
+            yield _row(id, partial(time, groups, name, over, id), _as_ratio)
+    for size, cases in claims.lines(device.kind):
+        groups = [_group(device, load, case) for case in cases]
+        shapes = [complete(group.shape) for group in groups]
+        for name in _shared(groups):
+            id = line_id(cases[0].kernel, size, shapes, cases[0].dtype, name)
+            as_power = partial(_as_power, sizes=[shape[size] for shape in shapes])
+            yield _row(id, partial(time, groups, name, cases[0], id), as_power)
 
 
-def _pair(
-    device: Any, load: Callable[[str], Any], tell: Callable[[str], None], over: claims.Planned, under: claims.Planned
-) -> list[Evidence]:
-    groups = [_group(device, load, case) for case in (over, under)]
-    ids = [(group.kernel.name, complete(group.shape)) for group in groups]
-    rows = []
-    for name in _shared(groups):
-        id = pair_id(ids[0], ids[1], over.dtype, name)
-        rows.append(_as_ratio(id, _timed(groups, name, over, id, tell)))
-    return rows
-
-
-def _line(
-    device: Any, load: Callable[[str], Any], tell: Callable[[str], None], size: str, cases: list[claims.Planned]
-) -> list[Evidence]:
-    groups = [_group(device, load, case) for case in cases]
-    shapes = [complete(group.shape) for group in groups]
-    rows = []
-    for name in _shared(groups):
-        id = line_id(cases[0].kernel, size, shapes, cases[0].dtype, name)
-        rows.append(_as_power(id, [shape[size] for shape in shapes], _timed(groups, name, cases[0], id, tell)))
-    return rows
+def _row(id: str, time: Callable[[], Times], read: Callable[[str, Times], Evidence]) -> Evidence:
+    """What the times say; where timing fails, a row with the reason, so that the others are kept."""
+    try:
+        return read(id, time())
+    except Exception as error:
+        return Evidence(id=id, values={}, how=f"not timed in turn ({type(error).__name__}: {error})")
 
 
 def _shared(groups: list[Group]) -> list[str]:
@@ -85,25 +87,27 @@ def _refused(group: Group, name: str) -> bool:
 
 
 def _timed(
-    groups: list[Group], name: str, case: claims.Planned, id: str, tell: Callable[[str], None]
-) -> list[tuple[float, ...]]:
+    groups: list[Group], name: str, case: claims.Planned, id: str, rounds: int, tell: Callable[[str], None]
+) -> Times:
     """The times in seconds of every group, round by round."""
     tell(id)
     begin_settings(groups[0])
     clock = (case.cache, HEADLINE_CLOCK[groups[0].device.kind])
     telling = announcing(lambda event, **data: tell(f"{id}, {data['stage']}"), "round")
-    with grad_mode(case.direction):
-        subjects = [
-            subject
-            for group in groups
-            for subject in subjects_of(group, [name], [group.inputs(index) for index in range(INPUT_SETS)], [clock])
-        ]
-        times = measure(subjects, BUDGET_S, ROUNDS, seed=0, on_slice=lambda index: telling(name))
-    groups[0].device.release_memory()
+    try:
+        with grad_mode(case.direction):
+            subjects = [
+                subject
+                for group in groups
+                for subject in subjects_of(group, [name], [group.inputs(index) for index in range(INPUT_SETS)], [clock])
+            ]
+            times = measure(subjects, BUDGET_S, rounds, seed=0, on_slice=lambda index: telling(name))
+    finally:
+        groups[0].device.release_memory()
     return [times[index].rounds_s for index in range(len(groups))]
 
 
-def _as_ratio(id: str, times: list[tuple[float, ...]]) -> Evidence:
+def _as_ratio(id: str, times: Times) -> Evidence:
     """The ratio of the first times over the second."""
     ratio = paired(times[1], times[0])
     values: dict[str, float | int | str | None] = {"ratio": ratio.value, "ratio_low": ratio.low}
@@ -112,7 +116,7 @@ def _as_ratio(id: str, times: list[tuple[float, ...]]) -> Evidence:
     return Evidence(id=id, values=values, how=how)
 
 
-def _as_power(id: str, sizes: list[int], times: list[tuple[float, ...]]) -> Evidence:
+def _as_power(id: str, times: Times, sizes: list[int]) -> Evidence:
     """The power of the size in times that share their rounds, and in their medians."""
     logs = [math.log(size) for size in sizes]
     rounds = [[math.log(value) for value in shared] for shared in zip(*times)]

@@ -24,9 +24,11 @@ def wanted(request: Request) -> list[str]:
 class Probing:
     """Asks the worker for each probe once."""
 
-    def __init__(self, supervisor: Supervisor, names: list[str]) -> None:
+    def __init__(self, supervisor: Supervisor, names: list[str], rounds: int | None = None) -> None:
+        """rounds : as a user asked, for what is timed."""
         self._supervisor = supervisor
         self._names = names
+        self._rounds = rounds
         self._found: dict[str, list[Evidence]] = {}
 
     def recall(self, data: dict[str, Any]) -> None:
@@ -34,18 +36,19 @@ class Probing:
         self._found[data["name"]] = [Evidence.model_validate(row) for row in data["rows"]]
 
     def run(self, write: Callable[[str, Any], None], stage: Callable[[str, str], None]) -> None:
-        """Make the probes that are not known yet. One that brings the worker down says so in its evidence."""
+        """Make the probes that are not known yet. One that brings the worker down says so beside what it had found."""
         for name in self._names:
             if name in self._found:
                 continue
             stage("probing", name)
+            rows: list[dict[str, Any]] = []
             try:
-                answer = self._supervisor.one("probe", SILENCE_S, "probed", name=name)
-                rows = answer.get("rows", [])
+                for event in self._supervisor.ask("probe", SILENCE_S, name=name, rounds=self._rounds):
+                    rows += [event["row"]] if event["event"] == "probed" else []
             except WorkerDied as death:
                 self._supervisor.restart()
                 how = f"not measured: the worker was lost ({death})"
-                rows = [Evidence(id=name.replace("_", "-"), values={}, how=how).model_dump(mode="json")]
+                rows.append(Evidence(id=name.replace("_", "-"), values={}, how=how).model_dump(mode="json"))
             line = {"name": name, "rows": rows}
             write(KIND, line)
             self.recall(line)

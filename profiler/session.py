@@ -57,7 +57,7 @@ class Session:
         self.calibration = Calibration(supervisor)
         self.surroundings = Surroundings(supervisor)
         self.counting = Counting(supervisor, request.counters)
-        self.probing = Probing(supervisor, wanted(request))
+        self.probing = Probing(supervisor, wanted(request), request.rounds)
         self.mapping = Mapping(supervisor)
         self.runs = GroupRuns(request, supervisor, watcher)
         self.done: set[str] = set()

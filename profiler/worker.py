@@ -127,11 +127,11 @@ class Worker:
             found = ceilings.measure_part(device, part, effort, lambda text: self.answer("progress", text=text))
             self.answer("ceilings", ceilings=[ceiling.model_dump() for ceiling in found])
 
-    def do_probe(self, name: str) -> None:
+    def do_probe(self, name: str, rounds: int | None) -> None:
         """Probe the mathematics of a kernel, or time the pairs of cases that claims compare."""
-        probe = partial(paired_times, self.device) if name == claims.PAIRED else PROBES[name]
-        rows = probe(self.kernel, lambda text: self.answer("progress", text=text))
-        self.answer("probed", rows=[row.model_dump(mode="json") for row in rows])
+        probe = partial(paired_times, self.device, rounds) if name == claims.PAIRED else PROBES[name]
+        for row in probe(self.kernel, lambda text: self.answer("progress", text=text)):
+            self.answer("probed", row=row.model_dump(mode="json"))
 
     def do_map(self, kernels: list[str], dtype: str, machine: dict) -> None:
         """Compute the regime maps of recurrences, rounded as a record keeps them."""

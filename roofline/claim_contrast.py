@@ -122,8 +122,9 @@ def _same_sizes(
         for row in _of(rows, facts.planned(claim, over, "warm")):
             other = base.get(row.where)
             if other is not None:
-                times = facts.over(row, other)
-                findings.append(Finding(where=row.where, holds=judge(times), numbers=(number(what, times),)))
+                times, basis = facts.over(row, other)
+                figure = number(f"{what}, {basis}", times)
+                findings.append(Finding(where=row.where, holds=judge(times), numbers=(figure,)))
         return findings, [] if findings else [f"{rows} rows of {over} and {under} at the same sizes"]
 
     return compared(claim, find)
@@ -146,8 +147,8 @@ def dilation_ratio(claim: Claim, facts: Facts) -> Verdict:
         for row in layers:
             other = near.get(_but(row, "first"))
             if row.at("first") == claim.at("dilation") and other is not None:
-                times = facts.over(row, other)
-                figure = number("time with dilation / without", times)
+                times, basis = facts.over(row, other)
+                figure = number(f"time with dilation / without, {basis}", times)
                 findings.append(Finding(where=row.where, holds=within(times, least, most), numbers=(figure,)))
         return findings, [] if findings else [f"{rows} rows of dilated_conv, L=1, with first=1 and first=64"]
 

@@ -20,6 +20,8 @@ from .work import Work
 COMPARED = ("triton", "reference")
 BESIDE = "vendor"
 NOT_COLD = "not-cold-enough"  # the warning about cold calls that found a part of their inputs in a cache
+# What a ratio or a power rests on.
+IN_TURN, SEPARATE = "timed in turn", "separate times"
 _CLOCK = {"cpu": "host", "cuda": "events"}
 
 
@@ -45,9 +47,10 @@ class Facts:
         rows = self.run.evidence if self.run else ()
         return [row for row in rows if row.id == prefix or row.id.startswith(prefix + " ")]
 
-    def over(self, row: Timed, other: Timed) -> Fraction:
-        """The time of a row over that of another: of the rounds that they shared where the run timed them in turn."""
-        return self.in_turn(row, other) or ratio(span_of(row.time), span_of(other.time))
+    def over(self, row: Timed, other: Timed) -> tuple[Fraction, str]:
+        """The time of a row over that of another, and what it rests on: rounds that both shared where there are any."""
+        shared = self.in_turn(row, other)
+        return (shared, IN_TURN) if shared else (ratio(span_of(row.time), span_of(other.time)), SEPARATE)
 
     def in_turn(self, row: Timed, other: Timed) -> Fraction | None:
         """The time of a row over that of another in rounds that they shared; None where the run has no such rounds."""

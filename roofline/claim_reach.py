@@ -107,8 +107,8 @@ def _grown(row: Evidence) -> str:
         norm, over = _interval(row, name), _interval(row, f"gated_over_{name}")
         if norm is not None and over is not None and norm.value >= KEPT:
             grown.append(
-                f"through the {words} stack the gradient grows {short(norm.value)}-fold, so there is no vanishing to "
-                f"ease and gated / {words} {short(over.value)} decides nothing"
+                f"through the {words} stack the gradient grows {short(norm.value)}-fold, so there is no vanishing to"
+                f" ease and gated / {words} {short(over.value)} decides nothing"
             )
     return f"weights {row.values.get('weights')}: {'; '.join(grown)} (measured)" if grown else ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import generations
-from .claim_facts import Facts, Found, Timed, compared, fastest, ratio, span_of
+from .claim_facts import IN_TURN, SEPARATE, Facts, Found, Timed, compared, fastest, ratio, span_of
 from .claim_verdict import Finding, Number, Verdict, above, below, both, number, short, verdict, within
 from .claims import Claim
 from .record import Fraction
@@ -121,11 +121,11 @@ def _power(claim: Claim, facts: Facts, recurrences: list[Timed], size: tuple[int
         return None
     first, last = _length(line[0]), _length(line[-1])
     power = exponent([_length(row) for row in line], [span_of(row.time) for row in line])
-    figures = [number(f"power of T in the time of lstm, T={first} to {last}, separate times", power)]
+    figures = [number(f"power of T in the time of lstm, T={first} to {last}, {SEPARATE}", power)]
     shared = facts.power_in_turn(line, "T")
     if shared is not None:
         power = shared
-        figures.append(number(f"power of T in the time of lstm, T={first} to {last}, timed in turn", power))
+        figures.append(number(f"power of T in the time of lstm, T={first} to {last}, {IN_TURN}", power))
     holds = within(power, claim.at("least"), claim.at("most"))
     return Finding(where=f"lstm B=1,I={size[0]},H={size[1]} {size[2]}", holds=holds, numbers=tuple(figures))
 

@@ -23,6 +23,10 @@ WORDS: tuple[Word, ...] = get_args(Word)
 LEAST_DECIDED = 0.5
 # What narrows an interval that contains the threshold: of times, unless somebody knows better.
 QUIETER = f"less noise at {{}}: on an idle machine, {COMMAND} --rounds 40"
+# Cases in shared rounds have a hundred of them in any case.
+QUIETER_IN_TURN = (
+    f"less noise at {{}}: on an idle machine, more shared rounds than the usual 100, {COMMAND} --rounds 400"
+)
 # Shapes named in a region before the rest is counted.
 _NAMED = 4
 
@@ -177,14 +181,14 @@ def verdict(
     findings: Sequence[Finding],
     missing: Sequence[str] = (),
     word: Word | None = None,
-    narrower: str = QUIETER,
+    narrower: str = "",
     **more: object,
 ) -> Verdict:
     """The verdict on a claim from its findings.
 
     missing : parts of the evidence without which there is no verdict. word : the verdict where it does not follow from
-    the findings one by one. narrower : what would decide what is open, with braces for the places. more : other fields
-    of `Verdict`.
+    the findings one by one. narrower : what would decide what is open, with braces for the places; more rounds where it
+    is empty. more : other fields of `Verdict`.
     """
     decided = word or word_of(findings)
     wanting = list(missing) or ([] if findings else [claim.needs])
@@ -193,7 +197,8 @@ def verdict(
         decided = "INCONCLUSIVE"
     open_at = [finding.where for finding in findings if finding.holds is None]
     if open_at and not wanting:
-        wanting = [narrower.format(listed(open_at))]
+        quieter = QUIETER_IN_TURN if claim.pair or claim.line else QUIETER
+        wanting = [(narrower or quieter).format(listed(open_at))]
     told = region(findings) if decided == "CONDITIONAL" or (open_at and findings) else ""
     fields: dict[str, object] = {
         "decided": sum(finding.holds is not None for finding in findings),

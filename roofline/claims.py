@@ -151,6 +151,26 @@ class Claim(Frozen):
             )
         ]
 
+    def pairs(self, device: str) -> list[tuple[Planned, Planned]]:
+        """The cases that are the two sides of a ratio: over which, and under which."""
+        pair, planned = self.pair, self.planned(device)
+        if pair is None:
+            return []
+        sides = [(case, case.with_side(pair.under)) for case in planned if case == case.with_side(pair.over)]
+        return [(over, under) for over, under in sides if under in planned]
+
+    def lines(self, device: str) -> list[tuple[str, list[Planned]]]:
+        """The size of `line` with the cases that differ in it alone, in its order."""
+        if self.line is None:
+            return []
+        size = self.line.size
+        groups: dict[tuple[object, ...], list[Planned]] = {}
+        for case in self.planned(device):
+            if case.kernel == self.line.kernel and size in case.shape:
+                others = tuple((name, value) for name, value in case.shape.items() if name != size)
+                groups.setdefault((others, case.dtype, case.direction, case.cache), []).append(case)
+        return [(size, sorted(cases, key=lambda case: case.shape[size])) for cases in groups.values()]
+
 
 class Claims(Frozen):
     """All claims, and the dtypes that count by kind of device."""
@@ -197,31 +217,12 @@ def cases(device: str) -> list[dict[str, Any]]:
 
 def pairs(device: str) -> list[tuple[Planned, Planned]]:
     """The cases that claims hold against one another and want timed in turn: over which, and under which."""
-    found = []
-    for claim in all_claims():
-        pair, planned = claim.pair, claim.planned(device)
-        if pair is None:
-            continue
-        for case in planned:
-            other = case.with_side(pair.under)
-            if case == case.with_side(pair.over) and other in planned:
-                found.append((case, other))
-    return found
+    return [pair for claim in all_claims() for pair in claim.pairs(device)]
 
 
 def lines(device: str) -> list[tuple[str, list[Planned]]]:
-    """The size along which a power of the time is fitted, with its cases in order; they differ in it alone."""
-    found = []
-    for claim in all_claims():
-        if claim.line is None:
-            continue
-        size, groups = claim.line.size, {}
-        for case in claim.planned(device):
-            if case.kernel == claim.line.kernel and size in case.shape:
-                others = tuple((name, value) for name, value in case.shape.items() if name != size)
-                groups.setdefault((others, case.dtype, case.direction, case.cache), []).append(case)
-        found += [(size, sorted(cases, key=lambda case: case.shape[size])) for cases in groups.values()]
-    return found
+    """The sizes along which claims fit a power of the time, each with its cases in order, which differ in it alone."""
+    return [line for claim in all_claims() for line in claim.lines(device)]
 
 
 def probes() -> list[str]:

@@ -75,7 +75,7 @@ def line_of(times: list[list[float]]) -> Evidence:
     """Evidence on C7 from the times of every length, round by round."""
     shapes = [point.shape for point in lengths_of_c7()]
     id = line_id("lstm", "T", shapes, "fp32", "reference")
-    return paired_times._as_power(id, [shape["T"] for shape in shapes], [tuple(own) for own in times])
+    return paired_times._as_power(id, [tuple(own) for own in times], [shape["T"] for shape in shapes])
 
 
 @pytest.mark.parametrize(("power", "verdict"), [(1.0, "SUPPORTED"), (0.8, "REFUTED")])
@@ -102,7 +102,25 @@ def test_two_ends_of_an_older_run_do_not_overrule_its_fit():
 @pytest.mark.parametrize("change", [{"ratio": None}, {"ratio_low": None}, {"ratio_low": 9.0}])
 def test_a_torn_pair_leaves_the_verdict_to_the_points(change):
     rows = pairs_of("C12", 0.97, **change)
-    assert one("C12", samples.run(evidence=rows)) == one("C12", samples.run(evidence=()))
+    torn, alone = (one("C12", samples.run(evidence=of)) for of in (rows, ()))
+    assert torn.numbers == alone.numbers and torn.verdict == alone.verdict
+    assert "not complete" in torn.missing[0] and "not measured" in alone.missing[0]
+
+
+def test_a_verdict_says_what_its_ratio_rests_on_and_names_lost_pairs():
+    rows = pairs_of("C12", 0.8, ratio_low=0.79, ratio_high=0.81)
+    lost = rows[1].model_copy(update={"values": {}, "how": "not timed in turn (OSError: gone)"})
+    found = one("C12", samples.run(evidence=(rows[0], lost, *rows[2:])))
+    bases = [number.name.split(" at ")[0] for number in found.numbers]
+    assert sorted(bases) == ["time GRU / LSTM, separate times", *["time GRU / LSTM, timed in turn"] * 2]
+    assert (found.verdict, found.undecided) == ("SUPPORTED", 0)
+    assert rows[1].id in found.missing[0] and "OSError: gone" in found.missing[0] and rows[0].id not in found.missing[0]
+    assert not one("C12", samples.run(evidence=rows)).missing
+
+
+def test_what_more_rounds_would_decide_is_advised_with_more_than_the_usual():
+    wide = pairs_of("C12", 0.8, ratio_low=0.6, ratio_high=1.0)
+    assert "--rounds 400" in one("C12", samples.run(evidence=wide)).missing[0]
 
 
 def test_a_pair_with_an_invalid_side_decides_nothing():
@@ -121,14 +139,14 @@ def test_the_probe_times_both_sides_of_a_pair(monkeypatch):
     monkeypatch.setattr(paired_times, "ROUNDS", 8)
     monkeypatch.setattr(paired_times, "BUDGET_S", 0.02)
     said: list[str] = []
-    row, power = paired_times.paired_times(open_device("cpu", keep_threads=True), _catalog.load, said.append)
-    assert row.values["rounds"] == 8 and 0.2 < row.values["ratio"] < 2.0
+    row, power = paired_times.paired_times(open_device("cpu", keep_threads=True), 9, _catalog.load, said.append)
+    assert row.values["rounds"] == 9 and 0.2 < row.values["ratio"] < 2.0
     assert row.values["ratio_low"] <= row.values["ratio"] <= row.values["ratio_high"]
     assert row.id.startswith("paired-times gru B=1,T=3,I=8,H=8,L=1") and row.id.endswith("fp32 reference")
     assert said and said[0] == row.id
     assert power.id == "paired-line lstm B=1,T=2/8/32,I=8,H=8,L=1,D=1,dilation=1,ragged=0 fp32 reference"
     assert (
-        power.values["rounds"] == 8 and power.values["slope_low"] <= power.values["slope"] <= power.values["slope_high"]
+        power.values["rounds"] == 9 and power.values["slope_low"] <= power.values["slope"] <= power.values["slope_high"]
     )
 
 
@@ -136,3 +154,24 @@ def test_a_line_is_made_of_all_planned_lengths():
     for device in ("cpu", "cuda"):
         ((size, cases),) = claims.lines(device)
         assert (size, [case.shape["T"] for case in cases]) == ("T", [32, 64, 128, 256, 512])
+
+
+def test_a_pair_that_fails_says_why_and_loses_no_other(monkeypatch):
+    case = claims.Planned(
+        kernel="gru", shape={"B": 1, "T": 3, "I": 8, "H": 8}, dtype="fp32", direction="forward", cache="warm"
+    )
+    pairs = [(case, case.with_side({"kernel": "lstm"})), (case, case.with_side({"kernel": "rnn"}))]
+    monkeypatch.setattr(claims, "pairs", lambda device: pairs)
+    monkeypatch.setattr(claims, "lines", lambda device: [])
+    monkeypatch.setattr(paired_times, "ROUNDS", 8)
+    monkeypatch.setattr(paired_times, "BUDGET_S", 0.02)
+    whole = paired_times.measure
+
+    def failing(subjects, *rest, **more):
+        monkeypatch.setattr(paired_times, "measure", whole)
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(paired_times, "measure", failing)
+    device = open_device("cpu", keep_threads=True)
+    lost, kept = paired_times.paired_times(device, None, _catalog.load, lambda text: None)
+    assert not lost.values and "MemoryError: no room" in lost.how and kept.values["rounds"] == 8

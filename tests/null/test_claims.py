@@ -31,7 +31,10 @@ def test_supporting_evidence_supports(id):
 def test_contradicting_evidence_turns_the_verdict(id):
     turned = one(id, samples.run(id), samples.catalogue(1.5, 3.0) if id == "C3" else GROWING)
     assert turned.verdict == "REFUTED", turned
-    assert (turned.numbers and turned.summary and not turned.missing) or id in ("C6", "C16")
+    told = [
+        text for text in turned.missing if "in shared rounds" not in text and not text.startswith("what decides it")
+    ]
+    assert (turned.numbers and turned.summary and not told) or id in ("C6", "C16")
 
 
 @pytest.mark.parametrize("id", ALL)
