@@ -79,16 +79,17 @@ def problems(
 def _summed(group: Group, inputs: dict[str, Any], tokens: int) -> tuple[int, ...]:
     """For the gradient of every floating-point input, the tokens that it sums over: all for a parameter, else 0.
 
-    A parameter is an input of the same shape at another batch B; where a file's shapes have no B, any input may be one.
-    Empty where nothing is widened for it: forward passes, and dtypes other than fp32.
+    A parameter is an input of the same shape at another batch B; where a file has no shape of another B, any input may
+    be one. Empty where nothing is widened for it: forward passes, and dtypes other than fp32.
     """
     if group.direction == "forward" or group.dtype != "fp32":
         return ()
     floating = {name: value for name, value in inputs.items() if torch.is_tensor(value) and value.is_floating_point()}
-    if not hasattr(group.shape, "B"):
+    try:
+        other = replace(group, shape=replace(group.shape, B=2 if group.shape.B == 1 else 1)).inputs(0)
+        return tuple(tokens if value.shape == other[name].shape else 0 for name, value in floating.items())
+    except Exception:  # a file of a user's own, whose shapes have no B, or not this one
         return (tokens,) * len(floating)
-    other = replace(group, shape=replace(group.shape, B=2 if group.shape.B == 1 else 1)).inputs(0)
-    return tuple(tokens if value.shape == other[name].shape else 0 for name, value in floating.items())
 
 
 def _second_look(

@@ -1,6 +1,8 @@
 """The checker itself: every mutant of a right result is rejected, and right results of every dtype pass."""
 
 import math
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -200,6 +202,23 @@ def test_what_has_no_parameters_has_no_gradient_that_sums_over_all_tokens(kernel
     found = KERNELS[kernel]
     group = Group(devices.open_device("cpu"), found, found.suite("odd")[0], "fp32", "backward", 0)
     assert not any(truths._summed(group, group.inputs(0), 10**6))
+
+
+def test_a_file_without_shapes_of_another_batch_may_have_parameters_anywhere():
+    group = Group(devices.open_device("cpu"), KERNELS["attention"], ATTENTION, "fp32", "backward", 0)
+    inputs = group.inputs(0)
+
+    @dataclass(frozen=True)
+    class Only:
+        B: int
+
+        def __post_init__(self):
+            if self.B != 3:
+                raise ValueError("B must be 3")
+
+    for shape in (Only(3), SimpleNamespace(N=3)):
+        assert set(truths._summed(replace(group, shape=shape), inputs, 77)) == {77}
+    assert set(truths._summed(group, inputs, 77)) == {0}
 
 
 def _through_a_kink(inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:
