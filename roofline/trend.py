@@ -66,6 +66,13 @@ def exponent(sizes: Sequence[float], times_s: Sequence[Fraction]) -> Fraction:
     return Fraction(value=fitted.value, low=min(fitted.low, flattest.value), high=max(fitted.high, steepest.value))
 
 
+def between(size: float, other: float, times: Fraction) -> Fraction:
+    """The power of the size with which a time grows from one to the other; times : the later over the earlier one."""
+    apart = math.log(other / size)
+    value, low, high = (math.log(ratio) / apart for ratio in (times.value, times.low, times.high))
+    return Fraction(value=value, low=low, high=high)
+
+
 def power(sizes: Sequence[float], values: Sequence[float]) -> float:
     """The power of the size with which exact values grow; 0 where they stay."""
     return slope([math.log(size) for size in sizes], [math.log(value) for value in values]).value
