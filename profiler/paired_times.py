@@ -28,7 +28,7 @@ from .truths import announcing
 # Many short rounds: what wanders more slowly than a round of some fifty milliseconds reaches both sides of it.
 ROUNDS = 100
 # For as many rounds as share a budget; a hundred take six times as long.
-BUDGET_S = 1.0
+BUDGET_S = 0.8
 CENTRE = "with the estimate of Hodges and Lehmann and the interval of Wilcoxon's signed ranks"
 
 Times = list[tuple[float, ...]]
