@@ -13,7 +13,8 @@ import pytest
 from isolated import closure, offline, python_with, run, wheel_of
 
 from seqroof.kernels import _catalog
-from seqroof.profiler.plan import claim_cases, shapes_of
+from seqroof.profiler.claim_plan import claim_cases
+from seqroof.profiler.plan import shapes_of
 from seqroof.scripts import gpu_suite
 from seqroof.scripts.environment import has_nvidia_gpu
 from seqroof.scripts.gpu_pieces import PIECES, Piece
