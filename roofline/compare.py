@@ -12,6 +12,8 @@ from .run_noise import FEWEST_POINTS, HOW_TO_MEASURE, KnownNoise, assumed
 
 # What two runs show of their own noise says nothing of a single point: its tails are far longer than a normal law's.
 UNMEASURED = f"the noise between runs was not measured here, and a single point may differ by more: {HOW_TO_MEASURE}"
+# No noise does this: identical code was seen to differ by a factor of two between runs of a restless machine.
+UNMISTAKABLE = 10.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def compare_runs(base: Run, new: Run, noise: KnownNoise, band: float = BAND, eve
     found = tuple(_judged(point, ratio, band, len(ratios), known) for point, ratio in ratios)
     whole = overall([ratio for _, ratio in ratios])
     ruling = verdict(whole, band) if whole else None
-    if not known and len(ratios) < FEWEST_POINTS and ruling in ("FASTER", "SLOWER"):
+    if whole and not known and len(ratios) < FEWEST_POINTS and ruling in ("FASTER", "SLOWER") and not _plain(whole):
         ruling = "AMBIGUOUS"  # a mean of so few is little more than one of them
     return Comparisons(found, tuple(left_out), whole, ruling, noise, band, len(pairs) - len(shown))
 
@@ -110,9 +112,14 @@ def compare_runs(base: Run, new: Run, noise: KnownNoise, band: float = BAND, eve
 def _judged(point: Point, ratio: Ratio, band: float, among: int, known: bool) -> Comparison:
     """The verdict of one point. known : whether the noise between runs was measured; else it may hide in any point."""
     ruling = verdict(ratio, band, among)
-    if not known and ruling in ("FASTER", "SLOWER"):
+    if not known and ruling in ("FASTER", "SLOWER") and not _plain(ratio):
         return Comparison(point, ratio, "AMBIGUOUS", UNMEASURED)
     return Comparison(point, ratio, ruling, advice(ratio, band, among) if ruling == "AMBIGUOUS" else "")
+
+
+def _plain(ratio: Ratio) -> bool:
+    """Whether a ratio is so far from 1, with its whole interval, that no noise explains it."""
+    return ratio.low is not None and ratio.high is not None and max(ratio.low, 1 / ratio.high) > UNMISTAKABLE
 
 
 def _paired_up(base: Run, new: Run) -> Iterator[tuple[Point | None, Point | None]]:
