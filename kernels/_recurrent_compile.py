@@ -107,6 +107,8 @@ def _forward_cases(cell: DeviceCell, dtype: str) -> Iterator[CompileCase]:
 
 def _streamed_cases(cell: DeviceCell, dtype: str, batch: int) -> Iterator[CompileCase]:
     """What reads its weights anew at every step of one launch: forward only, so that nothing is kept for gradients."""
+    if dtype == "tf32":
+        return  # refused by the plan
     tile = streaming_tile(cell, dtype, batch, forward=True)
     for variant in _variants(tile, FORWARD_BATCHES, unaligned=FORWARD_BATCHES):
         usual = variant.aligned and _usual(tile, variant, FORWARD_BATCHES, wave=False)

@@ -126,6 +126,8 @@ def plan_depth(plan: Plan, shape: Shape, direction: str) -> int:
 
 def _streamed_plan(cell: DeviceCell, shape: Shape, dtype: str, sms: int) -> Plan | str:
     """One launch per layer whose programs wait for one another, as those that keep their weights do. Forward only."""
+    if dtype == "tf32":
+        return "triton_streamed has no tf32, whose registers would spill under triton 3.6; take fp32, fp16 or bf16"
     units = units_of(cell.slots, dtype)
     programs = -(-shape.H // units)
     if programs > sms:
