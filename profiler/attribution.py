@@ -7,8 +7,9 @@ turns, one sample each in every round, so that a drift of the machine reaches th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -22,13 +23,18 @@ from .points import HEADLINE_CLOCK
 from .working_set import made_bytes
 
 # Experiments together may take this share of what the timing of a group was given.
-BUDGET_SHARE = 1 / 3
-# Seven rounds have an order-statistic interval above 95 %; below three a median means nothing.
-ROUNDS, FEWEST_ROUNDS = 7, 3
+BUDGET_SHARE = 1 / 2
+# Of 21 ratios the interval leaves out the five lowest, so that a neighbour who takes a processor in some rounds hides no
+# wall; of seven it is their whole range. Below three a median means nothing.
+ROUNDS, FEWEST_ROUNDS = 21, 3
 # A sample shorter than this is mostly clock.
 SAMPLE_S = 1e-3
 # The fewest rounds are made whatever the budget, unless one of them takes longer than this.
 SLOW_ROUND_S = 3.0
+# A slice does its part of every kind of work, to so much; where sizes are cut that do not, others are tried.
+EVEN = 0.05
+# The smallest prime that divides a size cuts it; sizes of kernels have no others alone.
+PRIMES = (2, 3, 5, 7, 11, 13)
 # Where no knee was measured: a virtual machine reports the whole last cache of its host and gets a part of it.
 CACHE_SHARE = 0.5
 TOO_SLOW = "its calls are too slow for these experiments"
@@ -142,16 +148,41 @@ def _experiments(
 def _slice(
     group: Group, name: str, held_bytes: float, untried: dict[str, str]
 ) -> tuple[int, Callable[[], object] | None]:
-    """A slice of the batch whose data a cache of so many bytes holds: (how many make the whole, the call of one)."""
-    batch = getattr(group.shape, "B", 1)
-    for count in range(2, batch + 1):
-        shape = dataclasses.replace(group.shape, B=batch // count) if batch % count == 0 else None
-        if shape and group.module.work(shape, group.dtype, "forward").compulsory_bytes <= held_bytes:
+    """A slice of the work whose data a cache of so many bytes holds: (how many make the whole, the call of one)."""
+    shape, count = group.shape, 1
+    while (cut := next(_cuts(group, shape), None)) is not None:
+        shape, count = cut[0], count * cut[1]
+        if group.module.work(shape, group.dtype, "forward").compulsory_bytes <= held_bytes:
             call = _call_in(group, name, shape, "sliced", untried)
             if call is None or _touched_bytes(group, name, shape, call) <= held_bytes:
                 return count, call
-    untried["sliced"] = "no slice of the batch fits in the cache"
+    untried["sliced"] = "no slice of its work fits in the cache"
     return 1, None
+
+
+def _cuts(group: Group, shape: Any) -> Iterator[tuple[Any, int]]:
+    """Smaller shapes that do an equal part of the work each, with how many make the whole.
+
+    The batch is cut first, then the longest of the other sizes, then two sizes at once, as heads that share keys are.
+    What changes the chain of steps, or does another part of any kind of work, is no slice.
+    """
+    whole = group.module.work(shape, group.dtype, "forward")
+    sizes = {letter: size for letter, size in dataclasses.asdict(shape).items() if size > 1}
+    letters = sorted(sizes, key=lambda letter: (letter != "B", -sizes[letter]))
+    for chosen in (*combinations(letters, 1), *combinations(letters, 2)):
+        for prime in PRIMES:
+            if any(sizes[letter] % prime for letter in chosen):
+                continue
+            try:
+                smaller = dataclasses.replace(shape, **{letter: sizes[letter] // prime for letter in chosen})
+                part = group.module.work(smaller, group.dtype, "forward")
+            except ValueError:  # no shape of this kernel
+                continue
+            if part.depth == whole.depth and all(
+                abs(prime * getattr(part, kind) - getattr(whole, kind)) <= EVEN * getattr(whole, kind)
+                for kind in ("matmul_flops", "pointwise_flops", "special_ops")
+            ):
+                yield smaller, prime
 
 
 def _call_in(

@@ -25,6 +25,8 @@ HALVED_SHARE = 0.8
 IMPLAUSIBLE = 1.5
 # Slower than this with twice the steps and as many tokens: serial. A call that only waits takes twice as long.
 LONGER = 1.6
+# Share of the highest floor's speed from which that wall explains more of the time than anything else.
+HOLDS = 0.5
 
 SEEN_WORDS: dict[SeenWall, str] = {
     "memory": "memory",
@@ -130,28 +132,69 @@ def seen_text(point: Point) -> str:
     return f"seen without floors: {SEEN_WORDS[found.wall]} ({ratios or found.reason})"
 
 
+def share_of_floor(point: Point) -> float:
+    """The highest floor of a point's own design over its measured time; 0 where either is not known."""
+    return point.attainable_fraction.value if point.attainable_fraction else 0.0
+
+
+def holds(point: Point) -> bool:
+    """Whether the modelled wall explains more of a point's time than anything else.
+
+    Where it does not, the model names the highest floor only, and holds that something other than a wall is in the way.
+    """
+    return share_of_floor(point) >= HOLDS
+
+
 def agreement(points: Iterable[Point]) -> list[Observation]:
-    """How often experiments and model agree, and every case in which they do not, with its reason."""
+    """How often experiments and model agree, and every case in which they do not, with its reason.
+
+    Points that run at half of their floor's speed or better are counted for themselves: of them the model says that
+    the wall holds. Of the others it says that none does, and cores, with their instructions, are what is left.
+    """
     tried = [point for point in points if point.attribution is not None and point.status == "ok" and point.bound]
     if not tried:
         return []
-    against = [point for point in tried if agrees(point) is False]
     determined = [point for point in tried if agrees(point) is not None]
-    share = 1 - len(against) / len(determined) if determined else None
-    open_share = 1 - len(determined) / len(tried)
+    held = [point for point in determined if holds(point)]
+    against = [point for point in determined if agrees(point) is False]
+    numbers = {
+        "points": len(tried),
+        "undetermined": 1 - len(determined) / len(tried),
+        "determined": len(determined),
+        "agreement": _agreed(determined),
+        "held": len(held),
+        "agreement_held": _agreed(held),
+    }
     text = (
-        f"Attribution without floors: {len(tried)} points, {percent(open_share)} undetermined; experiments and model "
-        f"agree on {len(determined) - len(against)} of the {len(determined)} others"
+        f"Attribution without floors: {len(tried)} points, {percent(1 - len(determined) / len(tried))} undetermined; "
+        f"experiments and model agree on {_told(determined)} others"
     )
-    listed = "; ".join(map(_disagreement, against))
-    text += f" ({percent(share)})." if share is not None else "."
-    text += f" Not on: {listed}." if listed else ""
-    numbers = {"points": len(tried), "determined": len(determined), "agreement": share, "undetermined": open_share}
+    if held and against:
+        text += f", and on {_told(held)} of these that run at half of their floor's speed or better"
+    text += "." + (f" Not on: {'; '.join(map(_disagreement, against))}." if against else "")
     return [Observation(id="attribution", text=text, numbers=numbers)]
+
+
+def _agreed(determined: Sequence[Point]) -> float | None:
+    return sum(agrees(point) is True for point in determined) / len(determined) if determined else None
+
+
+def _told(determined: Sequence[Point]) -> str:
+    """Write on how many of these points experiments and model agree: "18 of the 20 (90 %)"."""
+    share = _agreed(determined)
+    agreed = sum(agrees(point) is True for point in determined)
+    return f"{agreed} of the {len(determined)}" + (f" ({percent(share)})" if share is not None else "")
+
+
+def why_not(point: Point) -> str:
+    """Why experiments may see another wall than the model: how far the point is from its floor, and what they saw."""
+    assert point.attribution is not None
+    far = "" if holds(point) else ", so that something else is in the way"
+    return f"runs at {percent(share_of_floor(point))} of that floor{far}; {ratios_text(point.attribution)}"
 
 
 def _disagreement(point: Point) -> str:
     found = point.attribution
     assert found is not None
     case = f"{point.kernel} {point.implementation} {point.shape_text} {point.dtype}"
-    return f"{case}: {point.bound} modelled, {SEEN_WORDS[found.wall]} seen ({ratios_text(found)})"
+    return f"{case}: {point.bound} modelled, {SEEN_WORDS[found.wall]} seen ({why_not(point)})"

@@ -11,6 +11,7 @@ from typing import Any
 
 from . import contrast
 from ._view import WALL_NAMES, Row, clean, run_letter
+from .attribution import holds
 from .contrast import Equal, token_s
 from .instrument import waiting_shares
 from .page_claims import CLASS_WORDS
@@ -20,7 +21,6 @@ from .stats import median
 from .units import percent
 from .wording import Wording
 
-NEAR = 0.5  # share of the highest floor's speed from which that wall explains more of the time than anything else
 # Layers that an LSTM is held against, and how many classes of implementations are told: the library and our own.
 BESIDE_LSTM = ("transformer_block", "gated_conv_block", "gated_conv")
 MOST_CLASSES = 2
@@ -83,7 +83,7 @@ def _where(charted: Sequence[Point], _: Wording) -> str:
         "walls.",
         count=len(charted),
         walls=_(", ").join(f"{_(WALL_NAMES[wall])} {counts[wall]}" for wall in WALLS if counts[wall]),
-        near=sum(_share_of_floor(point) >= NEAR for point in charted),
+        near=sum(map(holds, charted)),
     )
     return f"{text} " + _(
         "The nearest to the machine's limit, at %(share)s of it, is %(kernel)s %(name)s %(sizes)s.",
@@ -92,12 +92,6 @@ def _where(charted: Sequence[Point], _: Wording) -> str:
         name=nearest.implementation,
         sizes=short_sizes(nearest.shape),
     )
-
-
-def _share_of_floor(point: Point) -> float:
-    """The highest floor of a point's own design over its measured time; 0 where either is not known."""
-    known = [floor for wall in WALLS if point.floors_s and (floor := getattr(point.floors_s, wall))]
-    return max(known) / point.time_s.median if known and point.time_s else 0.0
 
 
 def _lstm_beside(groups: Sequence[Equal], _: Wording) -> list[str]:

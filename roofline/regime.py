@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import claims
-from .attribution import SEEN_WORDS, agrees, ratios_text
+from .attribution import SEEN_WORDS, agrees, holds, why_not
 from .experiments import SeenWall
 from .floors import CONTEST_SHARE, FloorSet, best_floors, own_floors
 from .machine import Machine
@@ -177,7 +177,8 @@ def bandwidth_share(grid: Grid, steps: int) -> float:
 class Spot:
     """A measured point on the map.
 
-    seen : the wall that experiments show without floors, where they were made, and `ratios` what they measured.
+    seen : the wall that experiments show without floors, where they were made; `why` tells what they rest on.
+    holds : whether it runs at half of its floor's speed or better, so that the modelled wall is what holds it.
     """
 
     B: int
@@ -187,7 +188,8 @@ class Spot:
     modelled: Wall | None
     seen: SeenWall | None
     agrees: bool | None
-    ratios: str = ""
+    holds: bool = False
+    why: str = ""
 
 
 def spots(points: Iterable[Point], kernel: str, dtype: str) -> list[Spot]:
@@ -202,9 +204,9 @@ def spots(points: Iterable[Point], kernel: str, dtype: str) -> list[Spot]:
         if point.status != "ok" or not point.headline or point.time_s is None or not {"B", "H"} <= set(shape):
             continue
         seen = point.attribution.wall if point.attribution else None
-        ratios = ratios_text(point.attribution) if point.attribution else ""
+        why = why_not(point) if point.attribution else ""
         sizes = (shape["B"], shape["H"], shape.get("T", 1))
-        found.append(Spot(*sizes, point.implementation, point.bound, seen, agrees(point), ratios))
+        found.append(Spot(*sizes, point.implementation, point.bound, seen, agrees(point), holds(point), why))
     return found
 
 
@@ -225,10 +227,18 @@ def agreement(of: Sequence[Spot], _: Wording = ENGLISH) -> str:
     if not told:
         return text + _(".")
     agreed = sum(spot.agrees is True for spot in told)
-    return text + _(
+    text += _(
         " and agree with the modelled wall of the point's own design on %(agreed)s (%(share)s).",
         agreed=agreed,
         share=percent(agreed / len(told)),
+    )
+    held = [spot for spot in told if spot.holds]
+    if agreed == len(told) or not held:
+        return text
+    return text + _(
+        " Of the %(held)s of these that run at half of their floor's speed or better, on %(agreed)s.",
+        held=len(held),
+        agreed=sum(spot.agrees is True for spot in held),
     )
 
 
@@ -244,7 +254,7 @@ def disagreements(of: Sequence[Spot], _: Wording = ENGLISH) -> list[str]:
             modelled=_(WALL_NAMES[spot.modelled]) if spot.modelled else UNKNOWN,
             seen=_(SEEN_WORDS[spot.seen or "undetermined"]),
         )
-        + (f" ({spot.ratios})" if spot.ratios else "")
+        + (f" ({spot.why})" if spot.why else "")
         for spot in of
         if spot.agrees is False
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +20,7 @@ from seqroof.roofline import Implementation, Work, export
 from seqroof.roofline._steps import detail_text
 from seqroof.roofline.attribution import agreement, agrees, decide, ratio_of
 from seqroof.roofline.experiments import Attribution, Ratio
+from seqroof.roofline.record import Fraction
 from seqroof.roofline.work import terms
 
 
@@ -125,9 +126,25 @@ def test_agreement_with_the_model(wall, bound, other, expected):
 def test_agreement_is_counted_and_every_disagreement_listed():
     points = [seen("memory", "dram"), seen("compute", "dram", implementation="odd"), seen("undetermined", "dram")]
     (found,) = agreement([*points, point(timing(1.0), bound="dram")])
-    assert found.numbers == {"points": 3, "determined": 2, "agreement": 0.5, "undetermined": pytest.approx(1 / 3)}
-    assert "k odd B=1 fp32: dram modelled, cores seen (rotated data 1.50 x)" in found.text
+    expected = {"points": 3, "determined": 2, "agreement": 0.5, "undetermined": pytest.approx(1 / 3)}
+    assert found.numbers == expected | {"held": 0, "agreement_held": None}
+    told = "runs at 0.0 % of that floor, so that something else is in the way; rotated data 1.50 x"
+    assert f"k odd B=1 fp32: dram modelled, cores seen ({told})" in found.text
     assert agreement([point(timing(1.0), bound="dram")]) == []
+
+
+def test_points_that_their_floor_holds_are_counted_for_themselves():
+    """Two of three are told rightly; of the two that run at half of their floor's speed or better, one."""
+    near, far = (Fraction(value=share, low=share, high=share) for share in (0.5, 0.49))
+    points = [
+        seen("memory", "dram", attainable_fraction=near),
+        seen("memory", "dram", attainable_fraction=far),
+        seen("compute", "dram", attainable_fraction=near),
+    ]
+    (found,) = agreement(points)
+    assert (found.numbers["held"], found.numbers["agreement_held"]) == (2, 0.5)
+    assert "agree on 2 of the 3 (67 %) others, and on 1 of the 2 (50 %) of these that run at half" in found.text
+    assert "runs at 50 % of that floor; rotated data" in found.text
 
 
 def test_readers_see_it_beside_the_modelled_wall():
@@ -186,6 +203,25 @@ def test_the_largest_slice_that_a_cache_holds_is_taken(held, expected):
         assert call is None and "no slice" in untried["sliced"]
     else:
         assert (count, call()[0].shape[0], untried) == (expected, 12 // expected, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "expected"),
+    [
+        ("attention_decode", {"B": 1, "N": 8, "K": 1024, "P": 64}, ({"K": 512}, 2)),  # half the keys
+        ("attention_decode", {"B": 3, "N": 8, "K": 1024, "P": 64}, ({"B": 1}, 3)),  # the batch first
+        ("attention", {"B": 1, "N": 6, "S": 256, "P": 64}, ({"N": 3, "G": 3}, 2)),  # heads with their keys
+        ("gated_conv", {"B": 1, "T": 4096, "C": 16, "O": 16, "W": 2}, ({"T": 2048}, 2)),
+        ("lstm", {"B": 1, "T": 64, "I": 64, "H": 64}, None),  # half the steps are another chain, half of H a quarter
+    ],
+)
+def test_a_slice_is_an_equal_part_of_the_work(name, sizes, expected):
+    group = group_of(name, sizes)
+    first = next(attribution._cuts(group, group.shape), None)
+    if expected is None:
+        assert first is None
+    else:
+        assert first == (replace(group.shape, **expected[0]), expected[1])
 
 
 @pytest.mark.parametrize(
