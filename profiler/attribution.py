@@ -24,7 +24,7 @@ from .working_set import made_bytes
 
 # Experiments together may take this share of what the timing of a group was given.
 BUDGET_SHARE = 1 / 2
-# Of 21 ratios the interval leaves out the five lowest, so that a neighbour who takes a processor in some rounds hides no
+# Of 21 ratios the interval leaves out the five lowest, so a neighbour who takes a processor in some rounds hides no
 # wall; of seven it is their whole range. Below three a median means nothing.
 ROUNDS, FEWEST_ROUNDS = 21, 3
 # A sample shorter than this is mostly clock.

@@ -23,6 +23,7 @@ _SPREADS = (
     "busy_share",
     "other_share",
     "steal_share",
+    "pace_s",
 )
 
 Look = dict[str, float | None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import claim_bandwidth, claim_contrast, claim_reach, claim_scaling
+from . import claim_bandwidth, claim_cache, claim_contrast, claim_reach, claim_scaling
 from ._model import Frozen
 from .catalogue import machines
 from .claim_facts import COMPARED, Facts
@@ -27,7 +27,7 @@ PREDICATES: dict[str, Callable[[Claim, Facts], Verdict]] = {
     "hierarchy_reach": claim_reach.hierarchy_reach,
     "gradient_reach": claim_reach.gradient_reach,
     "parallel_training": claim_scaling.parallel_training,
-    "stored_past": claim_contrast.stored_past,
+    "stored_past": claim_cache.stored_past,
     "gru_ratio": claim_contrast.gru_ratio,
     "dilation_ratio": claim_contrast.dilation_ratio,
     "gradient_depth": claim_reach.gradient_depth,

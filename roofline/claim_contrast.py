@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable
 
-from .claim_facts import Facts, Found, Timed, by_case, compared, fastest, partners, ratio, span_of
+from .claim_facts import Facts, Found, Timed, compared, fastest, fastest_of, partners, ratio
 from .claim_verdict import (
     Finding,
     Number,
@@ -17,16 +15,10 @@ from .claim_verdict import (
     exists,
     listed,
     number,
-    short,
     within,
 )
 from .claims import Claim
 from .record import Direction, Fraction
-
-
-def _of(rows: str, points: list[Timed]) -> list[Timed]:
-    """The fastest row of a class for every case; recurrences of one plain layer only."""
-    return [fastest(case) for case in by_case(row for row in points if row.rows == rows and row.plain)]
 
 
 def roof_contrast(claim: Claim, facts: Facts) -> Verdict:
@@ -34,7 +26,7 @@ def roof_contrast(claim: Claim, facts: Facts) -> Verdict:
 
     def find(rows: str) -> Found:
         lstm, *others = (
-            [row for row in _of(rows, facts.points(kernel, "warm")) if row.at("T") >= claim.at("least_T")]
+            [row for row in fastest_of(rows, facts.points(kernel, "warm")) if row.at("T") >= claim.at("least_T")]
             for kernel in ("lstm", "transformer_block", "gated_conv")
         )
         findings = [
@@ -72,8 +64,8 @@ def resources(claim: Claim, facts: Facts) -> Verdict:
     def find(rows: str) -> Found:
         found: dict[str, list[Finding]] = {name: [] for name in ways.values()}
         for direction, name in ways.items():
-            blocks = _of(rows, facts.points("transformer_block", "warm", direction))
-            for row in _of(rows, facts.points("lstm", "warm", direction)):
+            blocks = fastest_of(rows, facts.points("transformer_block", "warm", direction))
+            for row in fastest_of(rows, facts.points("lstm", "warm", direction)):
                 other = _partner(claim, row, blocks)
                 if other is not None and row.at("T") >= claim.at("least_T"):
                     found[name] += _costs(claim, row, other, name)
@@ -117,9 +109,9 @@ def _same_sizes(
     """A ratio of the times of two recurrences at the same sizes."""
 
     def find(rows: str) -> Found:
-        base = {row.where: row for row in _of(rows, facts.planned(claim, under, "warm"))}
+        base = {row.where: row for row in fastest_of(rows, facts.planned(claim, under, "warm"))}
         findings = []
-        for row in _of(rows, facts.planned(claim, over, "warm")):
+        for row in fastest_of(rows, facts.planned(claim, over, "warm")):
             other = base.get(row.where)
             if other is not None:
                 times, basis = facts.over(row, other)
@@ -141,7 +133,7 @@ def dilation_ratio(claim: Claim, facts: Facts) -> Verdict:
     least, most = 1 - claim.at("within"), 1 + claim.at("within")
 
     def find(rows: str) -> Found:
-        layers = _of(rows, facts.planned(claim, "dilated_conv", "warm"))
+        layers = fastest_of(rows, facts.planned(claim, "dilated_conv", "warm"))
         near = {_but(row, "first"): row for row in layers if row.at("first") == 1}
         findings = []
         for row in layers:
@@ -165,7 +157,7 @@ def small_batch_cost(claim: Claim, facts: Facts) -> Verdict:
     """C16: device seconds per token one sequence at a time over those of a large batch."""
 
     def find(rows: str) -> Found:
-        recurrences = _of(rows, facts.planned(claim, "lstm", "warm"))
+        recurrences = fastest_of(rows, facts.planned(claim, "lstm", "warm"))
         large = {_but(row, "B"): row for row in recurrences if row.at("B") == claim.at("large")}
         findings = []
         for row in recurrences:
@@ -184,9 +176,9 @@ def place_left(claim: Claim, facts: Facts) -> Verdict:
     """C15: whether there is a measured case in which an LSTM takes no longer per token than attention."""
 
     def find(rows: str) -> Found:
-        blocks = _of(rows, facts.points("transformer_block", "warm"))
+        blocks = fastest_of(rows, facts.points("transformer_block", "warm"))
         findings = []
-        for row in _of(rows, facts.points("lstm", "warm")):
+        for row in fastest_of(rows, facts.points("lstm", "warm")):
             other = _partner(claim, row, blocks)
             if other is not None:
                 seconds = ratio(row.per_token, other.per_token)
@@ -199,105 +191,3 @@ def place_left(claim: Claim, facts: Facts) -> Verdict:
         places = [figure.name.split(" at ", 1)[1] for figure in made.numbers if (figure.high or 2) <= claim.at("ratio")]
         return made.model_copy(update={"region": f"LSTM at least as fast at {listed(places)}"})
     return made
-
-
-def stored_past(claim: Claim, facts: Facts) -> Verdict:
-    """C11: bytes and time of one decoded token, state of an LSTM against a cache, on both sides of the crossovers.
-
-    The claim is about what is stored, so bytes are those of state and cache, and every measured length beyond their
-    crossover counts. The times of an LSTM step hold its weights too, which is in favour of the cache: lengths bracket
-    the crossover with the weights, and where the times cross is told.
-    """
-    told: dict[str, list[tuple[str, Number]]] = {}
-
-    def find(rows: str) -> Found:
-        findings: list[Finding] = []
-        caches = _of(rows, facts.planned(claim, "attention_decode", "cold"))
-        for step in _of(rows, facts.planned(claim, "lstm_step", "cold")):
-            mine = sorted((row for row in caches if _same_model(step, row)), key=_keys)
-            per_key = _per_key(mine)
-            if per_key and _keys(mine[0]) < (moved := _crossing(step, mine[0], per_key)) < _keys(mine[-1]):
-                state = 2 * step.work.state_bytes / per_key  # the state is read and written
-                told[step.where] = _crossovers(step, mine, state, moved) + _even(step, mine)
-                findings += [_decoded(claim, step, cache, state) for cache in mine if _keys(cache) > state]
-        wanted = f"{rows} rows of lstm_step and attention_decode with keys on both sides of the crossover"
-        return findings, [] if findings else [wanted]
-
-    made = compared(claim, find)
-    if not told:
-        return made
-    beside = [entry for found in told.values() for entry in found]
-    summary = "; ".join([*(text for text, _ in beside), made.summary])
-    figures = (*made.numbers, *(figure for _, figure in beside))
-    return made.model_copy(update={"summary": summary, "numbers": figures})
-
-
-def _keys(cache: Timed) -> int:
-    return cache.at("K")
-
-
-def _even(step: Timed, caches: list[Timed]) -> list[tuple[str, Number]]:
-    """Where attention begins to take longer than the step, on a straight line between the logarithms of two lengths."""
-    found = []
-    for shorter, longer in itertools.pairwise(caches):
-        first, last = (math.log(cache.time.median / step.time.median) for cache in (shorter, longer))
-        if first < 0 <= last:
-            share = first / (first - last)
-            keys = _keys(shorter) * (_keys(longer) / _keys(shorter)) ** share
-            sides = f"between the measured K = {_keys(shorter)} and {_keys(longer)}"
-            text = f"cache that takes as long as the step: K = {short(keys)} (derived, interpolated {sides})"
-            name = f"crossover of times, interpolated at {step.where}"
-            found.append((text, Number(name=name, value=keys, unit="keys", mark="derived")))
-    return found
-
-
-def _crossovers(step: Timed, caches: list[Timed], state: float, moved: float) -> list[tuple[str, Number]]:
-    """Both crossovers in words and as numbers, each with the measured lengths on its sides.
-
-    state, moved : keys at which a cache is as many bytes as the state, and as all that the step moves.
-    """
-    found = []
-    lengths = [row.at("K") for row in caches]
-    for what, keys in (("the state", state), ("the step with its weights", moved)):
-        sides = [str(length) for length in lengths if length < keys][-1:]
-        sides += [str(length) for length in lengths if length > keys][:1]
-        text = f"cache of as many bytes as {what}: K = {short(keys)} (derived), measured at K = {' and '.join(sides)}"
-        name = f"crossover of cache and {what.removeprefix('the ')} at {step.where}"
-        found.append((text, Number(name=name, value=keys, unit="keys", mark="derived")))
-    return found
-
-
-def _same_model(step: Timed, cache: Timed) -> bool:
-    """Whether step and cache have the same batch, dtype and width."""
-    same = (step.at("B"), step.point.dtype) == (cache.at("B"), cache.point.dtype)
-    return (
-        same
-        and cache.work.compulsory_bytes > 0
-        and cache.at("N") * cache.at("P") == step.at("H")
-        and not cache.at("ragged")
-    )
-
-
-def _per_key(caches: list[Timed]) -> float:
-    """Bytes that attention reads for one key more; 0 without two lengths."""
-    if len({row.at("K") for row in caches}) < 2:
-        return 0.0
-    first, last = caches[0], caches[-1]
-    return max(0, last.work.compulsory_bytes - first.work.compulsory_bytes) / (last.at("K") - first.at("K"))
-
-
-def _crossing(step: Timed, cache: Timed, per_key: float) -> float:
-    """The number of keys at which attention moves as many bytes as the step with its weights."""
-    return cache.at("K") + (step.work.compulsory_bytes - cache.work.compulsory_bytes) / per_key
-
-
-def _decoded(claim: Claim, step: Timed, cache: Timed, state: float) -> Finding:
-    """State against cache at one length. state : keys at which a cache is as many bytes as the state."""
-    keys = _keys(cache)
-    moved, times = state / keys, ratio(span_of(step.time), span_of(cache.time))
-    figures = (
-        Number(name=f"bytes of state / cache of {keys} keys", value=moved, mark="derived"),
-        number(f"time LSTM step / attention with {keys} keys", times),
-    )
-    holds = both(moved <= claim.at("ratio"), below(times, claim.at("ratio")))
-    return Finding(where=f"K={keys} {step.where}", holds=holds, numbers=figures)

@@ -16,6 +16,8 @@ LEAST_TIME_S = {"host": 5e-6, "events": 2e-6, "graph": 0.0}
 FEW_DISPATCHES = 5
 # Less waiting for a processor than this explains no interval that is called wide.
 LITTLE_WAITING = 0.02
+# A fixed loop on a steady processor takes a few percent longer at times. From here on it explains a wide interval.
+LITTLE_SWING = 1.2
 
 
 def clock_doubts(point: Point, machine: Machine) -> list[Warning_]:
@@ -129,8 +131,27 @@ def dispatch_remark(point: Point, machine: Machine) -> str:
 
 
 def taken_away(point: Point) -> str:
-    """Say how much of the time other work held the processors; nothing where it is little or not known."""
-    share = point.second_clock.waiting_share if point.second_clock else None
-    if share is None or share < LITTLE_WAITING:
-        return ""
-    return f", while other work held the processors for {percent(share)} of the time"
+    """Say how the machine was disturbed meanwhile; nothing where it was little, or is not known."""
+    share, swing = waiting_share(point), pace_swing(point)
+    texts = [f"other work held the processors for {percent(share)} of the time"] if share >= LITTLE_WAITING else []
+    texts += [f"a fixed loop took {swing:.2f} x as long at times as at others"] if swing >= LITTLE_SWING else []
+    return f", while {' and '.join(texts)}" if texts else ""
+
+
+def waiting_share(point: Point) -> float:
+    """The share of its time in which others held the processors; 0 where it is not known."""
+    return (point.second_clock.waiting_share if point.second_clock else None) or 0.0
+
+
+def pace_swing(point: Point) -> float:
+    """How much longer a fixed loop took in the slow moments of its rounds than in the fast ones; 1 where not known.
+
+    The 90th over the 10th percentile.
+    """
+    pace = point.telemetry.pace_s if point.telemetry else None
+    return pace.high / pace.low if pace and pace.low > 0 else 1.0
+
+
+def disturbed(point: Point) -> bool:
+    """Whether the machine was disturbed enough meanwhile to explain a wide interval or a drift."""
+    return waiting_share(point) >= LITTLE_WAITING or pace_swing(point) >= LITTLE_SWING

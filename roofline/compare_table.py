@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from . import _view, table
+from . import _terminal, _view
 from .compare import Comparison, Comparisons
 from .ratio import Ratio, Verdict
 from .run_noise import describe
@@ -24,20 +24,20 @@ _REASONS = 12  # points left out that are named one by one; the rest is counted,
 
 def render(made: Comparisons, console: Console, notes: Sequence[str] = (), everything: bool = False) -> None:
     """Print verdicts, points that could not be compared, and the overall ratio. notes : sentences about the set-up."""
-    table._say(
+    _terminal.say(
         console,
         f"Ratio: new over base time (measured), below 1 is faster. SAME is within ±{percent(made.band)}. "
         f"{_view.clean(describe(made.noise))}",
         "dim",
     )
     for note in notes:
-        table._say(console, _view.clean(note), "yellow")
+        _terminal.say(console, _view.clean(note), "yellow")
     for ruling in VERDICTS:
         members = [comparison for comparison in made.found if comparison.verdict == ruling]
         news = [comparison for comparison in members if everything or _is_news(comparison, made.band)]
         if members and (news or ruling == "AMBIGUOUS"):
             seem = "" if len(news) == len(members) else f", {len(news)} of them beyond the band so far"
-            table._title(console, f"{ruling}: {_points(len(members))}{seem}")
+            _terminal.title(console, f"{ruling}: {_points(len(members))}{seem}")
             _rows(news, console)
         if ruling == "AMBIGUOUS":
             _advices(members, console)
@@ -62,9 +62,9 @@ def _rows(members: Sequence[Comparison], console: Console) -> None:
     lines = [[_cells(by_point[id(row.point)], sizes) for row, sizes in rows] for _, rows in sections]
     widths = [max(map(len, column)) for column in zip(*(cells for group in lines for cells in group))]
     for (heading, _), group in zip(sections, lines):
-        table._say(console, _view.clean(heading), "bold cyan")
+        _terminal.say(console, _view.clean(heading), "bold cyan")
         for cells in group:
-            table._line(console, [_view.encodable(cell, console.encoding) for cell in cells], widths, _RIGHT, 2)
+            _terminal.row(console, [_view.encodable(cell, console.encoding) for cell in cells], widths, _RIGHT, 2)
 
 
 def _cells(comparison: Comparison, sizes: str) -> list[str]:
@@ -85,14 +85,14 @@ def _advices(members: Iterable[Comparison], console: Console) -> None:
     rounds = sorted(int(comparison.advice.split()[1]) for comparison in members if _kind(comparison.advice) == "rounds")
     for kind, count in kinds.most_common():
         if kind == "rounds":
-            table._say(
+            _terminal.say(
                 console,
                 f"{_points(count)}: --rounds {rounds[len(rounds) // 2]} would decide half of them, "
                 f"--rounds {rounds[-1]} all.",
                 indent=2,
             )
         else:
-            table._say(console, f"{_points(count)}: {_view.clean(kind)}.", indent=2)
+            _terminal.say(console, f"{_points(count)}: {_view.clean(kind)}.", indent=2)
 
 
 def _kind(advice: str) -> str:
@@ -101,24 +101,24 @@ def _kind(advice: str) -> str:
 
 def _left_out(made: Comparisons, console: Console) -> None:
     if made.left_out:
-        table._title(console, f"Not compared: {_points(len(made.left_out))}")
+        _terminal.title(console, f"Not compared: {_points(len(made.left_out))}")
     for left in made.left_out[:_REASONS]:
-        table._say(console, f"{_view.clean(left.point.key)}: {_view.clean(left.why)}", indent=2)
+        _terminal.say(console, f"{_view.clean(left.point.key)}: {_view.clean(left.why)}", indent=2)
     if len(made.left_out) > _REASONS:
-        table._say(console, f"and {len(made.left_out) - _REASONS} more; --json names them all", indent=2)
+        _terminal.say(console, f"and {len(made.left_out) - _REASONS} more; --json names them all", indent=2)
 
 
 def _summary(made: Comparisons, console: Console, everything: bool) -> None:
     counts = Counter(comparison.verdict for comparison in made.found)
     told = ", ".join(f"{counts[ruling]} {ruling}" for ruling in VERDICTS if counts[ruling])
     console.print()
-    table._say(console, f"{_points(len(made.found))}: {told or 'nothing that both runs measured'}.", "bold")
+    _terminal.say(console, f"{_points(len(made.found))}: {told or 'nothing that both runs measured'}.", "bold")
     if made.overall is not None and made.verdict is not None:
-        table._say(
+        _terminal.say(
             console,
             f"Overall (geometric mean): {made.overall.value:.3f} {interval(made.overall)} {made.verdict}.",
             STYLES[made.verdict],
         )
     if not everything and (made.hidden or counts["SAME"] or counts["AMBIGUOUS"]):
         more = f", and {_points(made.hidden)} with the other cache state or clock" if made.hidden else ""
-        table._say(console, f"--all also lists points in which nothing seems to have changed{more}.", "dim")
+        _terminal.say(console, f"--all also lists points in which nothing seems to have changed{more}.", "dim")

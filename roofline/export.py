@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from . import _view
 from ._view import clean
+from .clock_doubts import pace_swing
 from .markdown import markdown
 from .record import WALLS, Point, Run
 
@@ -141,6 +142,7 @@ _FIELDS: dict[str, Callable[[Point], Value]] = {
     "idle_w": _of("energy", "idle_w"),
     "normalised_time_s": lambda point: point.normalised_time_s,
     **{name: _median_of(name) for name in ("clock_hz", "memory_clock_hz", "power_w", "temperature_c", "other_share")},
+    "pace_swing": lambda point: pace_swing(point) if point.telemetry.pace_s else None,
     "throttle": lambda point: "; ".join(f"{name} {share:.2f}" for name, share in point.telemetry.throttle.items()),
     **{f"counted_{name}": _of("counted", name) for name in ("dram_read_bytes", "dram_write_bytes", "cache_bytes")},
     **{name: _of("counted", name) for name in ("tensor_share", "amplification", "amplification_streamed")},

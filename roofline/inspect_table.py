@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _view, table
+from . import _terminal, _view
 from .inspection import Case, Inspected, facts_of, remark, tensor_kind
 from .record import WALLS
 from .units import binary_bytes, seconds, si, significant
@@ -28,15 +28,17 @@ def render(
     triton : the version that compiled.
     """
     heads = _Heads([entry.case for entry in found if entry.case])
-    table._say(console, f"{kernel} {heads.shared}", "bold")
-    table._say(console, f"Compiled by Triton {triton}; occupancy and waves derived from what the compiler used.", "dim")
+    _terminal.say(console, f"{kernel} {heads.shared}", "bold")
+    _terminal.say(
+        console, f"Compiled by Triton {triton}; occupancy and waves derived from what the compiler used.", "dim"
+    )
     columns = [([_beside(heads, entry.case, entry.target.name), entry.label], facts_of(entry)) for entry in found]
     _columns(columns, console)
     console.print()
-    table._say(console, "Work and intensity (modelled), floors (derived from the catalogue), caches cold.", "dim")
+    _terminal.say(console, "Work and intensity (modelled), floors (derived from the catalogue), caches cold.", "dim")
     _columns([([_beside(heads, case, model["target"])], _model(model)) for case, model in _cases(models)], console)
     console.print()
-    table._say(console, remark(list(found)), "bold")
+    _terminal.say(console, remark(list(found)), "bold")
 
 
 class _Heads:
@@ -94,7 +96,7 @@ def _cell(lines: Sequence[str], console: Console) -> Text:
     """Lines of a cell as they are: nothing in them is markup, or moves the cursor."""
     from rich.text import Text
 
-    return Text("\n".join(table._encodable([_view.clean(line) for line in lines], console)))
+    return Text("\n".join(_terminal.encodable([_view.clean(line) for line in lines], console)))
 
 
 def _model(model: dict[str, Any]) -> dict[str, list[str]]:
@@ -131,8 +133,8 @@ def render_list(kernel: str, triton: str, found: Sequence[Inspected], console: C
     """Print one row for every configuration, and the closing sentence."""
     from rich.table import Table
 
-    table._say(console, f"{kernel}: configurations that are launched", "bold")
-    table._say(console, f"Compiled by Triton {triton}; occupancy derived from what the compiler used.", "dim")
+    _terminal.say(console, f"{kernel}: configurations that are launched", "bold")
+    _terminal.say(console, f"Compiled by Triton {triton}; occupancy derived from what the compiler used.", "dim")
     shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("configuration", overflow="fold", ratio=1)
     for title in ("target", "regs", "stack", "shared", "thr."):
@@ -154,4 +156,4 @@ def render_list(kernel: str, triton: str, found: Sequence[Inspected], console: C
         )
     console.print(shown)
     console.print()
-    table._say(console, remark(list(found)), "bold")
+    _terminal.say(console, remark(list(found)), "bold")

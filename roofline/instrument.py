@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from .clock_doubts import LITTLE_WAITING
+from .clock_doubts import disturbed, pace_swing
 from .record import Observation, Point
 from .stats import median
 from .units import percent
@@ -39,16 +39,15 @@ def _clocks(timed: list[Point]) -> list[Observation]:
     return found
 
 
-def disturbed(point: Point) -> bool:
-    """Whether others held the processors for long enough to explain a wide interval or a drift."""
-    share = point.second_clock.waiting_share if point.second_clock else None
-    return share is not None and share >= LITTLE_WAITING
-
-
 def waiting_shares(points: Iterable[Point]) -> list[float]:
     """The shares of their time in which others held the processors, of the points that know it (measured)."""
     seconds = [point.second_clock for point in points if point.time_s and point.second_clock]
     return [second.waiting_share for second in seconds if second.waiting_share is not None]
+
+
+def pace_swings(points: Iterable[Point]) -> list[float]:
+    """How much longer a fixed loop took at times than at others, of the points that know it (measured)."""
+    return [pace_swing(point) for point in points if point.time_s and point.telemetry and point.telemetry.pace_s]
 
 
 def _doubts(timed: list[Point]) -> list[Observation]:
@@ -66,5 +65,13 @@ def _doubts(timed: list[Point]) -> list[Observation]:
             f"; others held the processors {percent(median(waits))} of the time in the median case, "
             f"{percent(max(waits))} in the worst (measured)"
         )
-        numbers |= {"waiting_share": median(waits), "disturbed": sum(map(disturbed, timed))}
+        numbers |= {"waiting_share": median(waits)}
+    if swings := pace_swings(timed):
+        text += (
+            f"; a fixed loop took {median(swings):.2f} x as long at times as at others in the median case, "
+            f"{max(swings):.2f} x in the worst (measured)"
+        )
+        numbers |= {"pace_swing": median(swings)}
+    if waits or swings:
+        numbers |= {"disturbed": sum(map(disturbed, timed))}
     return [Observation(id="doubts", text=f"{text}.", numbers=numbers)]

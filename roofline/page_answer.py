@@ -13,7 +13,7 @@ from . import contrast
 from ._view import WALL_NAMES, Row, clean, run_letter
 from .attribution import holds
 from .contrast import Equal, token_s
-from .instrument import waiting_shares
+from .instrument import pace_swings, waiting_shares
 from .page_claims import CLASS_WORDS
 from .page_points import short_sizes
 from .record import WALLS, Point, Run
@@ -52,6 +52,13 @@ def _doubts(runs: Sequence[Run], index: int, _: Wording) -> str:
             "; others held the processors %(median)s of the time in the median case, %(worst)s in the worst (measured)",
             median=percent(median(waits)),
             worst=percent(max(waits)),
+        )
+    if swings := pace_swings(timed):
+        text += _(
+            "; a fixed loop took %(median)s x as long at times as at others in the median case, %(worst)s x in the "
+            "worst (measured)",
+            median=f"{median(swings):.2f}",
+            worst=f"{max(swings):.2f}",
         )
     return text + _(".")
 

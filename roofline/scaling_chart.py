@@ -15,7 +15,8 @@ from ._geometry import LogAxis
 from ._labels import Label
 from ._layout import TEXT
 from ._marks import SCHEMA, direct, label_value, position, text_layer
-from .scaling import Curve, fitted, power_text
+from .scaling import Curve
+from .scaling_table import fitted, power_text
 from .units import seconds
 
 WIDTH, HEIGHT = 460.0, 360.0

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import _seen, _steps, _view, fleet, stated
+from . import _seen, _steps, _terminal, _view, fleet, stated
 from ._view import Row, clean
 from .machine import Ceiling
 from .record import Point, Run
@@ -69,51 +69,51 @@ def render(run: Run, console: Console, all_points: bool = False) -> None:
     if run.devices:
         _devices(run, console)
     if any(row.point.step_s for row in shown):
-        _say(console, _steps.STEP_NOTE, "dim")
+        _terminal.say(console, _steps.STEP_NOTE, "dim")
     if shown:
         _points(shown, advices, console)
     hidden = sum(row.point.status in _view.MEASURED for row in everything) - len(shown)
     if hidden:
-        _say(console, f"{hidden} more points, with the other cache state or clock, are in the record.", "dim")
+        _terminal.say(console, f"{hidden} more points, with the other cache state or clock, are in the record.", "dim")
     _unmeasured(run.points, console)
     _invalid(shown, console)
     _warnings([*advices.all, *_seen.of_run([run])], console)
     if run.observations:
-        _title(console, "Observations")
+        _terminal.title(console, "Observations")
         for observation in run.observations:
-            _say(console, clean(observation.text), indent=2)
+            _terminal.say(console, clean(observation.text), indent=2)
     ceilings(run.machine.ceilings, console)
 
 
 def ceilings(of: Sequence[Ceiling], console: Console) -> None:
     """Print ceilings with their provenance, one line each."""
-    _title(console, "Ceilings")
+    _terminal.title(console, "Ceilings")
     if not of:
-        _say(console, "No ceiling of this machine is known: run `seqroof ceilings` to measure them.", indent=2)
+        _terminal.say(console, "No ceiling of this machine is known: run `seqroof ceilings` to measure them.", indent=2)
         return
-    lines = [_encodable(ceiling_cells(ceiling), console) for ceiling in of]
-    titles = _encodable(("ceiling", "value", "±", "provenance", "how"), console)
-    widths = [max(map(_width, column)) for column in zip(titles, *lines)]
+    lines = [_terminal.encodable(ceiling_cells(ceiling), console) for ceiling in of]
+    titles = _terminal.encodable(("ceiling", "value", "±", "provenance", "how"), console)
+    widths = [max(map(_terminal.width_of, column)) for column in zip(titles, *lines)]
     room = console.width - sum(widths[:4]) - 4 * _GAPS[0] - 2
     widths[4] = room if room >= _HOW_LEAST else 0
     for index, cells in enumerate([titles, *lines]):
         style = "bold" if index == 0 else ""
-        _line(console, cells, widths, (False, True, True, False, False), _GAPS[0], style=style, indent=2)
+        _terminal.row(console, cells, widths, (False, True, True, False, False), _GAPS[0], style=style, indent=2)
     _beside(of, console)
 
 
 def _beside(of: Sequence[Ceiling], console: Console) -> None:
     """Print measured limits beside derived and stated ones, where there are any."""
-    rows = [_encodable(found.cells(), console) for found in stated.side_by_side(of)]
+    rows = [_terminal.encodable(found.cells(), console) for found in stated.side_by_side(of)]
     if not rows:
         return
-    _title(console, "Measured beside stated")
-    lines = [_encodable(stated.TITLES, console), *rows]
-    widths = [max(map(_width, column)) for column in zip(*lines)]
+    _terminal.title(console, "Measured beside stated")
+    lines = [_terminal.encodable(stated.TITLES, console), *rows]
+    widths = [max(map(_terminal.width_of, column)) for column in zip(*lines)]
     for index, cells in enumerate(lines):
         style = "bold" if index == 0 else ""
-        _line(console, cells, widths, (False, True, True, True, True), _GAPS[0], style=style, indent=2)
-    _say(console, stated.NOTE, "dim", indent=2)
+        _terminal.row(console, cells, widths, (False, True, True, True, True), _GAPS[0], style=style, indent=2)
+    _terminal.say(console, stated.NOTE, "dim", indent=2)
 
 
 def ceiling_cells(ceiling: Ceiling, _: Wording = ENGLISH) -> tuple[str, str, str, str, str]:
@@ -135,26 +135,26 @@ def _heading(run: Run, console: Console) -> None:
     }
     words = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "no points"
     state = "" if run.state == "complete" else ", interrupted: what was measured is kept"
-    _say(console, f"{clean(run.machine.name)}: {words}{state}", "bold")
-    _say(console, _view.NUMBERS_NOTE, "dim")
+    _terminal.say(console, f"{clean(run.machine.name)}: {words}{state}", "bold")
+    _terminal.say(console, _view.NUMBERS_NOTE, "dim")
     if seen := _seen.run_text(run):
-        _say(console, seen, "dim")
+        _terminal.say(console, seen, "dim")
 
 
 def _devices(run: Run, console: Console) -> None:
     """Print the devices of a fleet, fastest first; only the remarks may be cut."""
-    _title(console, "Devices")
-    lines = [_encodable([clean(cell) for cell in cells], console) for cells in fleet.cells(run)]
-    titles = _encodable(fleet.TITLES, console)
-    widths = [max(map(_width, column)) for column in zip(titles, *lines)]
+    _terminal.title(console, "Devices")
+    lines = [_terminal.encodable([clean(cell) for cell in cells], console) for cells in fleet.cells(run)]
+    titles = _terminal.encodable(fleet.TITLES, console)
+    widths = [max(map(_terminal.width_of, column)) for column in zip(titles, *lines)]
     for index, cells in enumerate([titles, *lines]):
         right = (True, False, True, True, True, False)
-        _line(console, cells, widths, right, _GAPS[0], style="bold" if index == 0 else "", indent=2)
-    _say(console, fleet.note(run), "dim", indent=2)
+        _terminal.row(console, cells, widths, right, _GAPS[0], style="bold" if index == 0 else "", indent=2)
+    _terminal.say(console, fleet.note(run), "dim", indent=2)
 
 
 def _points(shown: Sequence[Row], advices: _view.Advices, console: Console) -> None:
-    titles = _encodable([column.title for column in _COLUMNS], console)
+    titles = _terminal.encodable([column.title for column in _COLUMNS], console)
     sections, cells, widths = _laid_out(shown, _view.SIZES_LIMIT, titles, advices, console)
     gap, dropped = _drop_columns(widths, console.width)
     if _too_narrow(widths, gap, dropped, console.width):
@@ -162,9 +162,9 @@ def _points(shown: Sequence[Row], advices: _view.Advices, console: Console) -> N
         gap, dropped = _drop_columns(widths, console.width)
     aligned = [column.right for column in _COLUMNS]
     console.print()
-    _line(console, titles, widths, aligned, gap, style="bold")
+    _terminal.row(console, titles, widths, aligned, gap, style="bold")
     for (title, members), lines in zip(sections, cells):
-        _say(console, title, "bold cyan")
+        _terminal.say(console, title, "bold cyan")
         previous = ""
         for (row, _), line in zip(members, lines):
             if line[1] == previous:
@@ -174,11 +174,11 @@ def _points(shown: Sequence[Row], advices: _view.Advices, console: Console) -> N
             styles = {
                 index: WALL_STYLES.get(getattr(row.point, name) or "", "") for index, name in _WALL_COLUMNS.items()
             }
-            _line(console, line, widths, aligned, gap, styles)
+            _terminal.row(console, line, widths, aligned, gap, styles)
             if detail := _steps.detail_text(row.point):
-                _say(console, detail, "dim", indent=widths[0] + gap)
+                _terminal.say(console, detail, "dim", indent=widths[0] + gap)
     if dropped:
-        _say(console, f"Left out for lack of width: {', '.join(dropped)}.", "dim")
+        _terminal.say(console, f"Left out for lack of width: {', '.join(dropped)}.", "dim")
 
 
 def _laid_out(
@@ -186,8 +186,12 @@ def _laid_out(
 ) -> tuple[list[tuple[str, list[tuple[Row, str]]]], list[list[list[str]]], list[int]]:
     """Sections with at most `limit` characters of sizes per row, their cells, and the width that each column needs."""
     sections = _view.sections(shown, limit)
-    cells = [[_encodable(_cells(row, sizes, advices), console) for row, sizes in members] for _, members in sections]
-    widths = [max(map(_width, column)) for column in zip(titles, *(line for lines in cells for line in lines))]
+    cells = [
+        [_terminal.encodable(_cells(row, sizes, advices), console) for row, sizes in members] for _, members in sections
+    ]
+    widths = [
+        max(map(_terminal.width_of, column)) for column in zip(titles, *(line for lines in cells for line in lines))
+    ]
     said = {
         _SIZES: any(sizes for _, members in sections for _, sizes in members),
         _INTERVAL: any(row.point.time_s for row in shown),
@@ -223,7 +227,7 @@ def _cells(row: Row, sizes: str, advices: _view.Advices) -> list[str]:
     return [
         row.number,
         sizes,
-        name if _width(name) <= _NAME_LIMIT else name[: _NAME_LIMIT - 1] + "…",
+        name if _terminal.width_of(name) <= _NAME_LIMIT else name[: _NAME_LIMIT - 1] + "…",
         clean(point.dtype),
         _view.time_text(point),
         _view.interval_text(point),
@@ -240,75 +244,26 @@ def _cells(row: Row, sizes: str, advices: _view.Advices) -> list[str]:
 def _unmeasured(points: Sequence[Point], console: Console) -> None:
     for group in _view.unmeasured(points):
         noun = "point" if group.count == 1 else "points"
-        _title(console, f"{group.status}: {group.count} {noun}, {group.reason}")
+        _terminal.title(console, f"{group.status}: {group.count} {noun}, {group.reason}")
         for name, cases in group.lines:
-            _say(console, f"{name}: {'; '.join(cases)}", indent=2)
+            _terminal.say(console, f"{name}: {'; '.join(cases)}", indent=2)
 
 
 def _invalid(shown: Sequence[Row], console: Console) -> None:
     invalid = [row.point for row in shown if row.point.status == "invalid"]
     if invalid:
-        _title(console, "invalid: measured, but not to be believed and in no percentage")
+        _terminal.title(console, "invalid: measured, but not to be believed and in no percentage")
     for point in invalid:
-        _say(
+        _terminal.say(
             console, clean(f"{point.kernel} {point.implementation} {_view.case_text(point)}: {point.reason}"), indent=2
         )
 
 
 def _warnings(advices: Sequence[_view.Advice], console: Console) -> None:
     if advices:
-        _title(console, "Warnings")
+        _terminal.title(console, "Warnings")
     for advice in advices:
         causes = [f"{cause} ({', '.join(names)})" for cause, names in advice.causes]
         more = f"; {len(causes) - _CAUSES} more in the record" if len(causes) > _CAUSES else ""
         text = f"({advice.letter}) {advice.id}: {'; '.join(causes[:_CAUSES])}{more}. Advice: {advice.advice}."
-        _say(console, text, indent=2)
-
-
-def _encodable(cells: Sequence[str], console: Console) -> list[str]:
-    return [_view.encodable(cell, console.encoding) for cell in cells]
-
-
-def _width(text: str) -> int:
-    from rich.cells import cell_len
-
-    return cell_len(text)
-
-
-def _title(console: Console, text: str) -> None:
-    console.print()
-    _say(console, text, "bold")
-
-
-def _say(console: Console, text: str, style: str = "", indent: int = 0) -> None:
-    """Print prose, wrapped at words, its later lines indented below the first."""
-    from rich.text import Text
-
-    text = _view.encodable(text, console.encoding)
-    for index, line in enumerate(Text(text, style).wrap(console, max(console.width - 2 * indent, 20))):
-        line.rstrip()
-        console.print(Text(" " * (indent if index == 0 else 2 * indent)) + line, soft_wrap=True)
-
-
-def _line(
-    console: Console,
-    cells: Sequence[str],
-    widths: Sequence[int],
-    right: Sequence[bool],
-    gap: int,
-    styles: dict[int, str] | None = None,
-    style: str = "",
-    indent: int = 0,
-) -> None:
-    """Print one row; columns of width 0 are left out, and only the last column may be cut."""
-    from rich.text import Text
-
-    line = Text(" " * indent, style=style)
-    for index, (cell, width) in enumerate(zip(cells, widths)):
-        if width:
-            blanks = " " * (width - _width(cell))
-            line.append(blanks + cell if right[index] else cell + blanks, style=(styles or {}).get(index, ""))
-            line.append(" " * gap)
-    line.rstrip()
-    whole = _view.encodable("…", console.encoding) == "…"
-    console.print(line, no_wrap=True, overflow="ellipsis" if whole else "crop")
+        _terminal.say(console, text, indent=2)

@@ -43,6 +43,7 @@ class Telemetry(Frozen):
     throttle : reason -> share of the looks at which the driver gave it.
     busy_share : of the device. other_processes, other_share : processes of other people, and what they used.
     steal_share : processor time that a hypervisor gave to other guests.
+    pace_s : of a processor: seconds of a fixed loop between the samples.
     """
 
     samples: int = 0
@@ -58,6 +59,7 @@ class Telemetry(Frozen):
     other_processes: int | None = None
     other_share: Spread | None = None
     steal_share: Spread | None = None
+    pace_s: Spread | None = None
     reasons: dict[str, str] = Field(default_factory=dict)
 
 

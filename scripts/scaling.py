@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from seqroof.profiler.request import Request
-from seqroof.roofline import scaling, scaling_chart
+from seqroof.roofline import scaling, scaling_chart, scaling_table
 from seqroof.roofline._view import run_letter
 from seqroof.roofline.record import Fraction, Run
 from seqroof.roofline.scaling import Curve
@@ -85,7 +85,7 @@ def _newest(folder: Path) -> list[Run]:
     paths = [path for place in PLACES for path in folder.glob(place)]
     for path in sorted(paths, key=lambda path: (path.stat().st_mtime, str(path)), reverse=True):
         run = load_run(path)
-        if scaling.fitted(scaling.curves([run])):
+        if scaling_table.fitted(scaling.curves([run])):
             return [run]
     raise Stop(
         f"No run here has a kernel at {scaling.LEAST_LENGTHS} lengths. Name one, or measure: seqroof scaling --measure",
@@ -136,7 +136,7 @@ def _draw(curves: Sequence[Curve], files: dict[str, Path | None]) -> None:
 def _plain(curves: Sequence[Curve], runs: Sequence[Run]) -> dict[str, Any]:
     return {
         "curves": [_curve(curve, runs) for curve in curves if curve.power],
-        "lacking": [lack.text for lack in scaling.lacking(curves)],
+        "lacking": [lack.text for lack in scaling_table.lacking(curves)],
     }
 
 
@@ -159,7 +159,7 @@ def _curve(curve: Curve, runs: Sequence[Run]) -> dict[str, Any]:
         "path": curve.path.words if curve.path else None,
         "step_s": _fraction(curve.step_s),
         "launch_tax_s": _fraction(curve.tax_s),
-        "launch_tax_note": "" if curve.tax_s else scaling.NO_TAX,
+        "launch_tax_note": "" if curve.tax_s else scaling_table.NO_TAX,
     }
 
 
@@ -168,26 +168,26 @@ def _fraction(value: Fraction | None) -> dict[str, float] | None:
 
 
 def _print(curves: Sequence[Curve], runs: Sequence[Run], console: Console) -> None:
-    fits = scaling.fitted(curves)
+    fits = scaling_table.fitted(curves)
     for index, run in enumerate(runs):
         letter = f"{run_letter(index)}: " if len(runs) > 1 else ""
         console.print(escape(f"{letter}{run.machine.name}, {run.created[:10]} (measured)"))
         mine = [curve for curve in fits if curve.run == index]
-        widths = [max(map(len, column)) for column in zip(scaling.HEADINGS, *map(scaling.cells, mine))]
-        for told, members in groupby(mine, key=scaling.heading):
+        widths = [max(map(len, column)) for column in zip(scaling_table.HEADINGS, *map(scaling_table.cells, mine))]
+        for told, members in groupby(mine, key=scaling_table.heading):
             console.print(f"[bold]{escape(told)}[/bold]")
             console.print(_table(list(members), widths, console.width))
         if not mine:
             console.print(f"No kernel was timed at {scaling.LEAST_LENGTHS} lengths here: seqroof scaling --measure")
     if fits:
-        console.print(f"\n{scaling.EXPLAINED}")
-    console.print("\nLaunch tax per step: " + escape("; ".join(scaling.tax_lines(fits))))
+        console.print(f"\n{scaling_table.EXPLAINED}")
+    console.print("\nLaunch tax per step: " + escape("; ".join(scaling_table.tax_lines(fits))))
     _print_lacking(curves, console)
 
 
 def _print_lacking(curves: Sequence[Curve], console: Console) -> None:
     """Cases of several lengths, but too few; those of a single one are counted, unless there are no others."""
-    every = scaling.lacking(curves)
+    every = scaling_table.lacking(curves)
     several = [lack for lack in every if lack.lengths > 1] or every
     if every:
         console.print("\nToo few lengths for an exponent:")
@@ -200,12 +200,12 @@ def _print_lacking(curves: Sequence[Curve], console: Console) -> None:
 def _table(curves: Sequence[Curve], widths: Sequence[int], room: int) -> Table:
     """One row for each curve, with the widths that all tables of a run share; narrow terminals leave out columns."""
     table = Table(box=None, pad_edge=False)
-    shown = [index for index, name in enumerate(scaling.HEADINGS) if room >= WIDE or name not in LEFT_OUT]
+    shown = [index for index, name in enumerate(scaling_table.HEADINGS) if room >= WIDE or name not in LEFT_OUT]
     for index in shown:
-        name = scaling.HEADINGS[index]
+        name = scaling_table.HEADINGS[index]
         left = name in ("implementation", "dtype", "path")
         table.add_column(name, justify="left" if left else "right", no_wrap=True, min_width=widths[index])
     for curve in curves:
-        texts = scaling.cells(curve)
+        texts = scaling_table.cells(curve)
         table.add_row(*(escape(texts[index]) for index in shown))
     return table

@@ -9,11 +9,13 @@ from diagnosis_cases import CASES, QUIET_ROUNDS, RESTLESS, RISING, ROUNDED, devi
 from round_machine import ROUND, ceiling, point, timing, work
 
 from seqroof.roofline import _steps, export
+from seqroof.roofline.clock_doubts import disturbed
 from seqroof.roofline.configuration import configuration_doubts, held_to
 from seqroof.roofline.diagnoses import CLOSED_LIST, warn
-from seqroof.roofline.instrument import disturbed, instrument
+from seqroof.roofline.instrument import instrument
 from seqroof.roofline.steadiness import trend
 from seqroof.roofline.store import load
+from seqroof.roofline.telemetry import Spread, Telemetry
 from seqroof.roofline.verdict import judge, with_launch_tax
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -217,6 +219,17 @@ def test_honest_kernels_are_seldom_doubted(path):
         if {w.id for w in found.warnings} - (NOISE if from_before or disturbed(found) else set())
     ]
     assert len(doubted) <= HONEST_SHARE * len(judged), doubted
+
+
+@pytest.mark.parametrize(("swing", "told"), [(1.19, False), (1.21, True)])
+def test_a_processor_that_changes_its_pace_explains_noise(swing, told):
+    pace = Telemetry(samples=9, pace_s=Spread(median=5e-5, low=5e-5, high=5e-5 * swing))
+    noisy = judge(point(timing(200.0, 0.3), telemetry=pace), ROUND)
+    (doubt,) = [doubt for doubt in noisy.warnings if doubt.id == "noisy"]
+    assert disturbed(noisy) is told
+    assert (f"a fixed loop took {swing:.2f} x as long at times as at others" in doubt.cause) is told
+    (doubted,) = [found for found in instrument([noisy]) if found.id == "doubts"]
+    assert f"a fixed loop took {swing:.2f} x" in doubted.text and doubted.numbers["disturbed"] == told
 
 
 def test_a_run_counts_its_doubts_and_names_who_held_the_processors():

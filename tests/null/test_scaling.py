@@ -15,7 +15,7 @@ from samples import HOSTILE_RICH, run
 from typer.testing import CliRunner
 
 from seqroof.kernels import _catalog
-from seqroof.roofline import scaling, scaling_chart, trend
+from seqroof.roofline import scaling, scaling_chart, scaling_table, trend
 from seqroof.roofline._labels import Label
 from seqroof.roofline._layout import TEXT
 from seqroof.roofline.record import Fraction
@@ -123,9 +123,9 @@ def test_the_launch_tax_is_the_hosts_clock_less_the_graphs_with_both_intervals()
     curve = scaling.curves(runs_of(*rows, *graph))[0]
     assert curve.tax_s.value == pytest.approx(2.0)
     assert curve.tax_s.low == pytest.approx(3 * 0.95 - 1.05) and curve.tax_s.high == pytest.approx(3 * 1.05 - 0.95)
-    assert "triton_step lstm fp32, T=128: 2.00 s" in scaling.tax_lines([curve])[0]
+    assert "triton_step lstm fp32, T=128: 2.00 s" in scaling_table.tax_lines([curve])[0]
     alone = scaling.curves(runs_of(*rows))
-    assert alone[0].tax_s is None and scaling.NO_TAX in scaling.tax_lines(alone)[0]
+    assert alone[0].tax_s is None and scaling_table.NO_TAX in scaling_table.tax_lines(alone)[0]
 
 
 def test_a_line_says_where_the_mean_of_its_points_lies():

@@ -52,6 +52,7 @@ def test_frequency_and_temperature_from_a_tree(tmp_path):
 def test_what_is_missing_has_a_reason(tmp_path):
     sensors = CpuSensors(tmp_path, tmp_path)
     seen = sensors.read()
+    assert seen.pop("pace_s") > 0, "it needs no file"
     assert set(seen.values()) == {None} and set(seen) <= set(sensors.reasons)
     write(tmp_path / "class/hwmon/hwmon0/name", "coretemp")
     write(tmp_path / "class/hwmon/hwmon0/temp1_input", "not a number")
@@ -69,6 +70,15 @@ def test_other_programs_and_other_guests_are_told_from_this_process(tmp_path, mo
     assert seen["other_share"] == pytest.approx(0.4)
     assert seen["steal_share"] == pytest.approx(0.1)
     assert sensors.read()["other_share"] is None, "no time has passed since"
+
+
+def test_the_pace_of_the_processor_is_a_fixed_loop(tmp_path, monkeypatch):
+    """The shortest of three tries: an interrupt in one of them is no slower processor."""
+    now = iter([0.0, 5e-5, 1.0, 1.0 + 9e-3, 2.0, 2.0 + 6e-5])
+    monkeypatch.setattr("seqroof.profiler.sensors.perf_counter", lambda: next(now))
+    assert CpuSensors(tmp_path, tmp_path).read()["pace_s"] == pytest.approx(5e-5)
+    looks = [{"pace_s": value} for value in (1e-4, 1e-4, 2e-4)]
+    assert summary(looks, Counting(), "").pace_s.median == 1e-4
 
 
 class Counting:
