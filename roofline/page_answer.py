@@ -110,7 +110,7 @@ def _lstm_beside(groups: Sequence[Equal], _: Wording) -> list[str]:
         if texts:
             found.append(
                 _(
-                    "With as many parameters, %(rows)s, an LSTM takes per token (forward, measured): %(told)s.",
+                    "Per token (forward, as many parameters, %(rows)s, measured), an LSTM takes %(told)s.",
                     rows=_(CLASS_WORDS.get(rows, rows)),
                     told=_("; ").join(texts),
                 )
@@ -124,11 +124,11 @@ def _ends(groups: Sequence[Equal], other: str, _: Wording) -> str:
         ((ratio, group) for group in groups if (ratio := _ratio(group, other))), key=lambda entry: -entry[0]
     )
     told = [
-        _("%(ratio)s at B=%(B)s,T=%(T)s", ratio=f"{ratio:.2f}", B=group.B, T=group.T)
+        _("%(ratio)s (B=%(B)s, T=%(T)s)", ratio=f"{ratio:.2f}", B=group.B, T=group.T)
         for ratio, group in [*ratios[:1], *ratios[1:][-1:]]
     ]
     layer = _(contrast.NAMES[other])
-    return _("times that of the %(layer)s, %(times)s", layer=layer, times=_(", ").join(told)) if told else ""
+    return _("%(times)s times as long as the %(layer)s", times=_(" and ").join(told), layer=layer) if told else ""
 
 
 def _ratio(group: Equal, other: str) -> float | None:

@@ -104,8 +104,8 @@ def test_the_short_answer_names_walls_claims_and_the_lstm_beside_others(story: s
     assert answer
     assert "The highest of the four floors (modelled) of the" in answer.group(1) and "Of 17 claims" in answer.group(1)
     assert " claims, on plain code: " in answer.group(1)
-    told = "times that of the attention block, 1.50 at B=1,T=512, 0.80 at B=16,T=256"
-    assert f"plain code, an LSTM takes per token (forward, measured): {told}" in answer.group(1)
+    told = "1.50 (B=1, T=512) and 0.80 (B=16, T=256) times as long as the attention block"
+    assert f"plain code, measured), an LSTM takes {told}" in answer.group(1)
 
 
 def test_the_short_answer_counts_the_points_that_come_near_their_highest_floor() -> None:
