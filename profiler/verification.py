@@ -34,10 +34,10 @@ class Verification:
         self._crowded: list[int] = []  # groups that lacked memory while other workers had some
 
     def run(self) -> list[Point]:
-        """Check all groups; returns a point without a time for every implementation, in the order of the plan.
+        """Check all groups; returns `points`.
 
         A group that lacks memory is checked once more when the other workers have nothing left to do.
-        An interruption, or an error in one worker, ends the others before it is raised.
+        An interruption, or an error in one worker, ends the others before it is raised; `points` are kept.
         """
         with ThreadPoolExecutor(len(self._sessions)) as pool:
             jobs = [pool.submit(self._work, session) for session in self._sessions]
@@ -50,7 +50,13 @@ class Verification:
                 for session in self._sessions:
                     session.supervisor.kill()
                 raise
-        return [point for index in sorted(self._found) for point in self._found[index]]
+        return self.points
+
+    @property
+    def points(self) -> list[Point]:
+        """A point without a time for every implementation of the groups checked so far, in the order of the plan."""
+        with self._lock:
+            return [point for index in sorted(self._found) for point in self._found[index]]
 
     def _work(self, session: Session) -> None:
         while True:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .experiments import Attribution, Ratio, SeenWall
-from .record import Observation, Point, Wall
+from .record import WALLS, Observation, Point, Wall
 from .stats import median_interval
 from .units import percent
 
@@ -134,7 +134,8 @@ def seen_text(point: Point) -> str:
 
 def share_of_floor(point: Point) -> float:
     """The highest floor of a point's own design over its measured time; 0 where either is not known."""
-    return point.attainable_fraction.value if point.attainable_fraction else 0.0
+    known = [floor for wall in WALLS if point.floors_s and (floor := getattr(point.floors_s, wall))]
+    return max(known) / point.time_s.median if known and point.time_s else 0.0
 
 
 def holds(point: Point) -> bool:
@@ -154,36 +155,37 @@ def agreement(points: Iterable[Point]) -> list[Observation]:
     tried = [point for point in points if point.attribution is not None and point.status == "ok" and point.bound]
     if not tried:
         return []
-    determined = [point for point in tried if agrees(point) is not None]
-    held = [point for point in determined if holds(point)]
-    against = [point for point in determined if agrees(point) is False]
-    numbers = {
-        "points": len(tried),
-        "undetermined": 1 - len(determined) / len(tried),
-        "determined": len(determined),
-        "agreement": _agreed(determined),
-        "held": len(held),
-        "agreement_held": _agreed(held),
-    }
-    text = (
-        f"Attribution without floors: {len(tried)} points, {percent(1 - len(determined) / len(tried))} undetermined; "
-        f"experiments and model agree on {_told(determined)} others"
-    )
-    if held and against:
-        text += f", and on {_told(held)} of these that run at half of their floor's speed or better"
+    held = [point for point in tried if holds(point)]
+    against = [point for point in tried if agrees(point) is False]
+    numbers: dict[str, float | str | None] = {"points": len(tried), "held": len(held)}
+    numbers |= _shares(tried) | {f"{name}_held": value for name, value in _shares(held).items()}
+    text = f"Attribution without floors: {_told(tried)}"
+    if held and len(held) < len(tried):
+        text += f"; where the modelled wall holds, at half of its floor's speed or better: {_told(held)}"
     text += "." + (f" Not on: {'; '.join(map(_disagreement, against))}." if against else "")
     return [Observation(id="attribution", text=text, numbers=numbers)]
 
 
-def _agreed(determined: Sequence[Point]) -> float | None:
-    return sum(agrees(point) is True for point in determined) / len(determined) if determined else None
-
-
-def _told(determined: Sequence[Point]) -> str:
-    """Write on how many of these points experiments and model agree: "18 of the 20 (90 %)"."""
-    share = _agreed(determined)
+def _shares(tried: Sequence[Point]) -> dict[str, float | None]:
+    """How many of these points experiments determine, the share that they do not, and how often the model agrees."""
+    determined = [point for point in tried if agrees(point) is not None]
     agreed = sum(agrees(point) is True for point in determined)
-    return f"{agreed} of the {len(determined)}" + (f" ({percent(share)})" if share is not None else "")
+    return {
+        "determined": len(determined),
+        "undetermined": 1 - len(determined) / len(tried) if tried else None,
+        "agreement": agreed / len(determined) if determined else None,
+    }
+
+
+def _told(tried: Sequence[Point]) -> str:
+    """Write the shares: "20 points, 10 % undetermined, experiments and model agree on 17 of 18 (94 %)"."""
+    shares = _shares(tried)
+    text = f"{len(tried)} points, {percent(shares['undetermined'] or 0.0)} undetermined"
+    if shares["agreement"] is None:
+        return text
+    agreed = sum(agrees(point) is True for point in tried)
+    agreed_on = f"{agreed} of {shares['determined']:.0f} ({percent(shares['agreement'])})"
+    return f"{text}, experiments and model agree on {agreed_on}"
 
 
 def why_not(point: Point) -> str:

@@ -127,6 +127,7 @@ def verify(
     kernels: Kernels = None,
     quick: Annotated[bool, typer.Option("--quick", help="The quick suite and odd shapes (the default).")] = False,
     long: Annotated[bool, typer.Option("--long", help="The standard suite and all odd shapes too.")] = False,
+    part: Annotated[str | None, typer.Option("--part", help="2/8: the second of eight parts, for long checks.")] = None,
     shape: Shape = None,
     dtype: Dtype = None,
     direction: Direction = None,
@@ -136,13 +137,14 @@ def verify(
 ) -> None:
     """Check results only, forward and backward, against float64. On a CPU the Triton kernels run interpreted."""
     from . import profile_verb
+    from .sweep import parse_part
 
     if quick and long:
         raise Stop("--quick and --long exclude each other.", Exit.USAGE)
     suite = "standard" if long else "quick"
     both = direction or ["forward", "backward"]
     request = profile_verb.request_of(kernels, suite, shape, dtype, both, device, None, None, None, seed)
-    profile_verb.run_verify(request, long, as_json=json)
+    profile_verb.run_verify(request, long, parse_part(part), as_json=json)
 
 
 @app.command()

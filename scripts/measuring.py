@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -217,22 +217,38 @@ def measure_ceilings(device: str, effort: str) -> Path:
         return RoofStore(CEILINGS).keep(supervisor.opened["roof_identity"], effort, look, roofs.machine())
 
 
-def verify(request: Request, long: bool) -> list[Point]:
-    """Check every implementation without timing it; Triton on a CPU runs interpreted, on small odd shapes."""
+@dataclass(frozen=True)
+class Checked:
+    """What a verification found, all of it unless it was `interrupted`. kind : of the device."""
+
+    points: list[Point]
+    kind: str
+    interrupted: bool = False
+
+
+def verify(request: Request, long: bool, part: tuple[int, int] = (1, 1)) -> Checked:
+    """Check every implementation without timing it; Triton on a CPU runs interpreted, on small odd shapes.
+
+    part : (2, 8) for the second of eight parts of the groups.
+    """
     started = time.monotonic()
     more = "-long" if long else ""
-    with Reporter() as reporter:
-        points, kind = _verify(replace(request, suite=f"checked{more}"), reporter)
-        if kind == "cpu":
-            odd = replace(request, suite=f"interpreted{more}", device="cpu")
-            points = [point for point in points if not point.implementation.startswith("triton")]
-            points += _verify(odd, reporter, interpret=True)[0]
-    say(f"seqroof: checked {len(points)} cases in {time.monotonic() - started:.0f} s")
-    return points
+    with Reporter(failures=True) as reporter:
+        found = _verify(replace(request, suite=f"checked{more}"), reporter, part)
+        if found.kind == "cpu":
+            points = [point for point in found.points if not point.implementation.startswith("triton")]
+            found = replace(found, points=points)
+            if not found.interrupted:
+                odd = replace(request, suite=f"interpreted{more}", device="cpu")
+                rest = _verify(odd, reporter, part, interpret=True)
+                found = replace(rest, points=points + rest.points)
+    ended = ", interrupted before the others" if found.interrupted else ""
+    say(f"seqroof: checked {len(found.points)} cases in {time.monotonic() - started:.0f} s{ended}")
+    return found
 
 
-def _verify(request: Request, reporter: Reporter, interpret: bool = False) -> tuple[list[Point], str]:
-    """Check one suite, in workers that share the cores among them; returns the points and the kind of device."""
+def _verify(request: Request, reporter: Reporter, part: tuple[int, int], interpret: bool = False) -> Checked:
+    """Check one suite, in workers that share the cores among them."""
     reporter.stage("starting the worker")
     workers = min(usable_cores(), MOST_CHECKERS)
     threads = usable_cores() // workers
@@ -240,9 +256,13 @@ def _verify(request: Request, reporter: Reporter, interpret: bool = False) -> tu
         supervisors = [stack.enter_context(open_worker(request.device, interpret, threads)) for _ in range(workers)]
         kind = supervisors[0].opened["kind"]
         sessions = [Session(request, supervisor, reporter) for supervisor in supervisors]
-        groups = planned(sessions[0])
+        groups = planned(sessions[0])[part[0] - 1 :: part[1]]
+        reporter.planned(groups)
         options = {"only": "triton", "mark": "ok (interpreted)"} if interpret else {}
+        check = Verification(sessions, groups, **options)
         try:
-            return Verification(sessions, groups, **options).run(), kind
+            return Checked(check.run(), kind)
+        except KeyboardInterrupt:
+            return Checked(check.points, kind, interrupted=True)
         except (WorkerDied, Refused) as death:
             raise Stop(f"The worker died and could not be replaced: {death}.", Exit.NO_DEVICE) from death

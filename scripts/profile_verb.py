@@ -169,15 +169,18 @@ def _planned_rows(groups: list[dict[str, Any]]) -> Table:
     return table
 
 
-def run_verify(request: Request, long: bool, as_json: bool) -> None:
-    """Verify, print a line for every case, and leave with the documented exit code."""
+def run_verify(request: Request, long: bool, part: tuple[int, int], as_json: bool) -> None:
+    """Verify, print a line for every case that was checked, and leave with the documented exit code."""
     request.dtypes = request.dtypes or ["fp32", "tf32", "fp16", "bf16"]
-    points = measuring.verify(request, long)
+    found = measuring.verify(request, long, part)
+    points = found.points
     if as_json:
-        print(json.dumps({"points": [_verified(point) for point in points]}, allow_nan=False))
+        told = {"interrupted": found.interrupted, "points": [_verified(point) for point in points]}
+        print(json.dumps(told, allow_nan=False))
     else:
         _print_verified(points)
-    raise typer.Exit(int(exit_code([point.status for point in points])))
+    ended = [Exit.INTERRUPTED] if found.interrupted else []
+    raise typer.Exit(int(exit_code([point.status for point in points], *ended)))
 
 
 def _verified(point: Point) -> dict[str, Any]:

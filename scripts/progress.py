@@ -19,9 +19,13 @@ DRAWN_PER_S = 2
 
 
 class Reporter:
-    """Watches a session. Use as a context manager; silent when `quiet`."""
+    """Watches a session. Use as a context manager; silent when `quiet`.
 
-    def __init__(self, quiet: bool = False) -> None:
+    failures : tell of every case that failed as soon as it has, for long checks of which the table is far away.
+    """
+
+    def __init__(self, quiet: bool = False, failures: bool = False) -> None:
+        self.failures = failures
         self.console = Console(stderr=True, quiet=quiet)
         self.live = self.console.is_terminal and not quiet
         self.progress = Progress(
@@ -72,6 +76,10 @@ class Reporter:
 
     def finished(self, index: int, points: list[Point]) -> None:
         """Advance the bar; in a pipe, print a line now and then."""
+        for point in points if self.failures else ():
+            if point.status not in ("ok", "skipped"):
+                case = f"{point.kernel} {point.implementation} {point.shape_text} {point.dtype} {point.direction}"
+                self._line(f"{point.status}: {case}: {point.reason}")
         self.done += 1
         self.progress.update(self.task, completed=self.done)
         if not self.live and (time.monotonic() - self.last_line > PLAIN_EVERY_S or self.done == self.total):

@@ -88,6 +88,16 @@ def parse_duration(text: str | None) -> float | None:
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[match[2]]
 
 
+def parse_part(text: str | None) -> tuple[int, int]:
+    """Read `2/8`, the second of eight parts, into (2, 8); raises `Stop` with a sentence."""
+    if text is None:
+        return 1, 1
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise _usage(f"{text!r} is no part; write 2/8 for the second of eight.")
+    return int(match[1]), int(match[2])
+
+
 def parse_directions(texts: list[str]) -> list[str]:
     """Read `forward,both`; raises `Stop` with a sentence."""
     names = [name.strip() for name in ",".join(texts).split(",") if name.strip()]

@@ -115,9 +115,10 @@ def recurrences(knob: dict[str, Any]) -> list[Point]:
         ]
     one = 1e-5 * 32 ** knob["C7"]
     found += [lstm(64, 32, 256, one * 64 / knob["C16"]), lstm(64, 32, 128, one * 64 / knob["C16"])]
-    found += [lstm(1, 32, 128, one), lstm(16, 64, 256, 16e-5 * 64 ** knob["C7"]), lstm(1, 32, 512, 4 * one)]
+    found += [lstm(1, 32, 128, one), lstm(1, 32, 512, 4 * one)]
+    found += [lstm(B, 64, 256, B * 1e-5 * 64 ** knob["C7"]) for B in (4, 16)]
     found.append(lstm(1, 32, 512, 4 * one * knob["C12"], kernel="gru"))
-    found += [lstm(B, 64, 256, B * 1e-5 * 64 ** knob["C7"] * knob["C12"], kernel="gru") for B in (1, 16)]
+    found += [lstm(B, 64, 256, B * 1e-5 * 64 ** knob["C7"] * knob["C12"], kernel="gru") for B in (1, 4, 16)]
     found += [lstm(16, 1024, 64, 1.0), block(16, 1024, 64, 1.0 / knob["C6"])]
     found += [lstm(16, 256, 64, knob["C15"]), block(16, 256, 64, 1.0)]
     for B, T, rise in ((32, 32, 0), (1, 1024, 1)):

@@ -20,7 +20,7 @@ from seqroof.roofline import Implementation, Work, export
 from seqroof.roofline._steps import detail_text
 from seqroof.roofline.attribution import agreement, agrees, decide, ratio_of
 from seqroof.roofline.experiments import Attribution, Ratio
-from seqroof.roofline.record import Fraction
+from seqroof.roofline.record import Floors
 from seqroof.roofline.work import terms
 
 
@@ -127,7 +127,8 @@ def test_agreement_is_counted_and_every_disagreement_listed():
     points = [seen("memory", "dram"), seen("compute", "dram", implementation="odd"), seen("undetermined", "dram")]
     (found,) = agreement([*points, point(timing(1.0), bound="dram")])
     expected = {"points": 3, "determined": 2, "agreement": 0.5, "undetermined": pytest.approx(1 / 3)}
-    assert found.numbers == expected | {"held": 0, "agreement_held": None}
+    none = {"held": 0, "determined_held": 0, "agreement_held": None, "undetermined_held": None}
+    assert found.numbers == expected | none
     told = "runs at 0.0 % of that floor, so that something else is in the way; rotated data 1.50 x"
     assert f"k odd B=1 fp32: dram modelled, cores seen ({told})" in found.text
     assert agreement([point(timing(1.0), bound="dram")]) == []
@@ -135,15 +136,19 @@ def test_agreement_is_counted_and_every_disagreement_listed():
 
 def test_points_that_their_floor_holds_are_counted_for_themselves():
     """Two of three are told rightly; of the two that run at half of their floor's speed or better, one."""
-    near, far = (Fraction(value=share, low=share, high=share) for share in (0.5, 0.49))
+    near, far = (Floors(dram=200.0 * share) for share in (0.5, 0.49))
     points = [
-        seen("memory", "dram", attainable_fraction=near),
-        seen("memory", "dram", attainable_fraction=far),
-        seen("compute", "dram", attainable_fraction=near),
+        seen("memory", "dram", floors_s=near),
+        seen("memory", "dram", floors_s=far),
+        seen("compute", "dram", floors_s=near),
+        seen("undetermined", "dram", floors_s=near),
     ]
     (found,) = agreement(points)
-    assert (found.numbers["held"], found.numbers["agreement_held"]) == (2, 0.5)
-    assert "agree on 2 of the 3 (67 %) others, and on 1 of the 2 (50 %) of these that run at half" in found.text
+    assert (found.numbers["held"], found.numbers["agreement_held"]) == (3, 0.5)
+    assert found.numbers["undetermined_held"] == pytest.approx(1 / 3)
+    assert "4 points, 25 % undetermined, experiments and model agree on 2 of 3 (67 %)" in found.text
+    assert "half of its floor's speed or better: 3 points, 33 % undetermined" in found.text
+    assert "agree on 1 of 2 (50 %)." in found.text
     assert "runs at 50 % of that floor; rotated data" in found.text
 
 

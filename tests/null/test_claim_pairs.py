@@ -112,7 +112,7 @@ def test_a_verdict_says_what_its_ratio_rests_on_and_names_lost_pairs():
     lost = rows[1].model_copy(update={"values": {}, "how": "not timed in turn (OSError: gone)"})
     found = one("C12", samples.run(evidence=(rows[0], lost, *rows[2:])))
     bases = [number.name.split(" at ")[0] for number in found.numbers]
-    assert sorted(bases) == ["time GRU / LSTM, separate times", *["time GRU / LSTM, timed in turn"] * 2]
+    assert sorted(bases) == ["time GRU / LSTM, separate times", *["time GRU / LSTM, timed in turn"] * 3]
     assert (found.verdict, found.undecided) == ("SUPPORTED", 0)
     assert rows[1].id in found.missing[0] and "OSError: gone" in found.missing[0] and rows[0].id not in found.missing[0]
     assert not one("C12", samples.run(evidence=rows)).missing

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import stand_in_worker
+from round_machine import point
 from user_kernels import GOOD, kernel_file
 
 from seqroof.kernels import _catalog
@@ -15,7 +16,10 @@ from seqroof.profiler.group_runs import COMPILE_SILENCE_S, INTERPRETED_SILENCE_S
 from seqroof.profiler.plan import shapes_of
 from seqroof.profiler.request import Request
 from seqroof.profiler.session import Session
+from seqroof.scripts import measuring
+from seqroof.scripts.exits import Stop
 from seqroof.scripts.progress import Reporter
+from seqroof.scripts.sweep import parse_part
 
 ODD = "\nODD = [Shape(2), Shape(5, 7)]\nODD_LONG = [Shape(6, 11)]\nSHAPES['standard'] = [Shape(9, 9)]\n"
 
@@ -86,3 +90,49 @@ def test_progress_begins_anew_with_a_second_plan():
         reporter.planned(groups)
         reporter.finished(0, [])
     assert (reporter.done, reporter.total) == (1, 1)
+
+
+def test_the_parts_together_are_the_whole(tmp_path):
+    kernel_file(tmp_path)
+    whole, *parts = (
+        json.loads(verify(tmp_path, "--device", "cpu", "--json", *part))
+        for part in ((), ("--part", "1/3"), ("--part", "2/3"), ("--part", "3/3"))
+    )
+    assert not whole["interrupted"] and all(part["points"] for part in parts)
+
+    def cases(found):
+        return sorted(json.dumps({key: one[key] for key in ("implementation", "shape", "direction")}) for one in found)
+
+    assert cases(whole["points"]) == cases(one for part in parts for one in part["points"])
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "3", "a/b", "-1/3"])
+def test_a_part_that_is_none_is_refused_with_a_sentence(text):
+    with pytest.raises(Stop, match="is no part; write 2/8"):
+        parse_part(text)
+    assert parse_part(None) == (1, 1) and parse_part("2/8") == (2, 8)
+
+
+def test_an_interruption_keeps_what_was_checked(tmp_path, monkeypatch, capsys):
+    """The second group is interrupted; the first is printed all the same."""
+    from seqroof.profiler.verification import Verification
+
+    def check(self, session, index, group, whole=Verification._verify_group):
+        if index:
+            raise KeyboardInterrupt
+        return whole(self, session, index, group)
+
+    monkeypatch.setattr(Verification, "_verify_group", check)
+    monkeypatch.setattr(measuring, "MOST_CHECKERS", 1)
+    kernel = str(kernel_file(tmp_path))
+    found = measuring.verify(Request(kernels=[kernel], dtypes=["fp32"], device="cpu"), long=False)
+    assert found.interrupted and {(point.shape["B"], point.status) for point in found.points} == {(2, "ok")}
+    assert "interrupted before the others" in capsys.readouterr().err
+
+
+def test_failures_are_told_before_the_table(capsys):
+    wrong = point(None, status="wrong", reason="far off")
+    with Reporter(failures=True) as reporter:
+        reporter.planned([{}])
+        reporter.finished(0, [wrong, point(None, status="ok")])
+    assert "wrong: k" in (told := capsys.readouterr().err) and "far off" in told and told.count("fp32") == 1
