@@ -10,7 +10,8 @@ speaks only where memory is excluded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 from .experiments import Attribution, Ratio, SeenWall
 from .record import WALLS, Observation, Point, Wall
@@ -25,6 +26,8 @@ HALVED_SHARE = 0.8
 IMPLAUSIBLE = 1.5
 # Slower than this with twice the steps and as many tokens: serial. A call that only waits takes twice as long.
 LONGER = 1.6
+# More disagreements than these are told by kernel and walls; rows tell every one.
+MOST_LISTED = 6
 # Share of the highest floor's speed from which that wall explains more of the time than anything else.
 HOLDS = 0.5
 
@@ -162,7 +165,8 @@ def agreement(points: Iterable[Point]) -> list[Observation]:
     text = f"Attribution without floors: {_told(tried)}"
     if held and len(held) < len(tried):
         text += f"; where the modelled wall holds, at half of its floor's speed or better: {_told(held)}"
-    text += "." + (f" Not on: {'; '.join(map(_disagreement, against))}." if against else "")
+    told = map(_disagreement, against) if len(against) <= MOST_LISTED else _grouped(against)
+    text += "." + (f" Not on: {'; '.join(told)}." if against else "")
     return [Observation(id="attribution", text=text, numbers=numbers)]
 
 
@@ -193,6 +197,20 @@ def why_not(point: Point) -> str:
     assert point.attribution is not None
     far = "" if holds(point) else ", so that something else is in the way"
     return f"runs at {percent(share_of_floor(point))} of that floor{far}; {ratios_text(point.attribution)}"
+
+
+def _grouped(against: Sequence[Point]) -> Iterator[str]:
+    """Disagreements by kernel and walls, with how far their points are from the modelled floor."""
+
+    def kind(point: Point) -> tuple[str, str, str]:
+        assert point.attribution is not None
+        return point.kernel, str(point.bound), SEEN_WORDS[point.attribution.wall]
+
+    for (kernel, modelled, seen), group in groupby(sorted(against, key=kind), key=kind):
+        shares = sorted(map(share_of_floor, group))
+        span = " to ".join(dict.fromkeys(percent(share) for share in (shares[0], shares[-1])))
+        yield f"{kernel}, {modelled} modelled, {seen} seen: {len(shares)} at {span} of that floor"
+    yield "every row says what its experiments measured"
 
 
 def _disagreement(point: Point) -> str:

@@ -13,23 +13,28 @@ for (const map of document.querySelectorAll(".map")) {
   show(); // a reloaded page may remember where the slider stood
 }
 
-// The library travels compressed. What comes out of it runs because its hash stands in the policy of the page.
-async function unpack() {
-  const packed = Uint8Array.from(atob(document.getElementById("library").textContent), (letter) => letter.charCodeAt(0));
+// The library and the drawings travel compressed.
+async function unpacked(element) {
+  const packed = Uint8Array.from(atob(element.textContent), (letter) => letter.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
+// What comes out of the library runs because its hash stands in the policy of the page.
+async function run() {
   const script = document.createElement("script");
-  script.textContent = await new Response(stream).text();
+  script.textContent = await unpacked(document.getElementById("library"));
   document.head.append(script);
 }
 
 (async () => {
   const charts = [];
-  if (typeof DecompressionStream === "function") await unpack();
+  if (typeof DecompressionStream === "function") await run();
   else document.getElementById("undrawn").hidden = false;
   for (const id of typeof vegaEmbed === "function" ? ["chart", "depth"] : []) {
     const data = document.getElementById(`${id}-data`);
     if (!data) continue;
-    const specification = JSON.parse(data.textContent);
+    const specification = JSON.parse(await unpacked(data));
     const { view } = await vegaEmbed(`#${id}`, specification, {
       ast: true, // expressions are interpreted, so the page needs no permission to evaluate code
       expr: expressionInterpreter,

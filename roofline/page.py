@@ -68,18 +68,12 @@ def render(runs: Sequence[Run], language: str = SOURCE) -> str:
         style=Markup(style),
         library=_packed(library),
         script=Markup(script),
-        chart_data=Markup(_inert_json(drawing)),
-        depth_data=Markup(_inert_json(depth)) if depth else "",
+        chart_data=_packed(json.dumps(drawing, allow_nan=False)),
+        depth_data=_packed(json.dumps(depth, allow_nan=False)) if depth else "",
         depth_description=depth_chart.describe(runs, wording),
         unlabelled=_numbers.ranges(chart.unlabelled(drawing)),
         **told,
     )
-
-
-def _inert_json(value: Json) -> str:
-    """JSON that cannot leave its script element: no `<`, `>` or `&` is left in it."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _policy(scripts: Sequence[str], style: str) -> str:
@@ -99,10 +93,10 @@ def _scripts() -> tuple[str, str]:
     return _embeddable(bundle), _embeddable(own)
 
 
-@lru_cache(maxsize=1)
-def _packed(script: str) -> str:
-    """A script as the page carries it: compressed, a third of its size, in letters that end no element."""
-    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
+@lru_cache(maxsize=4)
+def _packed(text: str) -> str:
+    """A script or a drawing as the page carries it: compressed, and in letters that end no element."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def _interpreter() -> str:

@@ -80,6 +80,7 @@ def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
     """What the tables, filters and walks hold."""
     measured = [row for row in rows if row.point.status in _view.MEASURED]
     headline, others = ([row for row in measured if row.point.headline is flag] for flag in (True, False))
+    crowded = bool(others) and len(measured) > page_points.MOST_ROWS
     facets, advices = page_points.Facets(runs, measured), _view.Advices(measured)
     first, rest = page_points.chosen(_walks.walks(rows))
     stepped = any(row.point.step_s is not None for row in measured)
@@ -94,7 +95,8 @@ def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
         "columns": page_points.columns(stepped, _),
         "bar": page_points.BAR,
         "sections": page_points.sections(headline, runs, facets, advices, _),
-        "others": page_points.sections(others, runs, facets, advices, _),
+        "others": [] if crowded else page_points.sections(others, runs, facets, advices, _),
+        "others_left_out": crowded,
         "headline_count": len(headline),
         "most_open": page_points.MOST_OPEN,
         "others_count": len(others),

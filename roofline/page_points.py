@@ -17,6 +17,9 @@ from .wording import Wording
 BAR = 48  # pixels of a full bar in the table
 # A longer table is folded, so that what follows it is found.
 MOST_OPEN = 40
+# A row takes a kilobyte: with more than so many, those that are no headlines stay in the record, so that a page of the
+# standard suite keeps below 1.5 MB.
+MOST_ROWS = 600
 MOST_FINDINGS = 6
 MOST_WALKS = 6  # two rows of three on a wide window
 _PLAIN = _theme.SYMBOLS[0]

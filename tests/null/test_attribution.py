@@ -134,6 +134,17 @@ def test_agreement_is_counted_and_every_disagreement_listed():
     assert agreement([point(timing(1.0), bound="dram")]) == []
 
 
+def test_many_disagreements_are_told_by_kernel_and_walls():
+    points = [
+        seen("compute", "dram", implementation=f"row{index}", floors_s=Floors(dram=20.0 * (1 + index % 2)))
+        for index in range(7)
+    ]
+    (found,) = agreement([*points, seen("memory", "compute", kernel="other")])
+    assert "Not on: k, dram modelled, cores seen: 7 at 10 % to 20 % of that floor; other, compute" in found.text
+    (few,) = agreement(points[:6])
+    assert few.text.count("cores seen (runs at") == 6
+
+
 def test_points_that_their_floor_holds_are_counted_for_themselves():
     """Two of three are told rightly; of the two that run at half of their floor's speed or better, one."""
     near, far = (Floors(dram=200.0 * share) for share in (0.5, 0.49))

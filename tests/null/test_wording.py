@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import html
 import re
 import tomllib
@@ -102,7 +104,7 @@ def test_a_chinese_page_is_chinese_in_its_fixed_texts(monkeypatch: pytest.Monkey
     assert "判定中的数字说明、适用范围和所缺证据目前仍为英文。" in text
     bare = {sentence for sentence in looked_up if len(sentence) > SENTENCE and not MARKED.search(sentence)}
     assert [sentence for sentence in bare if html.escape(sentence) in text or sentence in text] == []
-    drawing = text.split('id="chart-data">')[1].split("</script>")[0]
+    drawing = gzip.decompress(base64.b64decode(text.split('id="chart-data">')[1].split("</script>")[0])).decode()
     for phrase in ("每字节运算次数（必需访存量，模型推算）", "FLOP/s（实测）", "占机器极限"):
         assert phrase.encode("ascii", "backslashreplace").decode() in drawing, phrase
     assert "sentences in English" not in page.render([story_samples.story_run()])
