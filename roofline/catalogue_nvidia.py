@@ -116,7 +116,7 @@ _GRAPHICS_PARTS = (
         cache_bytes=48 * MB, units=58, boost_hz=2040e6, tensor_fma=512, drivers=("NVIDIA L4",), **_GRAPHICS,
     ),
     Part(
-        "l40s", "L40S", "NVIDIA", 2022, "datacentre", dram=864e9, rates=half(362e12, 183e12), simt=91.6e12,
+        "l40s", "L40S", "NVIDIA", 2023, "datacentre", dram=864e9, rates=half(362e12, 183e12), simt=91.6e12,
         cache_bytes=96 * MB, units=142, boost_hz=2520e6, tensor_fma=512, unchecked=("cache_bytes",),
         notes={"cache_bytes": "public tables give 48 or 96 MB of L2: ask the device"}, drivers=("NVIDIA L40S",),
         **_GRAPHICS,
