@@ -6,6 +6,26 @@ from typing import Any
 
 from .catalogue_part import KB, MB, Part, half
 
+# Compute capabilities 6.0 and 7.0: 64 and 96 KB of shared memory and 256 KB of registers per SM.
+_PASCAL_100: dict[str, Any] = {
+    "units": 56,
+    "shared_bytes": 64 * KB,
+    "register_bytes": 256 * KB,
+    "tensor_fma": 128,
+    "simt_fma": 64,
+    "special": 16,
+    "notes": {"rates": "no tensor cores: the 16-bit rate is that of packed pairs on the vector units; no bf16"},
+}
+_VOLTA: dict[str, Any] = {
+    "cache_bytes": 6 * MB,
+    "units": 80,
+    "shared_bytes": 96 * KB,
+    "register_bytes": 256 * KB,
+    "tensor_fma": 512,
+    "simt_fma": 64,
+    "special": 16,
+    "notes": {"rates": "no bf16"},
+}
 # Hopper figures that hold until a run on the device replaces them.
 _HOPPER_CACHE = (7e12, "of the order of public L2 streaming benchmarks of H100 parts; a run on the device replaces it")
 _HOPPER_LATENCIES = {
@@ -23,14 +43,18 @@ _HOPPER: dict[str, Any] = {
     "cache_bandwidth": _HOPPER_CACHE,
     "latencies": _HOPPER_LATENCIES,
 }
-_AMPERE_100: dict[str, Any] = {
-    "units": 108,
+# Compute capability 8.0: 164 KB of shared memory and 256 KB of registers per SM, 4 tensor cores of 256 FMA each.
+_AMPERE: dict[str, Any] = {
     "shared_bytes": 164 * KB,
     "register_bytes": 256 * KB,
-    "boost_hz": 1410e6,
     "tensor_fma": 1024,
     "simt_fma": 64,
     "special": 16,
+}
+_AMPERE_100: dict[str, Any] = {
+    **_AMPERE,
+    "units": 108,
+    "boost_hz": 1410e6,
     "rates": half(312e12, 156e12),
     "simt": 19.5e12,
     "cache_bytes": 40 * MB,
@@ -77,21 +101,33 @@ _OLD_PARTS = (
     ),
     Part(
         "p100-sxm2", "Tesla P100 SXM2", "NVIDIA", 2016, "datacentre", dram=732e9, rates={"fp16": 21.2e12},
-        simt=10.6e12, cache_bytes=4 * MB, units=56, shared_bytes=64 * KB, register_bytes=256 * KB,
-        boost_hz=1480e6, tensor_fma=128, simt_fma=64, special=16, unchecked=("shared_bytes",),
-        notes={"rates": "no tensor cores: the 16-bit rate is that of packed pairs on the vector units; no bf16"},
-        drivers=("Tesla P100-SXM2-16GB",),
+        simt=10.6e12, cache_bytes=4 * MB, boost_hz=1480e6, unchecked=("shared_bytes",),
+        drivers=("Tesla P100-SXM2-16GB",), **_PASCAL_100,
+    ),
+    Part(
+        "p100-pcie-16gb", "Tesla P100 PCIe 16 GB", "NVIDIA", 2016, "datacentre", dram=732e9, rates={"fp16": 18.7e12},
+        simt=9.3e12, cache_bytes=4 * MB, unchecked=("shared_bytes",), drivers=("Tesla P100-PCIE-16GB",), **_PASCAL_100,
+    ),
+    Part(
+        "p100-pcie-12gb", "Tesla P100 PCIe 12 GB", "NVIDIA", 2016, "datacentre", dram=549e9, rates={"fp16": 18.7e12},
+        simt=9.3e12, unchecked=("dram", "shared_bytes"), drivers=("Tesla P100-PCIE-12GB",), **_PASCAL_100,
     ),
     Part(
         "v100-sxm2", "Tesla V100 SXM2", "NVIDIA", 2017, "datacentre", dram=900e9, rates={"fp16": 125e12},
-        simt=15.7e12, cache_bytes=6 * MB, units=80, shared_bytes=96 * KB, register_bytes=256 * KB,
-        boost_hz=1530e6, tensor_fma=512, simt_fma=64, special=16, notes={"rates": "no bf16"},
-        drivers=("Tesla V100-SXM2-16GB", "Tesla V100-SXM2-32GB"),
+        simt=15.7e12, boost_hz=1530e6, drivers=("Tesla V100-SXM2-16GB", "Tesla V100-SXM2-32GB"), **_VOLTA,
+    ),
+    Part(
+        "v100-pcie", "Tesla V100 PCIe", "NVIDIA", 2017, "datacentre", dram=900e9, rates={"fp16": 112e12}, simt=14e12,
+        boost_hz=1380e6, drivers=("Tesla V100-PCIE-16GB", "Tesla V100-PCIE-32GB"), **_VOLTA,
     ),
     Part(
         "t4", "Tesla T4", "NVIDIA", 2018, "datacentre", dram=320e9, rates={"fp16": 65e12}, simt=8.1e12,
         cache_bytes=4 * MB, units=40, shared_bytes=64 * KB, register_bytes=256 * KB, boost_hz=1590e6,
         tensor_fma=512, simt_fma=64, special=16, notes={"rates": "no bf16"}, drivers=("Tesla T4",),
+    ),
+    Part(
+        "v100s-pcie", "Tesla V100S PCIe", "NVIDIA", 2019, "datacentre", dram=1134e9, rates={"fp16": 130e12},
+        simt=16.4e12, drivers=("Tesla V100S-PCIE-32GB",), **_VOLTA,
     ),
 )  # fmt: skip
 
@@ -112,6 +148,29 @@ _GRAPHICS_PARTS = (
         notes={"rates": "fp16 accumulation doubles the 16-bit rate"}, drivers=("NVIDIA GeForce RTX 5090",), **_GRAPHICS,
     ),
     Part(
+        "a40", "A40", "NVIDIA", 2021, "datacentre", dram=696e9, rates=half(149.7e12, 74.8e12), simt=37.4e12,
+        cache_bytes=6 * MB, units=84, boost_hz=1740e6, tensor_fma=512, unchecked=("cache_bytes", "boost_hz"),
+        drivers=("NVIDIA A40",), **_GRAPHICS,
+    ),
+    Part(
+        "a10", "A10", "NVIDIA", 2021, "datacentre", dram=600e9, rates=half(125e12, 62.5e12), simt=31.2e12,
+        cache_bytes=6 * MB, units=72, boost_hz=1695e6, tensor_fma=512, unchecked=("cache_bytes", "units", "boost_hz"),
+        drivers=("NVIDIA A10",), **_GRAPHICS,
+    ),
+    Part(
+        "a10g", "A10G", "NVIDIA", 2021, "datacentre", dram=600e9, rates=half(70e12), drivers=("NVIDIA A10G",),
+        **_GRAPHICS,
+    ),
+    Part(
+        "a2", "A2", "NVIDIA", 2021, "datacentre", dram=200e9, rates=half(18e12, 9e12), simt=4.5e12, cache_bytes=2 * MB,
+        units=10, boost_hz=1770e6, tensor_fma=512, unchecked=("cache_bytes", "units", "boost_hz"),
+        drivers=("NVIDIA A2",), **_GRAPHICS,
+    ),
+    Part(
+        "l40", "L40", "NVIDIA", 2022, "datacentre", dram=864e9, rates=half(181.05e12, 90.5e12), simt=90.5e12, units=142,
+        tensor_fma=256, drivers=("NVIDIA L40",), **_GRAPHICS,
+    ),
+    Part(
         "l4", "L4", "NVIDIA", 2023, "datacentre", dram=300e9, rates=half(121e12, 60e12), simt=30.3e12,
         cache_bytes=48 * MB, units=58, boost_hz=2040e6, tensor_fma=512, drivers=("NVIDIA L4",), **_GRAPHICS,
     ),
@@ -120,6 +179,14 @@ _GRAPHICS_PARTS = (
         cache_bytes=96 * MB, units=142, boost_hz=2520e6, tensor_fma=512, unchecked=("cache_bytes",),
         notes={"cache_bytes": "public tables give 48 or 96 MB of L2: ask the device"}, drivers=("NVIDIA L40S",),
         **_GRAPHICS,
+    ),
+    Part(
+        "l20", "L20", "NVIDIA", 2023, "datacentre", dram=864e9, rates=half(119.5e12, 59.8e12), simt=59.8e12,
+        cache_bytes=96 * MB, unchecked=("dram", "rates", "simt", "cache_bytes"), drivers=("NVIDIA L20",), **_GRAPHICS,
+    ),
+    Part(
+        "l2", "L2", "NVIDIA", 2023, "datacentre", dram=300e9, rates=half(96.5e12, 48.3e12), simt=24.1e12,
+        cache_bytes=36 * MB, unchecked=("dram", "rates", "simt", "cache_bytes"), drivers=("NVIDIA L2",), **_GRAPHICS,
     ),
 )  # fmt: skip
 
@@ -139,6 +206,10 @@ _DATACENTRE_PARTS = (
         drivers=("NVIDIA A100 80GB PCIe",), **_AMPERE_100,
     ),
     Part(
+        "a30", "A30", "NVIDIA", 2021, "datacentre", dram=933e9, rates=half(165e12, 82e12), simt=10.3e12,
+        cache_bytes=24 * MB, units=56, boost_hz=1440e6, drivers=("NVIDIA A30",), **_AMPERE,
+    ),
+    Part(
         "h100-pcie", "H100 PCIe 80 GB", "NVIDIA", 2022, "datacentre", dram=2039e9, rates=half(756e12, 378e12),
         simt=51e12, cache_bytes=50 * MB, units=114, boost_hz=1755e6, drivers=("NVIDIA H100 PCIe",), **_HOPPER,
     ),
@@ -153,6 +224,10 @@ _DATACENTRE_PARTS = (
     Part(
         "gh200-96gb", "GH200 96 GB HBM3", "NVIDIA", 2023, "datacentre", dram=4000e9, cache_bytes=50 * MB,
         unchecked=("boost_hz", "cache_bytes"), drivers=("NVIDIA GH200 480GB",), **_HOPPER_SXM, **_HOPPER,
+    ),
+    Part(
+        "gh200-144gb", "GH200 144 GB HBM3e", "NVIDIA", 2024, "datacentre", dram=4900e9, cache_bytes=50 * MB,
+        unchecked=("boost_hz", "cache_bytes"), drivers=("NVIDIA GH200 144G HBM3e",), **_HOPPER_SXM, **_HOPPER,
     ),
     Part(
         "h20", "H20", "NVIDIA", 2024, "datacentre", dram=4000e9, rates=half(148e12, 74e12), simt=44e12,
@@ -174,8 +249,18 @@ _DATACENTRE_PARTS = (
         **_BLACKWELL,
     ),
     Part(
+        "gb200", "GB200 (one of its two GPUs)", "NVIDIA", 2024, "datacentre", dram=8000e9, rates=half(2500e12, 1250e12),
+        simt=80e12, notes=dict.fromkeys(("dram", "rates", "simt"), "half of what is stated for two GPUs"),
+        drivers=("NVIDIA GB200",),
+    ),
+    Part(
         "b300-sxm", "B300 SXM", "NVIDIA", 2025, "datacentre", unchecked=("cache_bytes", "units"),
         drivers=("NVIDIA B300 SXM6 AC",), **_BLACKWELL,
+    ),
+    Part(
+        "gb300", "GB300 (one GPU of 72)", "NVIDIA", 2025, "datacentre", dram=8000e9, rates=half(2500e12, 1250e12),
+        simt=80e12, notes=dict.fromkeys(("dram", "rates", "simt"), "a 72nd of what is stated for the rack"),
+        drivers=("NVIDIA GB300",),
     ),
 )  # fmt: skip
 

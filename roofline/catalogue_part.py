@@ -18,7 +18,8 @@ class Part:
     cache_bytes : the last cache that all units share. cache_bandwidth : bytes/s and where the figure is from.
     units : SMs, compute units or TensorCores. shared_bytes, register_bytes : per unit. boost_hz : largest clock.
     tensor_hz : the clock at which the vendor states the tensor rates, where that is known not to be the largest.
-    tensor_fma, simt_fma : 16-bit and float32 multiply-adds per clock and unit, for the consistency check.
+    tensor_fma, simt_fma : 16-bit and float32 multiply-adds per clock and unit, for the consistency check; where fp16
+    and bf16 differ, of the faster one.
     special : special functions per clock and unit. latencies : level -> (seconds, where from).
     unchecked : fields whose value was not checked against the vendor's sheet.
     notes : field -> what else a reader of that value should know.
