@@ -37,7 +37,7 @@ def test_rates_are_units_times_width_times_clock_with_listed_exceptions():
     checked = dict(_consistency())
     off = {key for key, deviation in checked.items() if abs(deviation) > TOLERANCE}
     assert off == set(EXCEPTIONS)
-    assert len(checked) >= 45
+    assert len(checked) >= 75
 
 
 def test_ids_are_unique_and_drivers_name_one_machine():
