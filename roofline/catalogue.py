@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, Literal
 
-from .catalogue_rows import PARTS, Part
+from .catalogue_part import Part
+from .catalogue_rows import PARTS
 from .machine import Ceiling, Machine, Provenance
 
 # Latencies and cache bandwidths are other people's measurements: exact for the part they name, assumed for its kin.

@@ -25,7 +25,7 @@ def _consistency():
     for part in PARTS:
         if not part.units or not part.boost_hz:
             continue
-        sixteen_bit = part.rates.get("bf16") or part.rates.get("fp16")
+        sixteen_bit = max((part.rates[dtype] for dtype in ("fp16", "bf16") if dtype in part.rates), default=None)
         if sixteen_bit and part.tensor_fma:
             clock = part.tensor_hz or part.boost_hz
             yield (part.id, "tensor"), _deviation(sixteen_bit, part.units, part.tensor_fma, clock)
@@ -37,7 +37,7 @@ def test_rates_are_units_times_width_times_clock_with_listed_exceptions():
     checked = dict(_consistency())
     off = {key for key, deviation in checked.items() if abs(deviation) > TOLERANCE}
     assert off == set(EXCEPTIONS)
-    assert len(checked) >= 45
+    assert len(checked) >= 75
 
 
 def test_ids_are_unique_and_drivers_name_one_machine():
@@ -68,10 +68,22 @@ def test_ridge_points(id, ridge):
     assert round(rate.value / bandwidth.value) == ridge
 
 
-@pytest.mark.parametrize("id", ["p100-sxm2", "v100-sxm2", "t4"])
-def test_parts_before_ampere_have_no_bf16(id):
+@pytest.mark.parametrize("id", ["p100-sxm2", "v100-pcie", "v100s-pcie", "t4", "mi8", "mi60"])
+def test_older_parts_have_no_bf16(id):
     assert machine(id).best("rate", "tensor", "fp16")
     assert machine(id).best("rate", "tensor", "bf16") is None
+
+
+def test_datacentre_parts_since_2016_are_those_of_the_rule():
+    listed = [part for part in PARTS if part.machine_class == "datacentre" and part.year >= 2016]
+    assert {part.vendor for part in listed} == {"NVIDIA", "AMD", "Intel"}
+    assert [part.id for part in listed if not {"fp16", "bf16"} & set(part.rates)] == []
+    assert {part.year for part in listed} == set(range(2016, 2026))
+
+
+def test_a_part_whose_16_bit_types_differ_keeps_both_rates():
+    rates = [machine("mi100").best("rate", "tensor", dtype) for dtype in ("fp16", "bf16")]
+    assert [rate.value for rate in rates if rate] == [184.6e12, 92.3e12]
 
 
 def test_strict_fp32_has_no_tensor_roof_and_lives_on_the_vector_units():
