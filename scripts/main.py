@@ -73,7 +73,7 @@ def profile(
     ] = False,
     attribution: Annotated[
         bool | None,
-        typer.Option(help="Tell walls by experiments too.", show_default="in standard and full"),
+        typer.Option(help="Tell walls by experiments too.", show_default="in standard, full and claims"),
     ] = None,
     deadline: Annotated[
         str | None, typer.Option(help="A case hangs after so long without news. [default: 90s]", show_default=False)

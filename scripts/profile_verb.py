@@ -71,7 +71,7 @@ def request_of(
         device=check_device(device),
         implementations=[name.strip() for name in wanted.split(",") if name.strip()],
         compile=not (quick or for_claims) or "compile" in wanted,
-        attribution=(suite in ("standard", "full") and not axes) if attribution is None else attribution,
+        attribution=(suite in ("standard", "full", CLAIMS) and not axes) if attribution is None else attribution,
         parts=not for_claims,
         budget_s=named_s or (None if kernels or rounds is not None else whole_s),
         group_s=MOST_GROUP_S if named_s else usual_group_s,

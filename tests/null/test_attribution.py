@@ -294,7 +294,7 @@ class Scores:
     B: int
 
 
-def tried(knee_bytes):
+def tried(knee_bytes, caches=("cold", "warm")):
     """Experiments on a result of [8, 256] by way of scores [8, 256, 256], which the declared bytes leave out."""
 
     def run(shape, x):
@@ -316,7 +316,7 @@ def tried(knee_bytes):
     group = Group(device, kernel, Scores(8), "fp32", "forward", 0)
     subjects = [
         Subject("row", cache, "host", [lambda: run(None, torch.ones(8, 256))], HostStopwatch(cache == "warm"))
-        for cache in ("cold", "warm")
+        for cache in caches
     ]
     told = []
     options = {"attribution": True, "budget_s": 0.01, "cache_bytes": knee_bytes}
@@ -329,6 +329,11 @@ def test_intermediate_results_count_for_what_fits_in_the_cache():
     assert tried(2.5 * MADE) == {"sliced"}, "the scores of two of eight fit, so slices of two are tried"
     assert tried(100 * MADE) == {"rotated"}
     assert tried(None) == {"rotated"}, "half of what is reported, where no knee is known"
+
+
+@pytest.mark.parametrize(("caches", "expected"), [(("cold",), {"rotated"}), (("warm",), set())])
+def test_a_suite_may_time_one_state_of_the_caches(caches, expected):
+    assert tried(100 * MADE, caches) == expected
 
 
 def test_slow_calls_are_not_tried():
