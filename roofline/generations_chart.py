@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -20,6 +21,8 @@ UNITS: dict[Of, str] = {"rate": "FLOP/s", "bandwidth": "B/s", "over": "FLOP/B"}
 TITLES: dict[Of, str] = {"rate": "Dense 16-bit rate", "bandwidth": "DRAM bandwidth", "over": "Ridge point"}
 COLOURS: dict[Of, str] = {"rate": "compute", "bandwidth": "dram", "over": "serial"}
 _MARGIN = 1.8  # factor left free above and below the parts, room for their names
+# The symbols of as many vendors as the catalogue has, with their words.
+_SYMBOLS = dict(zip(("circles", "squares", "triangles"), _theme.SYMBOLS))
 _STEPS = 24  # pieces of a band, whose edges are curved
 
 Json = dict[str, Any]
@@ -36,7 +39,7 @@ def spec(parts: Sequence[Rated], theme: str = "light") -> Json:
         "title": {
             "text": "Datacentre accelerators by year",
             "subtitle": "vendors' figures (hollow: not checked against the sheet); line: fitted growth with its 95 % "
-            "band (derived); circles NVIDIA, squares AMD",
+            f"band (derived); {_key(parts)}",
         },
         "spacing": 28,
         "hconcat": [panel(parts, of, theme) for of in generations.WORDS],
@@ -95,10 +98,18 @@ def panel(parts: Sequence[Rated], of: Of, theme: str = "light") -> Json:
     }
 
 
+def _vendors(parts: Sequence[Rated]) -> list[str]:
+    """The vendors, those with the most parts first."""
+    return [vendor for vendor, _ in Counter(part.machine.vendor for part in parts).most_common()]
+
+
+def _key(parts: Sequence[Rated]) -> str:
+    """What the symbols mean: "circles NVIDIA, squares AMD"."""
+    return ", ".join(f"{word} {vendor}" for word, vendor in zip(_SYMBOLS, _vendors(parts)))
+
+
 def _points(parts: Sequence[Rated], of: Of, colour: str) -> list[Json]:
-    shapes = _theme.SYMBOLS
-    vendors = ["NVIDIA", "AMD"]  # in this order, so that the subtitle is right
-    vendors += sorted({part.machine.vendor for part in parts} - set(vendors))
+    shapes = dict(zip(_vendors(parts), _SYMBOLS.values()))
     return [
         {
             "x": part.year,
@@ -108,7 +119,7 @@ def _points(parts: Sequence[Rated], of: Of, colour: str) -> list[Json]:
             "from": part.mark,
             "colour": colour,
             "fill": 0.0 if part.assumed else 0.75,
-            "shape": shapes[vendors.index(part.machine.vendor) % len(shapes)],
+            "shape": shapes[part.machine.vendor],
         }
         for part in parts
     ]

@@ -73,5 +73,7 @@ def _doubts(timed: list[Point]) -> list[Observation]:
         )
         numbers |= {"pace_swing": median(swings)}
     if waits or swings:
-        numbers |= {"disturbed": sum(map(disturbed, timed))}
+        shaken = sum(map(disturbed, timed))
+        text += f"; {shaken} times were taken while the machine was disturbed enough to explain noise" if shaken else ""
+        numbers |= {"disturbed": shaken}
     return [Observation(id="doubts", text=f"{text}.", numbers=numbers)]

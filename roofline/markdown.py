@@ -122,7 +122,7 @@ def _maps(run: Run) -> list[str]:
         for design in length["designs"]:
             lines += [f"{design['title']}: {design['share']}.", "", "```", *design["letters"], "```", ""]
             lines += [*_list(design["changes"]), ""]
-        lines += [one["spots"], "", *_list(one["disagreements"])]
+        lines += [one["spots"], "", *_list(one["disagreements"]), ""]
     return lines
 
 

@@ -204,19 +204,22 @@ def test_versions_are_told_once_for_two_runs():
 # Honest kernels may carry a diagnosis on so many of their points.
 HONEST_SHARE = 0.02
 NOISE = {"noisy", "drifting"}
+# Looks are few beside the samples, so where so many points show a disturbed machine, the others were disturbed too.
+RESTLESS_SHARE = 0.1
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*/*/run.json")), ids=lambda path: path.parent.name)
 def test_honest_kernels_are_seldom_doubted(path):
-    """Recorded runs, judged by today's rules. Noise counts where others did not hold the processors meanwhile; runs
-    from before second clocks were recorded are held to everything but noise."""
+    """Recorded runs, judged by today's rules. Noise counts unless clocks other than that of the kernel show that the
+    machine was disturbed; runs from before those were recorded are held to everything but noise."""
     run = load(path)
     from_before = not any(found.second_clock for found in run.points)
     judged = [judge(found, run.machine) for found in run.points if found.time_s]
+    restless = sum(map(disturbed, judged)) > RESTLESS_SHARE * len(judged)
     doubted = [
         found.key
         for found in judged
-        if {w.id for w in found.warnings} - (NOISE if from_before or disturbed(found) else set())
+        if {w.id for w in found.warnings} - (NOISE if from_before or restless or disturbed(found) else set())
     ]
     assert len(doubted) <= HONEST_SHARE * len(judged), doubted
 
