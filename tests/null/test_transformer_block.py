@@ -215,6 +215,8 @@ def test_rows_that_cannot_run_say_why() -> None:
         assert "TF32" in (_refusal(row, "tf32", "cpu") or ""), row
         assert "1 GFLOP/s" in (_refusal(row, "fp16", "cpu", T=512, M=512) or ""), row
         assert _refusal(row, "bf16", "cuda", T=512, M=512) is None, row
+    assert "beyond 64 tokens" in (_refusal("torch", "fp16", "cpu", B=1, T=65) or "")
+    assert _refusal("torch", "fp16", "cpu", B=1, T=64) is None and _refusal("torch", "fp16", "cuda", B=1, T=65) is None
     assert "attention: keeps all scores" in (_refusal("reference", "bf16", "cpu", T=2**15) or "")
     assert "up to 8192 values, not M=8200" in (_refusal("triton", "bf16", "cuda", M=8200) or "")
     assert "multiples of 16, not M=5000" in (_refusal("triton", "bf16", "cuda", M=5000) or "")
