@@ -33,7 +33,7 @@ SAMPLE_S = 1e-3
 SLOW_ROUND_S = 3.0
 # A slice does its part of every kind of work, to so much; where sizes are cut that do not, others are tried.
 EVEN = 0.05
-# The smallest prime that divides a size cuts it; sizes of kernels have no others alone.
+# A size is cut by the smallest of its prime factors; one that has none of these is left whole.
 PRIMES = (2, 3, 5, 7, 11, 13)
 # Where no knee was measured: a virtual machine reports the whole last cache of its host and gets a part of it.
 CACHE_SHARE = 0.5
