@@ -187,7 +187,7 @@ def only(groups: list[dict], cases: list[dict]) -> list[dict]:
         if mine:
             named = [case["implementations"] for case in mine if "implementations" in case]
             wanted = {name for names in named for name in names}
-            kept.append(restricted(group, wanted, "not in the baseline") if named else group)
+            kept.append(restricted(group, wanted, "not among the rows that were asked for") if named else group)
     return kept
 
 

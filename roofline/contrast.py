@@ -126,7 +126,10 @@ def row(
         point
         for point in points
         if (point.kernel, point.shape, point.dtype, point.direction) == (kernel, shape, dtype, direction)
-        if point.cache == CACHE and point.clock in CLOCKS and class_of(point) == rows and point.status != "skipped"
+        if point.cache == CACHE
+        and point.clock in CLOCKS
+        and class_of(point.implementation) == rows
+        and point.status != "skipped"
     ]
     timed = [point for point in mine if point.status == "ok" and point.time_s]
     fastest = min(timed, key=lambda point: point.time_s.median if point.time_s else 0.0, default=None)
@@ -134,9 +137,9 @@ def row(
     return Row(layer, kernel, shape, direction, work, floors.largest_s, floors.bound, fastest, lost)
 
 
-def class_of(point: Point) -> str:
+def class_of(implementation: str) -> str:
     """The class of an implementation: "torch.flash" and "torch" are the library, "triton_step" is Triton."""
-    return point.implementation.split(".")[0].split("_")[0]
+    return implementation.split(".")[0].split("_")[0]
 
 
 def spread(rows: Sequence[Row], basis: Basis) -> float:
@@ -179,7 +182,14 @@ def equal_layers(points: Iterable[Point]) -> list[Equal]:
     """The groups of a run's complete layers that can be compared: warm, valid, of equal parameters within 2 %."""
     groups: dict[tuple, list[Point]] = {}
     for point in filter(_comparable, points):
-        key = (class_of(point), point.direction, point.dtype, point.shape["T"], point.shape["B"], str(point.device))
+        key = (
+            class_of(point.implementation),
+            point.direction,
+            point.dtype,
+            point.shape["T"],
+            point.shape["B"],
+            str(point.device),
+        )
         groups.setdefault(key, []).append(point)
     found = []
     for (rows, direction, dtype, T, B, _), members in groups.items():

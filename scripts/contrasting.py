@@ -159,8 +159,15 @@ def _sized(layer: Layer, kernel: Any, T: int, asked: Asked) -> Any:
 
 def _measured(cases: Sequence[tuple[Layer, Any, dict[str, int]]], asked: Asked, device: str) -> tuple[Run, Exit]:
     wanted = [
-        {"kernel": layer.kernel, "shape": shape, "dtype": asked.dtype, "direction": direction}
-        for layer, _, shape in cases
+        {
+            "kernel": layer.kernel,
+            "shape": shape,
+            "dtype": asked.dtype,
+            "direction": direction,
+            # Rows of other classes are not shown, and long recurrences in plain PyTorch take minutes.
+            "implementations": [name for name in kernel.implementations if contrast.class_of(name) == asked.rows],
+        }
+        for layer, kernel, shape in cases
         for direction in asked.directions
     ]
     request = Request(

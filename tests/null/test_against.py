@@ -81,7 +81,10 @@ def test_the_worker_plans_these_cases_only():
     case = {"kernel": "k", "shape": {"B": 1}, "dtype": "fp32", "direction": "forward", "implementations": ["a"]}
     groups = [group(), group(shape={"B": 2}), group(dtype="bf16"), group(kernel="other")]
     (kept,) = only(groups, [case])
-    assert kept["implementations"] == ["a"] and kept["refused"] == {"c": "for a reason", "b": "not in the baseline"}
+    assert kept["implementations"] == ["a"] and kept["refused"] == {
+        "c": "for a reason",
+        "b": "not among the rows that were asked for",
+    }
     assert only(groups, []) == groups
     assert len(only(groups, [{"kernel": "k", "direction": "forward"}])) == 3
     assert shapes_of(Kernel, "quick", {}, [case, case]) == [(("B", 1),)]
