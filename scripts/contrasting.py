@@ -55,7 +55,7 @@ LAYERS = (
 # A million parameters is an LSTM of 360 units: its weights fit in the caches of a processor and on the chip of a GPU.
 # Fewer operations than these leave sizes so small that a step of one is more than a percent.
 BUDGETS: dict[Basis, str] = {"parameters": "1M", "flops": "32G", "width": "256"}
-# Seconds for each layer, length and direction: 42 of them are measured within a few minutes.
+# Seconds for each layer, length and direction; 42 of them and the checks of long recurrences take some ten minutes.
 GROUP_S = 2.0
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 ROWS = ("reference", "torch", "compile", "triton")
