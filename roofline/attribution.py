@@ -150,7 +150,7 @@ def holds(point: Point) -> bool:
 
 
 def agreement(points: Iterable[Point]) -> list[Observation]:
-    """How often experiments and model agree, and every case in which they do not, with its reason.
+    """How often experiments and model agree, and where they do not: every case of a few, by kernel and walls of many.
 
     Points that run at half of their floor's speed or better are counted for themselves: of them the model says that
     the wall holds. Of the others it says that none does, and cores, with their instructions, are what is left.
