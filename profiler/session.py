@@ -145,6 +145,9 @@ class Session:
             self._write("ceilings", self.roofs.plain())
         self.runs.cache_bytes = self.roofs.cache_bytes()
         waiting = [(index, group) for index, group in enumerate(self.groups) if key_of(group) not in self.done]
+        if len(waiting) < len(self.groups):
+            self.watcher.stage(f"{len(self.groups) - len(waiting)} of {len(self.groups)} groups were measured before")
+            self.watcher.planned([group for _, group in waiting])
         for position, (index, group) in enumerate(waiting):
             stop_if_asked()
             before = len(self.points)

@@ -1,6 +1,7 @@
 """What a resumed session takes up from a journal, with a worker that follows a script."""
 
 import pytest
+import stand_in_worker
 from scripted import Scripted, begun, session, statuses, whole
 from user_kernels import GOOD, kernel_file
 
@@ -33,6 +34,23 @@ def test_a_case_that_failed_before_an_interruption_is_not_run_again(tmp_path):
     assert third.supervisor.asked == [] and len(third.points) == 2
     assert third.earlier_s == pytest.approx(sum(d["session_s"] for kind, d in read(tmp_path) if kind == "end"))
     third.close("complete")
+
+
+def test_progress_of_a_resumed_run_counts_what_is_left(tmp_path):
+    """Groups that were measured before take no time now, so the time that is left is told without them."""
+    both = [stand_in_worker.group(1), stand_in_worker.group(2)]
+    first = session(tmp_path, Scripted(whole("torch", "reference"), [KeyboardInterrupt()]))
+    first.groups = both
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    assert (first.watcher.total, first.watcher.done) == (0, 1)  # its plan was not asked for here
+    first.close("interrupted")
+    second = session(tmp_path, Scripted(whole("torch", "reference")), resume=True)
+    second.groups = both
+    second.run()
+    assert (second.watcher.total, second.watcher.done) == (1, 1)
+    assert len(second.points) == 4
+    second.close("complete")
 
 
 def test_what_is_known_of_a_group_outlives_a_device_that_does_not_come_back(tmp_path):
