@@ -89,6 +89,15 @@ class Machine(Frozen):
         )
         return tuple(ceiling for ceiling in found if ceiling.provenance in ("measured", "replayed")) or found
 
+    def counting(self) -> Machine:
+        """The machine with those ceilings only that count, so that they still do when their provenances change."""
+
+        def counts(ceiling: Ceiling) -> bool:
+            dtype = ceiling.dtype if ceiling.quantity == "rate" else None
+            return ceiling in self.find(ceiling.quantity, ceiling.level, dtype)
+
+        return self.model_copy(update={"ceilings": tuple(filter(counts, self.ceilings))})
+
     def best(self, quantity: Quantity, level: str, dtype: str | None = None) -> Ceiling | None:
         """The most favourable ceiling: the largest, or for latencies the smallest. None where none is known."""
         found = self.find(quantity, level, dtype)

@@ -102,8 +102,9 @@ def scaled(machine: Machine, resource: str, factor: float) -> Machine:
         values = {name: value * by for name in _VALUES if (value := getattr(roof, name)) is not None}
         return roof.model_copy(update=values | {"provenance": "modelled", "how": f"{factor:g} x: {roof.how}"})
 
-    return machine.model_copy(
-        update={"ceilings": tuple(changed(roof) if concerns(roof) else roof for roof in machine.ceilings)}
+    counting = machine.counting()
+    return counting.model_copy(
+        update={"ceilings": tuple(changed(roof) if concerns(roof) else roof for roof in counting.ceilings)}
     )
 
 
@@ -174,7 +175,8 @@ def narrower(case: Case, machine: Machine) -> tuple[str, Case, Machine]:
         how = f"{NARROWER_RATE:g} x the rate of {case.dtype}: {roof.how}"
         return roof.model_copy(update=values | {"provenance": "assumed", "how": how})
 
-    faster = machine.model_copy(update={"ceilings": tuple(map(doubled, machine.ceilings))})
+    counting = machine.counting()
+    faster = counting.model_copy(update={"ceilings": tuple(map(doubled, counting.ceilings))})
     words = "8-bit numbers, products at twice the rate (assumed)"
     return words, replace(case, work=halved(case.work)), faster
 
@@ -188,7 +190,9 @@ def designs(case: Case, machine: Machine) -> dict[str, Case]:
     if case.weights == "reread" and case.work.depth > 1 and best_residency(case.work, machine) == "chip":
         known = {chain: roof.value for chain in _LASTING if (roof := machine.best("latency", chain))}
         if known:
-            chain = min(known, key=known.__getitem__)
+            # One multiprocessor cannot hold what the whole chip can, so on a GPU the steps meet at a barrier.
+            together = machine.device == "cuda" and "barrier" in known
+            chain = "barrier" if together else min(known, key=known.__getitem__)
             found["weights kept on chip, one launch"] = replace(case, weights="kept", chain=chain, depth=None)
     if case.work.depth > 1:
         if not case.hoists and case.work.hoisted_bytes < case.work.streamed_bytes:

@@ -81,6 +81,41 @@ def test_weights_are_kept_only_where_they_fit_and_as_long_as_a_launch_lasts():
     assert (kept.weights, kept.chain) == ("kept", "barrier")
 
 
+def measured_h200(**values):
+    """An H200 as a run records it: measured roofs below those of the datasheet, which stand beside them."""
+    roofs = [
+        ceiling("bandwidth", "dram", 4.0e12),
+        ceiling("bandwidth", "cache", 6.0e12),
+        ceiling("rate", "tensor", 7.0e14, "bf16", "product", "FLOP/s"),
+        ceiling("rate", "simt", 5.0e13, "fp32", "product", "FLOP/s"),
+        ceiling("rate", "special", 3.0e12, unit="op/s"),
+        ceiling("capacity", "cache", 4.0e7, unit="B", pattern="knee"),
+        *(ceiling("latency", level, value, unit="s") for level, value in values.items()),
+    ]
+    return catalogue.measured_machine("h200-sxm", "NVIDIA H200", "cuda", roofs)
+
+
+@given(CASES)
+def test_a_measured_machine_is_scaled_from_what_was_measured(case):
+    """The datasheet beside the measured roofs is higher; it must not come in when those change."""
+    machine = measured_h200(launch=4e-6, graph=2e-6, barrier=2e-6)
+    found = what_if.elasticities(case, machine)
+    assert not found or sum(found[name] for name in RATES) == pytest.approx(1.0, abs=1e-6)
+    for resource in RESOURCES:
+        same = what_if.time_s(case, what_if.scaled(machine, resource, 1.0))
+        assert same == what_if.time_s(case, machine)
+    half, narrow = what_if.narrower(case, machine)[1:]
+    assert half.dtype == "bf16"
+    assert narrow.best("rate", "tensor", "bf16").value == 2 * 7.0e14
+
+
+def test_weights_kept_on_a_gpu_meet_at_its_barrier():
+    """A chain inside one program is faster than a barrier, but one multiprocessor does not hold what the chip can."""
+    machine = measured_h200(launch=4e-6, barrier=2e-6, inside=2e-7)
+    kept = what_if.designs(lstm(T=512, H=1024), machine)["weights kept on chip, one launch"]
+    assert kept.chain == "barrier"
+
+
 @pytest.mark.parametrize("machine", ["v100-sxm2", "b200-sxm"])
 def test_what_is_not_known_leaves_no_estimate(machine):
     """No bf16 rate there; no latency here."""
