@@ -103,10 +103,15 @@ class Shortfall:
         return self.rate / self.roof
 
 
+def values_of(rows: Sequence[Evidence]) -> list[dict[str, float | int | str | None]]:
+    """What the copies of a run showed; in a record of several devices, those of each."""
+    return [row.values for row in rows if row.id == ID or row.id.startswith(f"{ID} device ")]
+
+
 def shortfall(rows: Sequence[Evidence]) -> Shortfall | None:
     """How far the memory fell short of its roof during a run, by the evidence on its copies; None where it held."""
     found = []
-    for values in (row.values for row in rows if row.id == ID):
+    for values in values_of(rows):
         roof = values.get("roof_bytes_per_s")
         for when in TIMES:
             rate, off = values.get(f"{when}_bytes_per_s"), values.get(f"{when}_from_roof")

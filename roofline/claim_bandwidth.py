@@ -12,6 +12,8 @@ from .record import Fraction
 from .verdict import fraction
 
 GATES = 4  # input, forget, cell and output: the four affine layers of a step
+# What decides a share that is above one: no call is faster than the roof that it is held against.
+BEYOND = "times at {} are beyond the roof they are held against: measure the roofs again, or sizes that no cache holds"
 
 
 def weight_bandwidth(claim: Claim, facts: Facts) -> Verdict:
@@ -27,11 +29,18 @@ def weight_bandwidth(claim: Claim, facts: Facts) -> Verdict:
     findings = []
     for row in _steps(facts, claim):
         share = fraction(row.work.weight_bytes / roof.value, row.time, roof.spread)
-        if share is not None:
-            share = share.model_copy(update={"high": share.high / (fell.share if fell else 1.0)})
-            figure = number(f"weight bytes / {roof.pattern} bandwidth / time", share)
-            findings.append(Finding(where=row.where, holds=above(share, claim.at("share")), numbers=(figure,)))
-    return verdict(claim, findings, rows="fastest")
+        if share is None:
+            findings.append(Finding(where=row.where, holds=None))
+            continue
+        share = share.model_copy(update={"high": share.high / (fell.share if fell else 1.0)})
+        figure = number(f"weight bytes / {roof.pattern} bandwidth / time", share)
+        findings.append(Finding(where=row.where, holds=above(share, claim.at("share")), numbers=(figure,)))
+    return verdict(claim, findings, narrower=_beyond(findings), rows="fastest")
+
+
+def _beyond(findings: list[Finding]) -> str:
+    """What would decide shares that are no shares; nothing where there are none."""
+    return BEYOND if any(not finding.numbers for finding in findings) else ""
 
 
 def _own(roof: Ceiling) -> bool:
@@ -56,13 +65,15 @@ def idle_compute(claim: Claim, facts: Facts) -> Verdict:
         if peak is None or not _own(peak):
             return verdict(claim, (), ["a measured rate of matrix products"])
         share = fraction(row.work.flops / peak.value, row.time, peak.spread)
+        few = row.at("B") <= claim.at("most_B")
         if share is None:
+            findings += [Finding(where=row.where, holds=None)] if few else []
             continue
         curve.append((row, share))
-        if row.at("B") <= claim.at("most_B"):
+        if few:
             figure = number("share of the FLOP/s of the machine", share)
             findings.append(Finding(where=row.where, holds=below(share, claim.at("share")), numbers=(figure,)))
-    made = verdict(claim, findings, rows="fastest")
+    made = verdict(claim, findings, narrower=_beyond(findings), rows="fastest")
     return made.model_copy(update={"summary": "; ".join(filter(None, [made.summary, *_passing(claim, curve)]))})
 
 

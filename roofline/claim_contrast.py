@@ -44,13 +44,16 @@ def _partner(claim: Claim, row: Timed, others: list[Timed]) -> Timed | None:
 
 def _nearer(claim: Claim, row: Timed, attention: Timed | None, convolution: Timed | None) -> Finding | None:
     own = row.point.roof_fraction
-    if own is None or attention is None or convolution is None:
+    if attention is None or convolution is None:
         return None
+    open_ = Finding(where=row.where, holds=None)
+    if own is None:
+        return open_
     parts, figures = [], []
     for name, other in (("attention", attention), ("convolution", convolution)):
         share = other.point.roof_fraction
         if share is None or not share.low:
-            return None
+            return open_
         relative = ratio(own, share)
         parts.append(below(relative, claim.at("share")))
         figures.append(number(f"roof share LSTM / {name}", relative))

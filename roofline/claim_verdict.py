@@ -43,11 +43,14 @@ class Number(Frozen):
 
 
 class Finding(Frozen):
-    """The predicate on one shape: `holds` is None where the interval contains the threshold."""
+    """The predicate on one shape.
+
+    holds : None where the interval contains the threshold, or there is no number to hold against it.
+    """
 
     where: str
     holds: bool | None
-    numbers: tuple[Number, ...]
+    numbers: tuple[Number, ...] = ()
 
 
 class Line(Frozen):

@@ -96,7 +96,7 @@ def _shift(base: Run, new: Run) -> float | None:
 
 def _copy_rate(run: Run) -> float | None:
     """The median of what the calibration copies of a run reached, in bytes per second; None without one."""
-    values = [entry.values for entry in run.evidence if entry.id == calibration.ID]
+    values = calibration.values_of(run.evidence)
     rates = [rate for one in values for when in calibration.TIMES if (rate := one.get(f"{when}_bytes_per_s"))]
     known = [float(rate) for rate in rates if isinstance(rate, int | float) and rate > 0]
     return median(known) if known else None

@@ -90,6 +90,28 @@ def test_a_run_with_impossible_numbers_gets_verdicts_and_no_traceback(change):
         assert [entry.id for entry in found.claims] == ALL and found.model_dump_json()
 
 
+def test_a_share_beyond_its_roof_is_counted_as_open():
+    """A step that is faster than the memory could feed it was fed by a cache, and says nothing of the memory."""
+    made = samples.run()
+    quick = tuple(
+        point.model_copy(update={"time_s": samples.timing(point.time_s.median / 1e6)})
+        if point.kernel == "lstm_step" and point.cache == "cold"
+        else point
+        for point in made.points
+    )
+    for id in ("C1", "C2"):
+        found = one(id, made.model_copy(update={"points": quick}))
+        assert found.verdict == "INCONCLUSIVE" and found.undecided and not found.decided
+        assert "beyond the roof" in found.missing[0]
+
+
+def test_the_copies_of_every_device_of_a_fleet_count():
+    fell = {"roof_bytes_per_s": 40e9, "start_bytes_per_s": 10e9, "start_from_roof": -0.7}
+    row = Evidence(id="calibration-copy device 1", values=fell, how="Device 1: sample")
+    low = samples.run("C1")
+    assert one("C1", low.model_copy(update={"evidence": (*low.evidence, row)})).verdict == "INCONCLUSIVE"
+
+
 def test_a_roof_that_did_not_hold_leaves_the_share_of_the_bandwidth_open():
     fell = {"roof_bytes_per_s": 40e9, "start_bytes_per_s": 10e9, "start_from_roof": -0.7}
     row = Evidence(id="calibration-copy", values=fell, how="sample")
