@@ -27,10 +27,10 @@ CHAIN_SHARE = 16
 
 
 def sweeps(points: tuple[Point, ...], size: str) -> list[list[Point]]:
-    """Points that differ in one size only, ordered by it; sweeps with fewer than three sizes are left out."""
+    """Points that differ in one size only, ordered by it; size 0 and sweeps of fewer than three left out."""
     found: dict[tuple, list[Point]] = defaultdict(list)
     for point in points:
-        if point.status == "ok" and point.time_s is not None and point.headline and size in point.shape:
+        if point.status == "ok" and point.time_s is not None and point.headline and point.shape.get(size):
             found[(point.kernel, point.implementation, point.dtype, point.direction, _rest(point, size))].append(point)
     ordered = [sorted(sweep, key=lambda point: point.shape[size]) for sweep in found.values()]
     return [sweep for sweep in ordered if len(sweep) >= LEAST_SIZES]

@@ -94,13 +94,16 @@ def ridge(machine: Machine, dtype: str) -> float | None:
 def crossing(sizes_and_works: list[tuple[int, Work]], dtype: str, machine: Machine) -> float | None:
     """The size at which streamed intensity passes the ridge, interpolated on log scales; None if it never does.
 
-    `sizes_and_works` is ordered by size. Below the crossing the bytes rule the time, above it the matrix products.
+    `sizes_and_works` is ordered by size; those without products, or of nothing, are passed over. Below the crossing the
+    bytes rule the time, above it the matrix products.
     """
     turn = ridge(machine, dtype)
     if turn is None:
         return None
     before: tuple[float, float] | None = None
     for size, work in sizes_and_works:
+        if not (size and work.matmul_flops and work.streamed_bytes):
+            continue
         at, lead = math.log(size), math.log(work.matmul_flops / work.streamed_bytes / turn)
         if lead >= 0:
             if before is None:

@@ -55,6 +55,16 @@ def test_a_batch_without_weights_has_no_walk():
     assert observations(sweep([10.0, 11.0, 12.0, 24.0], weight_bytes=0), ROUND) == []
 
 
+def test_an_empty_batch_and_work_without_products_end_no_run():
+    times = [10.0, 11.0, 12.0, 24.0]
+    empty = point(timing(5.0), shape={"B": 0, "H": 7}, work=work(read=1000).model_copy(update={"weight_bytes": 1000}))
+    with_empty, without = (observations((*more, *sweep(times)), ROUND) for more in ((empty,), ()))
+    assert with_empty == without
+    plain = tuple(one.model_copy(update={"work": empty.work}) for one in sweep(times))
+    (found,) = observations(plain, ROUND)
+    assert found.numbers["modelled_crossing_B"] is None
+
+
 def test_a_sweep_that_never_turns_says_so():
     (found,) = observations(sweep([10.0, 10.0, 10.0, 10.0]), ROUND)
     assert "never follows" in found.text and found.numbers["measured_steep_from_B"] is None
