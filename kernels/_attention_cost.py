@@ -43,3 +43,10 @@ def backward_operations(pairs: int, queries: int, P: int) -> tuple[Term, ...]:
         ),
         *terms("special_ops", ("exponentials again", pairs, "one per visible pair")),
     )
+
+
+def recomputed(pairs: int, P: int, direction: str) -> dict[str, int]:
+    """What of these operations gradients do a second time, as fields of `Work`."""
+    if direction == "forward":
+        return {}
+    return {"recomputed_flops": 2 * pairs * P, "recomputed_ops": pairs}

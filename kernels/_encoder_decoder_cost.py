@@ -333,6 +333,8 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
         recurrent_bytes=min(cost.recurrent_bytes for cost in recurrent),
         state_bytes=min(cost.state_bytes for cost in recurrent),
         saved_bytes=left + sum(cost.saved_bytes for cost in costs.values()),
+        recomputed_flops=sum(cost.recomputed_flops for cost in costs.values()),
+        recomputed_ops=sum(cost.recomputed_ops for cost in costs.values()),
         parameters=sum(cost.parameters for cost in costs.values()),
         tokens=shape.B * (shape.T + shape.S),
     )

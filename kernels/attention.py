@@ -29,7 +29,7 @@ from torch.nn.attention import SDPBackend
 from ..roofline.contract import Implementation
 from ..roofline.work import Term, Work
 from . import _attention_launch, _attention_sdpa
-from ._attention_cost import backward_operations, forward_operations
+from ._attention_cost import backward_operations, forward_operations, recomputed
 from ._attention_lengths import blanked, check, lengths_of, padding_waste, visible
 from ._attention_peers import peer_rows
 from ._attention_tiles import COMPILE, WIDEST
@@ -277,6 +277,7 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
             ),
         ),
         saved_bytes=sizes["logarithms"],
+        **recomputed(shape.N * shape.visible_pairs, shape.P, direction),
         tokens=shape.tokens[0],
     )
 

@@ -28,7 +28,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..roofline.contract import Implementation
 from ..roofline.work import Term, Work
 from . import _attention_decode_triton as launching
-from ._attention_cost import backward_operations, forward_operations
+from ._attention_cost import backward_operations, forward_operations, recomputed
 from ._attention_sdpa import why_not_cudnn_heads, why_not_efficient, why_not_flash
 from ._cost import operations, traffic
 from ._torch import (
@@ -236,6 +236,7 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
             ),
         ),
         saved_bytes=sizes["logarithms"],
+        **recomputed(shape.N * sum(lengths_of(shape)), shape.P, direction),
         tokens=shape.B,
     )
 

@@ -436,6 +436,8 @@ def work(shape: Shape, dtype: str, direction: str) -> Work:
         ),
         weight_bytes=sum(cost.weight_bytes for cost in parts.values()),
         saved_bytes=kept,
+        recomputed_flops=parts["attention"].recomputed_flops,
+        recomputed_ops=parts["attention"].recomputed_ops,
         parameters=sum(cost.parameters for cost in parts.values()),
         tokens=shape.B * shape.T,
     )

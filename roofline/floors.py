@@ -22,6 +22,9 @@ Residency = Literal["dram", "cache", "chip"]
 
 # How a step with a matrix product can wait for the one before; the best possible design takes the fastest of them.
 WAITS = ("barrier", "inside", "graph", "launch")
+# Operations of the recurrent product in the step that `inside` is taken with on a CPU, nn.LSTM of 8 units for one
+# sequence. Steps with less than half of it may wait for less, so their bound is the chain of registers.
+INSIDE_FLOPS = 2 * 4 * 8 * 8
 # Two floors this close cannot be told apart by a measurement, so both are named.
 CONTEST_SHARE = 0.9
 
@@ -64,12 +67,16 @@ def matmul_rate(machine: Machine, dtype: str) -> Ceiling | None:
     return machine.best("rate", unit, dtype)
 
 
-def _compute(work: Work, dtype: str, machine: Machine) -> tuple[float | None, str, float]:
-    """Largest of the three compute times, with the unit's name and the roof's spread."""
+def _compute(work: Work, dtype: str, machine: Machine, least: bool = False) -> tuple[float | None, str, float]:
+    """Largest of the three compute times, with the unit's name and the roof's spread.
+
+    least : without what a design that keeps its results need not compute again.
+    """
+    products, functions = (work.recomputed_flops, work.recomputed_ops) if least else (0, 0)
     demands = (
-        ("matrix products", work.matmul_flops, matmul_rate(machine, dtype)),
+        ("matrix products", work.matmul_flops - products, matmul_rate(machine, dtype)),
         ("pointwise operations", work.pointwise_flops, machine.best("rate", "simt", "fp32")),
-        ("special functions", work.special_ops, machine.best("rate", "special")),
+        ("special functions", work.special_ops - functions, machine.best("rate", "special")),
     )
     known = [(count / roof.value, name, roof) for name, count, roof in demands if count and roof is not None]
     unknown = [name for name, count, roof in demands if count and roof is None]
@@ -123,6 +130,15 @@ def _element_wise(work: Work) -> bool:
     return work.depth > 1 and not (work.matmul_flops and work.step_products)
 
 
+def _waits(work: Work) -> tuple[str, ...]:
+    """What steps of the best possible design may wait for, the fastest of which counts."""
+    if _element_wise(work):
+        return ("pointwise",)
+    recurrent = work.recurrent_bytes / work.weight_bytes if work.weight_bytes else 1.0
+    tiny = work.matmul_flops * recurrent < work.depth * INSIDE_FLOPS / 2
+    return (*WAITS, "pointwise") if tiny and work.depth > 1 else WAITS
+
+
 def _serial(
     work: Work, levels: tuple[str, ...], machine: Machine, depth: int | None = None
 ) -> tuple[float | None, str, float]:
@@ -156,8 +172,25 @@ def residency_of(work: Work, weights: Weights, machine: Machine, hoists: bool = 
     """Where the weights of a dependent step live, from the machine's capacities."""
     if weights == "kept":
         return "chip"
-    per_step = (work.recurrent_bytes if hoists else work.weight_bytes) + work.state_bytes
-    return "dram" if per_step > most_held(machine, "cache") else "cache"
+    return "dram" if _per_step(work, hoists) > most_held(machine, "cache") else "cache"
+
+
+def _per_step(work: Work, hoists: bool) -> int:
+    """Bytes that a dependent step reads again."""
+    return (work.recurrent_bytes if hoists else work.weight_bytes) + work.state_bytes
+
+
+def _again(depth: int, streamed: int, per_pass: int) -> int:
+    """How often a call comes back to bytes that it used in the step before.
+
+    A stack goes through its weights more often than its chain has steps, for its layers may work side by side.
+    """
+    return max(depth, streamed // max(1, per_pass)) - 1 if depth > 1 else 0
+
+
+def _missed(least: int, streamed: int, again: int, held: float) -> int:
+    """Bytes that come from below a level that keeps up to `held` bytes from each pass to the next, `least` anyway."""
+    return max(least, streamed - again * int(held))
 
 
 def own_floors(
@@ -179,11 +212,15 @@ def own_floors(
     private, shared = most_held(machine, "private"), most_held(machine, "cache")
     # The streamed bytes leave out what a single step need not write twice, such as the last state beside the output.
     streamed = max(work.hoisted_bytes if hoists else work.streamed_bytes, work.compulsory_bytes)
-    dram_total = streamed if residency == "dram" else work.compulsory_bytes
+    again = _again(work.depth, streamed, _per_step(work, hoists))
+    dram_total = work.compulsory_bytes
+    exchanged = work.compulsory_bytes + work.depth * work.exchange_bytes
     if residency == "chip":
-        cache_total = work.compulsory_bytes + work.depth * work.exchange_bytes
+        cache_total = exchanged
     else:
-        cache_total = streamed
+        cache_total = _missed(min(exchanged, streamed), streamed, again, private)
+    if residency == "dram":
+        dram_total = _missed(work.compulsory_bytes, streamed, again, private + shared)
     return _assemble(
         {
             "compute": _compute(work, dtype, machine),
@@ -214,23 +251,21 @@ def best_floors(work: Work, dtype: str, machine: Machine, cache: CacheState) -> 
     private, shared, chip = (most_held(machine, level) for level in ("private", "cache", "chip"))
     residency = best_residency(work, machine)
     streamed = min(work.hoisted_bytes, work.streamed_bytes)
-    # A stack goes through its weights more often than its chain has steps, for its layers may work side by side.
-    again = max(work.depth - 1, streamed // max(1, work.recurrent_bytes))
+    again = _again(work.depth, streamed, work.recurrent_bytes)
     dram_total = work.compulsory_bytes
     if residency == "chip":
         cache_total = work.compulsory_bytes + work.depth * work.exchange_bytes * (work.depth > 1)
     else:
-        # A level that keeps part of the weights from step to step saves at most its capacity at each step.
         held = max(chip, private)
-        cache_total = max(work.compulsory_bytes, streamed - again * int(held))
+        cache_total = _missed(work.compulsory_bytes, streamed, again, held)
         if residency == "dram":
-            dram_total = max(work.compulsory_bytes, streamed - again * int(held + shared))
+            dram_total = _missed(work.compulsory_bytes, streamed, again, held + shared)
     return _assemble(
         {
-            "compute": _compute(work, dtype, machine),
+            "compute": _compute(work, dtype, machine, least=True),
             "dram": _bytes_floor("dram", dram_total, work, shared, cache, machine),
             "cache": _bytes_floor("cache", cache_total, work, private, cache, machine),
-            "serial": _serial(work, ("pointwise",) if _element_wise(work) else WAITS, machine),
+            "serial": _serial(work, _waits(work), machine),
         },
         residency,
     )

@@ -57,6 +57,8 @@ class Work(Frozen):
     recurrent_bytes : the weights among them that meet the state, so that no product over all steps can take them out of
         the loop; all of them unless said otherwise.
     saved_bytes : what a forward pass must leave behind for its backward pass.
+    recomputed_flops, recomputed_ops : of the matrix products and of the special operations, those that are counted a
+        second time because their results are too large to keep; a design that keeps them all the same does without.
     tokens : sequence positions processed by one call.
 
     `streamed_bytes` is the traffic when every dependent step re-reads weights and state (equal to the compulsory bytes
@@ -71,6 +73,8 @@ class Work(Frozen):
     recurrent_bytes: int = Field(default=0, ge=0)
     state_bytes: int = Field(default=0, ge=0)
     saved_bytes: int = Field(default=0, ge=0)
+    recomputed_flops: int = Field(default=0, ge=0)
+    recomputed_ops: int = Field(default=0, ge=0)
     parameters: int = Field(default=0, ge=0)
     tokens: int = Field(default=1, ge=0)
 

@@ -3,7 +3,7 @@
 import pytest
 from round_machine import ROUND, ceiling, work
 
-from seqroof.kernels import lstm_step
+from seqroof.kernels import _catalog, lstm_step
 from seqroof.roofline import catalogue
 from seqroof.roofline.floors import best_floors, own_floors
 from seqroof.roofline.machine import Ceiling
@@ -87,7 +87,7 @@ def test_an_element_wise_recurrence_waits_for_registers_only():
 
 
 def test_products_that_need_not_wait_leave_an_element_wise_chain():
-    given = {"read": 0, "depth": 1000, "matmul_flops": 10}
+    given = {"read": 0, "depth": 1000, "matmul_flops": 10**6}
     assert best_floors(work(**given), "fp32", QUICK, "warm").floors.serial == 500.0
     beforehand = work(**given).model_copy(update={"step_products": False})
     assert best_floors(beforehand, "fp32", QUICK, "warm").floors.serial == 1.0
@@ -116,6 +116,21 @@ def test_strict_fp32_is_scored_on_vector_units_and_bf16_on_tensor_units():
     assert own_floors(job, "bf16", "reread", "launch", ROUND, "cold").floors.compute == 1.0
 
 
+def test_the_best_design_may_keep_what_others_compute_again():
+    """Gradients of attention in five products, of which one repeats the scores of the forward pass."""
+    attention = _catalog.load("attention")
+    shape = attention.shape(B=1, N=2, S=64, P=32, K=64, G=2, causal=0, ragged=0)
+    for direction, products in (("forward", 2), ("backward", 5), ("both", 7)):
+        job = attention.module.work(shape, "fp32", direction)
+        assert job.matmul_flops == products * 2 * 2 * 64 * 64 * 32
+        own, best = (
+            own_floors(job, "fp32", "reread", "launch", ROUND, "warm"),
+            best_floors(job, "fp32", ROUND, "warm"),
+        )
+        again = direction != "forward"
+        assert best.floors.compute == pytest.approx(own.floors.compute * (products - again) / products)
+
+
 def test_an_unknown_rate_gives_no_floor_and_says_so():
     found = own_floors(work(matmul_flops=10), "fp16", "reread", "launch", ROUND, "cold")
     assert found.floors.compute is None
@@ -125,22 +140,26 @@ def test_an_unknown_rate_gives_no_floor_and_says_so():
 @pytest.mark.parametrize(
     ("weights", "where", "residency", "dram", "cache"),
     [
-        (6000, "reread", "dram", 600.0, 60.0),
-        (3000, "reread", "cache", 100.0, 60.0),
+        # Four passes over the weights; at each but the first, caches may hold 5100 bytes of them, or 100.
+        (9000, "reread", "dram", 360 - 3 * 51.0, 36 - 3 * 0.1),
+        (3000, "reread", "cache", 100.0, 12 - 3 * 0.1),
+        (80, "reread", "cache", 100.0, 10.0),
         (3000, "kept", "chip", 100.0, 10.0 + 4 * 0.2),
     ],
 )
 def test_residency_of_a_recurrence(weights, where, residency, dram, cache):
-    job = work(depth=4, weights=weights, streamed_bytes=60_000, exchange_bytes=200)
+    job = work(depth=4, weights=weights, streamed_bytes=4 * weights, exchange_bytes=200)
     found = own_floors(job, "fp32", where, "barrier", ROUND, "cold")
     assert found.residency == residency
     assert (found.floors.dram, found.floors.cache) == (dram, cache)
     assert found.floors.serial == 4.0
 
 
-def test_the_best_floors_never_exceed_those_of_any_design():
+@pytest.mark.parametrize("place", ["chip", "private"])
+def test_the_best_floors_never_exceed_those_of_any_design(place):
     job = work(depth=4, weights=3000, streamed_bytes=60_000, exchange_bytes=200)
-    roomy = ROUND.model_copy(update={"ceilings": (*ROUND.ceilings, ceiling("capacity", "chip", 4000.0, unit="B"))})
+    others = tuple(kept for kept in ROUND.ceilings if (kept.quantity, kept.level) != ("capacity", place))
+    roomy = ROUND.model_copy(update={"ceilings": (*others, ceiling("capacity", place, 4000.0, unit="B"))})
     best = best_floors(job, "fp32", roomy, "cold").floors
     for where in ("reread", "kept"):
         own = own_floors(job, "fp32", where, "launch", roomy, "cold").floors
@@ -168,6 +187,24 @@ def test_the_lstm_crosses_the_ridge_of_an_h200_where_the_formula_says(hidden, ba
 def test_a_small_lstm_never_crosses_the_ridge():
     works = [(b, lstm_step.work(lstm_step.Shape(B=b, I=128, H=128), "bf16", "forward")) for b in (1, 64, 4096, 10**6)]
     assert crossing(works, "bf16", catalogue.machine("h200-sxm")) is None
+
+
+def test_weights_that_private_caches_hold_are_read_from_them_at_every_step():
+    """A design that reads its weights at every step finds them where they lie: 10 000 B come from further away."""
+    private = ceiling("capacity", "private", 4000.0, unit="B", pattern="reported")
+    others = tuple(kept for kept in ROUND.ceilings if (kept.quantity, kept.level) != ("capacity", "private"))
+    machine = ROUND.model_copy(update={"ceilings": (*others, private)})
+    layer = work(depth=100, weights=3000, streamed_bytes=300_000)
+    assert own_floors(layer, "fp32", "reread", "launch", machine, "cold").floors.cache == 10.0
+    assert own_floors(layer, "fp32", "reread", "launch", ROUND, "cold").floors.cache == pytest.approx(300 - 99 * 0.1)
+
+
+@pytest.mark.parametrize(("hidden", "level"), [(4, "pointwise"), (8, "inside"), (64, "inside")])
+def test_a_step_smaller_than_the_one_timed_is_bound_by_registers_only(hidden, level):
+    """What one library takes for a step of 8 units is no limit of the hardware for a step of 4."""
+    lstm = _catalog.load("lstm")
+    job = lstm.module.work(lstm.shape(B=1, T=100, I=hidden, H=hidden), "fp32", "forward")
+    assert f"({level}" in best_floors(job, "fp32", QUICK, "warm").notes["serial"]
 
 
 def test_a_stack_saves_what_a_level_holds_at_every_pass_over_its_weights():
