@@ -52,7 +52,7 @@ def _entry(row: Row, number: str) -> str:
     point = row.point
     direction = "" if point.direction == "forward" else f" {point.direction}"
     case = clean(f"{point.kernel}{direction} {point.implementation} {point.dtype} {point.shape_text}")
-    result = f"{_view.time_text(point)}, {_view.wall_text(point.bound)}, {_view.machine_text(point)}"
+    result = f"{_view.time_text(point)}, {_view.own_wall(point, contested=False)}, {_view.machine_text(point)}"
     case = case if len(case) + len(result) <= _TEXT else case[: _TEXT - len(result) - 1] + "…"
     return f"{number}{case}: {result}"
 

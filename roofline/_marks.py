@@ -72,7 +72,7 @@ def point_values(
             clean(f"{row.number}  {point.kernel} {point.implementation} {point.dtype} {point.direction}"),
             clean(point.shape_text),
             f"{_view.time_text(point)} {_view.interval_text(point)}",
-            _view.wall_text(point.bound, point.contested_with, _),
+            _view.own_wall(point, _),
             _view.machine_text(point),
             _view.design_text(point),
             _view.rate_text(point),

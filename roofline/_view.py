@@ -11,7 +11,7 @@ from itertools import groupby
 
 from .record import Part, Point, Run, Wall, Warning_
 from .units import percent, seconds, si
-from .walls import WALL_NAMES
+from .walls import WALL_NAMES, holds
 from .wording import ENGLISH, Wording
 
 MEASURED = ("ok", "invalid")
@@ -26,7 +26,8 @@ NUMBERS_NOTE = (
     "Measured: time and rates; time is the median with its interval. Modelled: walls and percentages, from the counted "
     "work against the ceilings of this machine: "
     "“machine” is the share of what the best possible implementation reaches, “design” of what this "
-    "implementation's own design allows. A wall written “a ≈ b” means that b is within 10 % of a."
+    "implementation's own design allows. A wall written “a ≈ b” means that b is within 10 % of a; one in brackets is "
+    "the highest floor, but the time is more than twice that: something else is in the way."
 )
 
 METHOD_NOTE = (
@@ -180,6 +181,13 @@ def wall_text(wall: Wall | None, contested_with: Wall | None = None, _: Wording 
     if wall is None:
         return "-"
     return _(WALL_NAMES[wall]) + (f" ≈ {_(WALL_NAMES[contested_with])}" if contested_with else "")
+
+
+def own_wall(point: Point, _: Wording = ENGLISH, contested: bool = True) -> str:
+    """Write the wall of a point's own design: alone and in brackets where something else takes more of its time."""
+    if point.bound and point.time_s and not holds(point):
+        return f"({wall_text(point.bound, None, _)})"
+    return wall_text(point.bound, point.contested_with if contested else None, _)
 
 
 def time_text(point: Point | Part) -> str:

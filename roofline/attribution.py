@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from .experiments import Attribution, Ratio, SeenWall
-from .record import WALLS, Observation, Point, Wall
+from .record import Observation, Point, Wall
 from .stats import median_interval
 from .units import percent
+from .walls import holds, share_of_floor
 
 # Slower than this on data that no cache holds: memory. A quarter of the time is then spent on what a cache would save.
 UNCACHED = 1.3
@@ -28,8 +29,6 @@ IMPLAUSIBLE = 1.5
 LONGER = 1.6
 # More disagreements than these are told by kernel and walls; rows tell every one.
 MOST_LISTED = 6
-# Share of the highest floor's speed from which that wall explains more of the time than anything else.
-HOLDS = 0.5
 
 SEEN_WORDS: dict[SeenWall, str] = {
     "memory": "memory",
@@ -133,20 +132,6 @@ def seen_text(point: Point) -> str:
         return ""
     ratios = ratios_text(found)
     return f"seen without floors: {SEEN_WORDS[found.wall]} ({ratios or found.reason})"
-
-
-def share_of_floor(point: Point) -> float:
-    """The highest floor of a point's own design over its measured time; 0 where either is not known."""
-    known = [floor for wall in WALLS if point.floors_s and (floor := getattr(point.floors_s, wall))]
-    return max(known) / point.time_s.median if known and point.time_s else 0.0
-
-
-def holds(point: Point) -> bool:
-    """Whether the modelled wall explains more of a point's time than anything else.
-
-    Where it does not, the model names the highest floor only, and holds that something other than a wall is in the way.
-    """
-    return share_of_floor(point) >= HOLDS
 
 
 def agreement(points: Iterable[Point]) -> list[Observation]:

@@ -247,7 +247,7 @@ def _point_cells(row: _view.Row) -> tuple[str, ...]:
         _view.interval_text(point),
         _steps.step_text(point),
         _steps.tax_text(point),
-        _view.wall_text(point.bound, point.contested_with),
+        _view.own_wall(point),
         point.attribution.wall if point.attribution else "",
         _view.machine_text(point),
         _view.design_text(point),

@@ -11,7 +11,6 @@ from typing import Any
 
 from . import contrast
 from ._view import WALL_NAMES, Row, clean, run_letter
-from .attribution import holds
 from .contrast import Equal, token_s
 from .instrument import pace_swings, waiting_shares
 from .page_claims import CLASS_WORDS
@@ -19,6 +18,7 @@ from .page_points import short_sizes
 from .record import WALLS, Point, Run
 from .stats import median
 from .units import percent
+from .walls import holds
 from .wording import Wording
 
 # Layers that an LSTM is held against, and how many classes of implementations are told: the library and our own.

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import claim_board, contrast
-from ._view import clean, run_letter
+from ._view import clean, own_wall, run_letter
 from .claim_facts import BESIDE, COMPARED
 from .claim_scaling import CATALOGUE
 from .claim_verdict import WORDS, Verdict
 from .claims import COMMAND, SUITE, all_claims
 from .contrast import Equal, token_s
 from .page_map import is_of_the_argument
-from .page_points import wall_text
 from .record import Run
 from .units import percent, seconds, si
 from .wording import Wording
@@ -75,7 +74,7 @@ def _group(group: Equal, numbers: dict[int, str], _: Wording) -> Json:
                 "time": seconds(token_s(point)),
                 "rate": si(1 / token_s(point), "").strip(),
                 "share": fastest / token_s(point),
-                "wall": wall_text(_, point.bound, point.contested_with),
+                "wall": own_wall(point, _),
                 "wall_class": point.bound or "",
                 "machine": percent(point.best_fraction.value if point.best_fraction else None),
                 "design": percent(point.attainable_fraction.value if point.attainable_fraction else None),

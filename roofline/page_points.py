@@ -97,7 +97,7 @@ def _row(row: Row, sizes: str, facets: Facets, advices: _view.Advices, _: Wordin
     floors = [getattr(point.floors_s, wall) if point.floors_s else None for wall in WALLS]
     highest = max((floor for floor in floors if floor is not None), default=None)
     share = point.best_fraction.value if point.best_fraction else None
-    wall = wall_text(_, point.bound, point.contested_with)
+    wall = _view.own_wall(point, _)
     best = _("best possible: %(wall)s", wall=wall_text(_, point.best_bound))
     return {
         "number": row.number,
@@ -152,7 +152,7 @@ def walk(of: _walks.Walk, _: Wording) -> Json:
                 "batch": batch,
                 "time": _view.time_text(point),
                 "ratio": f"{time / before:.2f}" if time and before else "",
-                "wall": wall_text(_, point.bound, point.contested_with),
+                "wall": _view.own_wall(point, _),
                 "machine": _view.machine_text(point),
                 "change": change,
             }

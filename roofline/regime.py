@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import claims
-from .attribution import SEEN_WORDS, agrees, holds, why_not
+from .attribution import SEEN_WORDS, agrees, why_not
 from .experiments import SeenWall
 from .floors import CONTEST_SHARE, FloorSet, best_floors, own_floors
 from .machine import Machine
 from .record import WALLS, Grid, Point, Run, Wall
 from .units import percent
-from .walls import WALL_NAMES, WALLS_ON_A_MAP
+from .walls import WALL_NAMES, WALLS_ON_A_MAP, holds
 from .wording import ENGLISH, Wording
 from .work import Work
 

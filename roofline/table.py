@@ -232,7 +232,7 @@ def _cells(row: Row, sizes: str, advices: _view.Advices) -> list[str]:
         _view.time_text(point),
         _view.interval_text(point),
         _steps.step_text(point),
-        _view.wall_text(point.bound, point.contested_with),
+        _view.own_wall(point),
         _view.wall_text(point.best_bound),
         _view.machine_text(point),
         _view.design_text(point),

@@ -12,8 +12,9 @@ import samples
 from rich.console import Console
 from sequence_samples import sequence_run
 
-from seqroof.roofline import export, table
+from seqroof.roofline import _view, export, table
 from seqroof.roofline.record import Run
+from seqroof.roofline.walls import holds
 
 
 def printed(run: Run, width: int, all_points: bool = False, **options) -> str:
@@ -86,6 +87,19 @@ def test_contested_wall_and_sources_are_in_words() -> None:
     assert "DRAM ≈ compute" in text
     assert "Measured: time" in text and "Modelled: walls" in text
     assert re.search(r"dram bandwidth, read +21.0 GB/s +±0.3 % +measured", text)
+
+
+def test_a_wall_that_does_not_hold_stands_in_brackets() -> None:
+    """At less than half of its floor's speed something else is in the way of a point."""
+    given = samples.run("cpu")
+    near = next(point for point in given.points if point.status == "ok" and point.bound == "dram" and holds(point))
+    assert near.time_s is not None
+    slower = {name: 2.5 * getattr(near.time_s, name) for name in ("median", "low", "high", "min", "p95")}
+    far = near.model_copy(update={"time_s": near.time_s.model_copy(update=slower)})
+    assert (_view.own_wall(near)[:4], _view.own_wall(far)[:5]) == ("DRAM", "(DRAM")
+    assert _view.own_wall(near.model_copy(update={"time_s": None})) == _view.own_wall(near)
+    text = printed(given.model_copy(update={"points": (far,)}), 100)
+    assert "(DRAM" in text and "one in brackets" in " ".join(text.split())
 
 
 def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +176,7 @@ def test_an_interval_without_meaning_is_not_printed_as_a_number() -> None:
 def test_sequences_show_time_per_step_parts_and_launch_tax(width: int) -> None:
     text = printed(sequence_run(), width)
     assert max(map(len, text.splitlines())) <= width
-    assert re.search(r"triton_resident +bf16 +44.6 µs +±0.9 % +2.79 µs +serial", text)
+    assert re.search(r"triton_resident +bf16 +44.6 µs +±0.9 % +2.79 µs +\(serial\)", text)
     flat = re.sub(r"\s+", " ", text)
     assert "of which input product 4.03 µs serial, recurrence 39.6 µs serial (each measured alone)" in flat
     assert "launching adds 3.19 µs per step (host clock minus graph)" in flat
