@@ -12,7 +12,21 @@ import typer
 
 from . import model_verbs
 from .exits import Exit, Stop, run
-from .options import Band, Device, Direction, Dtype, Json, Kernels, Language, Seed, Shape, Suite
+from .options import (
+    Band,
+    Device,
+    Direction,
+    Dtype,
+    Force,
+    Json,
+    Kernels,
+    Language,
+    Out,
+    Resume,
+    Seed,
+    Shape,
+    Suite,
+)
 
 app = typer.Typer(
     name="seqroof",
@@ -52,9 +66,9 @@ def profile(
     implementation: Annotated[
         list[str] | None, typer.Option(help="Only these implementations.", show_default=False)
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: seqroof-runs/<time>-<device>]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Finish the run in --out.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.")] = False,
+    out: Out = None,
+    resume: Resume = False,
+    force: Force = False,
     against: Annotated[
         Path | None, typer.Option(help="Measure what an earlier run did and compare; exit 1 when slower.")
     ] = None,

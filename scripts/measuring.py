@@ -87,6 +87,8 @@ def profile(
     fresh_roofs: bool = False,
 ) -> tuple[Run, Path, Exit]:
     """Run a profile; returns the record, its folder and the exit code so far. Keeps everything when interrupted."""
+    if resume and force:
+        raise Stop("--resume keeps a run and --force replaces it; choose one.", Exit.USAGE)
     if resume and out is None:
         raise Stop("--resume needs the folder of the run to finish: --out FOLDER --resume.", Exit.USAGE)
     # A folder that was named is claimed before a worker is started.
@@ -190,6 +192,18 @@ def repeatable_command(words: list[str]) -> str:
 def resume_command(folder: Path) -> str:
     """The command that finishes the run in a folder."""
     return f"{repeatable_command(sys.argv[1:])} --out {shlex.quote(str(folder))} --resume"
+
+
+def say_written(run: Run, folder: Path) -> None:
+    """Name the files of a run that was shown, and where not all of it was measured, the command that finishes it."""
+    say(f"\nWritten: {folder}/run.json" + (", report.html, roofline.svg" if (folder / "report.html").exists() else ""))
+    if run.state == "interrupted":
+        say(f"Interrupted, so what is shown is not all; finish it with: {resume_command(folder)}")
+
+
+def final_code(code: Exit) -> Exit:
+    """The exit code of a command whose run has been shown: a signal that came meanwhile counts too."""
+    return exit_code([], code, Exit.INTERRUPTED if interruption.pending() else Exit.OK)
 
 
 def dry_run(request: Request) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from samples import run
 from typer.testing import CliRunner
 
 from seqroof.kernels import _catalog
-from seqroof.roofline import contrast, contrast_chart
+from seqroof.roofline import catalogue, contrast, contrast_chart
 from seqroof.roofline.store import save
 from seqroof.roofline.verdict import judge
 from seqroof.scripts import contrasting
@@ -100,6 +100,33 @@ def test_a_run_puts_its_times_beside_the_least_ones(tmp_path):
     assert line.split()[1:6] == ["16", "191", "s", "DRAM", "400"]
     assert all(len(text) <= 80 for text in found.stdout.splitlines())
     assert picture.read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize("columns", ["80", "100", "120", "160"])
+def test_nothing_of_the_table_is_cut(columns, tmp_path):
+    """All layers, measured, at the default sizes: their names, depths and walls are the longest that there are."""
+    h200 = catalogue.machine("h200-sxm")
+    points = []
+    for row in json.loads(invoke("--json").output)["rows"]:
+        kernel = _catalog.load(row["kernel"])
+        job = kernel.module.work(kernel.shape(**row["shape"]), "fp32", row["direction"])
+        case = {
+            "kernel": row["kernel"],
+            "shape": row["shape"],
+            "direction": row["direction"],
+            "work": job,
+            "cache": "warm",
+        }
+        points.append(judge(point(timing(job.tokens * 12.3e-9), peak_memory_bytes=123_000_000, **case), h200))
+    save(run(points=tuple(points)).model_copy(update={"machine": h200}), tmp_path)
+    found = invoke("--on", tmp_path, columns=columns)
+    assert found.exit_code == 0, found.output
+    assert "…" not in found.stdout and max(map(len, found.stdout.splitlines())) <= int(columns)
+    headings = [line.split() for line in found.stdout.splitlines() if line.startswith("layer ")]
+    assert len(headings) == 6 and all(heading == headings[0] for heading in headings)
+    assert {"depth", "least", "wall", "tokens/s", "machine", "design"} <= set(headings[0])
+    rows = [line for line in found.stdout.splitlines() if line.startswith(tuple(layer.name for layer in LAYERS))]
+    assert len(rows) == 42 and all("81.3 M" in line and "12.3 ns" in line for line in rows)
 
 
 def test_the_picture_tells_measured_from_modelled_and_says_it_in_words():
