@@ -144,6 +144,8 @@ def _measure(request: Request, at: Place, out: Path, resume: bool, force: bool, 
         session = Session(request, supervisor, reporter, Roofs(supervisor, reporter, known))
         measuring.planned(session)
         measuring.begin(session, claim, resume)
+        if force and at.local_rank == 0:  # one on each host, for not all may see the folder of rank 0
+            merging.forget(out, at.ranks)
         reporter.stage(f"waiting for {at.ranks} ranks")
         from seqroof.profiler import startline
 

@@ -225,9 +225,10 @@ def misbehave(batch):
 )
 
 
-def launch(folder, roofs, *more):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=4", "-m", "seqroof.scripts.fleet"]
-    words = ["profile", "tiny.py", "--shape", "B=2|3|4|5|6|7", "--dtype", "fp32", "--implementation", "torch"]
+def launch(folder, roofs, *more, ranks=4, batches="2|3|4|5|6|7"):
+    start = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}"]
+    torchrun = [*start, "-m", "seqroof.scripts.fleet"]
+    words = ["profile", "tiny.py", "--shape", f"B={batches}", "--dtype", "fp32", "--implementation", "torch"]
     flags = ["--rounds", "6", "--device", "cpu", "--roofs", str(roofs), "--out", "f", *more]
     command = [*torchrun, *words, *flags]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
@@ -273,6 +274,38 @@ def test_a_fleet_loses_a_rank_then_finishes(tmp_path, roofs):
         assert len(own) == 6 and lost == ({3: "oom"} if rank == 1 else {})
     starts = [d["start_s"] for d in run["devices"]]
     assert all(value is not None and value >= 0 for value in starts)
+
+
+def test_a_fleet_that_is_replaced_by_a_smaller_one_leaves_no_rank_in_its_record(tmp_path, roofs):
+    (tmp_path / "tiny.py").write_text(KERNEL)
+    merging.write_fleet(tmp_path / "f", 3, 1)
+    for rank in range(3):
+        fabricated(tmp_path / "f", rank, end("complete"))
+    store.save(merging.merge(tmp_path / "f"), tmp_path / "f" / "rank-2")
+    done = launch(tmp_path, roofs, "--force", ranks=1, batches="2")
+    assert done.returncode == 0, done.stderr
+    run = json.loads((tmp_path / "f" / "run.json").read_text())
+    assert [(d["rank"], d["state"]) for d in run["devices"]] == [(0, "complete")]
+    assert {p["kernel"] for p in run["points"]} == {"tiny"}
+    assert sorted(path.name for path in (tmp_path / "f").glob("rank-*")) == ["rank-0"]
+
+
+def test_only_what_a_fleet_has_left_is_removed(tmp_path):
+    merging.write_fleet(tmp_path, 4, 1)
+    for rank in range(3):  # and the fourth is lost
+        fabricated(tmp_path, rank, end("complete"))
+    (tmp_path / "run.json").write_text("{}")
+    merging.forget(tmp_path, 4)
+    assert not (tmp_path / "run.json").exists()
+    assert [d.state for d in merging.merge(tmp_path).devices] == ["complete"] * 3 + ["lost"]
+    busy = Journal(merging.rank_folder(tmp_path, 2))
+    with pytest.raises(Stop, match="Another process is measuring"):
+        merging.forget(tmp_path, 1)
+    busy.close()
+    (tmp_path / "rank-2" / "note.txt").write_text("mine")
+    with pytest.raises(Stop, match="cannot be removed"):
+        merging.forget(tmp_path, 1)
+    assert (tmp_path / "rank-2" / "note.txt").exists() and not (tmp_path / "rank-1").exists()
 
 
 def finished(folder, rank):
