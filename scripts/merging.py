@@ -58,7 +58,7 @@ def _seen(out: Path) -> list[int]:
 
 
 def forget(out: Path, ranks: int) -> None:
-    """Remove an earlier fleet's record, and what those of its ranks have left that one of so many ranks does not replace.
+    """Remove the record of an earlier fleet, and what its ranks from this number on have left: nobody replaces it.
 
     Raises `Stop` where one of them is still measuring, or where its folder holds more than a run leaves.
     """

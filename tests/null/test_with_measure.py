@@ -1,4 +1,4 @@
-"""`--measure` of contrast, scaling and explain: an interrupted run is named and can be finished by the command named."""
+"""`--measure` of contrast, scaling and explain: an interrupted run is finished by the command that is named."""
 
 from __future__ import annotations
 
