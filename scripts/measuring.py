@@ -8,7 +8,6 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from seqroof.profiler import claim_time, interruption, journal
 from seqroof.profiler.calibration import Calibration
 from seqroof.profiler.ceiling_store import RoofStore
 from seqroof.profiler.clock import MOST_ROUNDS
-from seqroof.profiler.host import commit_of, usable_cores
+from seqroof.profiler.host import usable_cores
 from seqroof.profiler.request import Request
 from seqroof.profiler.roofs import Roofs
 from seqroof.profiler.session import Session
@@ -31,7 +30,7 @@ from . import reading
 from .against import refuse_other_machine
 from .exits import Exit, Stop, exit_code, room_for
 from .progress import Reporter, say
-from .run_folder import RUNS, TOOL, claimed, earlier_events, output_folder
+from .run_folder import RUNS, TOOL, claimed, commit, earlier_events, output_folder
 from .stored_noise import with_noise
 
 CEILINGS = RUNS / "ceilings"
@@ -104,9 +103,11 @@ def profile(
             refuse_other_machine(base, supervisor.opened)
             claim = claim or claimed(output_folder(None, supervisor.opened["torch_device"], resume, force), resume)
             folder = claim.path.parent
-            created = begin(session, claim, resume)
+            begun = begin(session, claim, resume)
             state = measured(session)
-            run = with_noise(session.record(state, command_line(), commit(), created, TOOL, advice(request)))
+            run = with_noise(
+                session.record(state, command_line(), begun["commit"], begun["created"], TOOL, advice(request))
+            )
     keep(run, folder, session, state)
     code = exit_code([point.status for point in run.points], Exit.INTERRUPTED if state == "interrupted" else Exit.OK)
     return run, folder, code
@@ -122,8 +123,8 @@ def keep(run: Run, folder: Path, session: Session, state: str) -> None:
         session.close(state)
 
 
-def begin(session: Session, claim: journal.Journal, resume: bool) -> str:
-    """Begin the journal, or take it up; returns when the run was begun."""
+def begin(session: Session, claim: journal.Journal, resume: bool) -> dict[str, str]:
+    """Begin the journal, or take it up; returns when and by which commit the run was begun."""
     events = earlier_events(claim, session) if resume else []
     created = datetime.now(UTC).isoformat(timespec="seconds")
     facts = {"command": repeatable_command(sys.argv[1:]), "created": created, "commit": commit()}
@@ -136,7 +137,8 @@ def begin(session: Session, claim: journal.Journal, resume: bool) -> str:
             raise Stop(str(error), Exit.USAGE) from error
         except journal.JournalError as error:
             raise Stop(str(error), Exit.NO_DEVICE) from error
-    return next((data.get("created", created) for kind, data in events if kind == "header"), created)
+    header = next((data for kind, data in events if kind == "header"), {})
+    return {name: header.get(name, facts[name]) for name in ("created", "commit")}
 
 
 def measured(session: Session) -> Literal["complete", "interrupted"]:
@@ -156,12 +158,6 @@ def measured(session: Session) -> Literal["complete", "interrupted"]:
         return "interrupted"
     finally:
         interruption.hold()
-
-
-@cache
-def commit() -> str:
-    """The commit of this seqroof, empty outside a repository."""
-    return commit_of(Path(__file__).parent)
 
 
 def advice(request: Request) -> str:
