@@ -93,7 +93,7 @@ def from_data(data: Any, source: str) -> Run:
     if version > SCHEMA_VERSION:
         raise RunFileError(
             f"{source} was written by a newer seqroof (schema {version}, this one reads up to {SCHEMA_VERSION}): "
-            "upgrade with pip install -U seqroof."
+            "read it with a newer checkout of seqroof (git pull)."
         )
     try:
         return Run.model_validate(data)

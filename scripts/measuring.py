@@ -22,6 +22,7 @@ from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
 from seqroof.profiler.verification import Verification
 from seqroof.roofline.claims import SUITE
+from seqroof.roofline.extras import installing
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.store import remove_products, save
@@ -51,7 +52,7 @@ def open_worker(device: str, interpret: bool = False, threads: int | None = None
     except Refused as refusal:
         raise Stop(str(refusal), Exit.NO_DEVICE) from refusal
     except WorkerDied as death:
-        hint = " (is torch installed? pip install 'seqroof[run]')" if "No module named" in str(death) else ""
+        hint = f" (is torch installed? {installing('run')})" if "No module named" in str(death) else ""
         raise Stop(f"The worker process did not start: {death}{hint}.", Exit.NO_DEVICE) from death
     return supervisor
 
