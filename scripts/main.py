@@ -13,7 +13,9 @@ import typer
 from . import model_verbs
 from .exits import Exit, Stop, run
 from .options import (
+    Attribution,
     Band,
+    Counters,
     Device,
     Direction,
     Dtype,
@@ -82,13 +84,8 @@ def profile(
         int | None,
         typer.Option(min=1, max=1000, help="Exactly so many rounds; beyond 18 they take longer.", show_default=False),
     ] = None,
-    counters: Annotated[
-        bool, typer.Option("--counters", help="Count bytes with ncu or perf too; some 20 s per case.")
-    ] = False,
-    attribution: Annotated[
-        bool | None,
-        typer.Option(help="Tell walls by experiments too.", show_default="in standard, full and claims"),
-    ] = None,
+    counters: Counters = False,
+    attribution: Attribution = None,
     deadline: Annotated[
         str | None, typer.Option(help="A case hangs after so long without news. [default: 90s]", show_default=False)
     ] = None,

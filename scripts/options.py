@@ -27,6 +27,15 @@ Band = Annotated[str, typer.Option("--band", help="Changes within this are the s
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run. [default: seqroof-runs/<time>-<device>]")]
 Resume = Annotated[bool, typer.Option("--resume", help="Finish the run in --out.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the run in --out.")]
+Counters = Annotated[bool, typer.Option("--counters", help="Count bytes with ncu or perf too; some 20 s per case.")]
+Attribution = Annotated[
+    bool | None,
+    typer.Option(
+        "--attribution/--no-attribution",
+        help="Tell walls by experiments too.",
+        show_default="in standard, full and claims",
+    ),
+]
 Language = Annotated[str, typer.Option("--lang", help="Language of the page: en, zh.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")]
 

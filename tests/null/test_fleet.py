@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import samples
 from round_machine import ROUND, point, timing
+from typer.main import get_command
 from user_kernels import GOOD
 
 from seqroof.profiler.journal import Journal, read
@@ -20,6 +23,8 @@ from seqroof.scripts import fleet as fleet_script
 from seqroof.scripts import merging
 from seqroof.scripts.exits import Exit, Stop
 from seqroof.scripts.fleet import device_for, share_of
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "fleet.md"
 
 
 def device(rank, state="complete", machine=ROUND, **more):
@@ -312,10 +317,26 @@ def finished(folder, rank):
     return [data for kind, data in read(merging.rank_folder(folder / "f", rank)) if kind == "group"]
 
 
-def test_a_deadline_reaches_every_rank_and_asks_for_no_counters(tmp_path, monkeypatch):
+@pytest.fixture
+def requests(monkeypatch):
+    """What the ranks are asked for, in an environment as torchrun makes it."""
     asked = []
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(fleet_script, "_measure", lambda request, *rest: asked.append(request))
+    return asked
+
+
+def test_options_reach_every_rank(tmp_path, requests):
     fleet_script.profile(tmp_path, device="cpu", deadline="30s")
-    assert (asked[0].deadline_s, asked[0].counters) == (30.0, False)
+    fleet_script.profile(tmp_path, device="cpu", counters=True, attribution=True)
+    fleet_script.profile(tmp_path, device="cpu", suite="standard", attribution=False)
+    found = [(request.deadline_s, request.counters, request.attribution) for request in requests]
+    assert found == [(30.0, False, False), (None, True, True), (None, False, False)]
+
+
+def test_the_page_names_the_options_of_a_fleet():
+    (told,) = re.findall(r"of its options these: (.*?)\. Rank N", PAGE.read_text(), re.DOTALL)
+    named = re.findall(r"`(--[a-z]+)`", told)
+    options = [name for option in get_command(fleet_script.app).commands["profile"].params for name in option.opts]
+    assert sorted(named) == sorted(name for name in options if name.startswith("--"))
