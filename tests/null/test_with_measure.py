@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -33,7 +34,7 @@ def run(monkeypatch, *words):
     """Run the command as if it had been typed; returns the result and all that was said."""
     monkeypatch.setattr(sys, "argv", ["seqroof", *words])
     found = CliRunner().invoke(app, list(words), env={"COLUMNS": "80", "NO_COLOR": "1"})
-    return found, found.stdout + found.stderr
+    return found, found.output
 
 
 def interrupt(reporter, index, points):
@@ -58,7 +59,7 @@ def test_an_interrupted_run_is_finished_by_the_command_that_is_named(verb, house
 
     (house / verb / "run.json").unlink()  # as after a kill, when only the journal is there
     with pytest.raises(store.RunFileError, match=re.escape(f"finish what its journal holds with: seqroof {command}")):
-        store.load(house / verb)
+        store.load(Path(verb))
     found, said = run(monkeypatch, *shlex.split(command))
     assert found.exit_code == 0 and f"Written: {verb}/run.json" in said and "finish it" not in said, said
     after = [data["key"] for kind, data in read(house / verb) if kind == "group"]
