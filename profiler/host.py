@@ -96,14 +96,18 @@ def available_memory_bytes() -> int:
 
 
 def commit_of(folder: Path) -> str:
-    """The git commit of a source folder, with "+changes" where it differs; empty outside a repository."""
+    """The git commit of a source folder, with "+changes" where more than `results/` of its repository differs.
+
+    Empty outside a repository, and for a folder that the repository around it does not hold, such as an installation.
+    """
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
-        commit = git("rev-parse", "HEAD")
-        return commit + ("+changes" if commit and git("status", "--porcelain", "--untracked-files=no") else "")
+        commit = git("rev-parse", "HEAD") if git("ls-files", "--error-unmatch", ".") else ""
+        differs = commit and git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)results")
+        return commit + ("+changes" if differs else "")
     except OSError:
         return ""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from .extras import installing
 from .record import Part, Point, Run, Wall, Warning_
 from .units import percent, seconds, si
 from .walls import WALL_NAMES, holds
@@ -41,8 +42,7 @@ class MissingExtra(ImportError):
 
     def __init__(self, package: str, purpose: str) -> None:
         super().__init__(
-            f"{purpose} needs the package {package}, which is not installed. "
-            "Install it with: pip install 'seqroof[report]'"
+            f"{purpose} needs the package {package}, which is not installed. Install it with: {installing('report')}"
         )
 
 

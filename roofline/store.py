@@ -48,10 +48,8 @@ def load(path: Path) -> Run:
     except RecursionError as error:
         raise RunFileError(f"{file} is nested deeper than any run of seqroof.") from error
     except json.JSONDecodeError as error:
-        raise RunFileError(
-            f"{file} is damaged or cut off at line {error.lineno}; restore it, or re-make it from its journal with "
-            "`seqroof profile --out FOLDER --resume`."
-        ) from error
+        how = _how_to_finish(file) or "; restore it, or measure again"
+        raise RunFileError(f"{file} is damaged or cut off at line {error.lineno}{how}.") from error
     return from_data(data, str(file))
 
 
@@ -68,7 +66,7 @@ def _current(content: bytes) -> Run | None:
 
 
 def _how_to_finish(file: Path) -> str:
-    """The end of a sentence: what makes a missing `run.json` from a journal beside it, by the journal's first line."""
+    """The end of a sentence: what makes a missing or damaged `run.json` from a journal beside it, by its first line."""
     if file.with_name("fleet.json").exists():
         return f"; make it of its ranks with: python -m seqroof.scripts.fleet --merge {file.parent}"
     journal = file.with_name("journal.jsonl")
@@ -93,7 +91,7 @@ def from_data(data: Any, source: str) -> Run:
     if version > SCHEMA_VERSION:
         raise RunFileError(
             f"{source} was written by a newer seqroof (schema {version}, this one reads up to {SCHEMA_VERSION}): "
-            "upgrade with pip install -U seqroof."
+            "read it with a newer checkout of seqroof (git pull)."
         )
     try:
         return Run.model_validate(data)

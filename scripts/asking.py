@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from seqroof.roofline.extras import installing
+
 from .exits import Exit, Stop
 from .sweep import parse_shape
 
@@ -18,10 +20,12 @@ def catalog_of_kernels() -> Any:
     try:
         from seqroof.kernels import _catalog
     except ImportError as error:
-        raise Stop(
-            f"Kernel files need torch ({error}); install it with pip install 'seqroof[run]'.", Exit.NO_DEVICE
-        ) from error
+        raise _without_torch(error) from error
     return _catalog
+
+
+def _without_torch(error: ImportError) -> Stop:
+    return Stop(f"Kernel files need torch ({error}); install it with {installing('run')}.", Exit.NO_DEVICE)
 
 
 def kernel_named(source: str) -> Any:
@@ -30,9 +34,7 @@ def kernel_named(source: str) -> Any:
     try:
         return catalog.load(source)
     except ImportError as error:
-        raise Stop(
-            f"Kernel files need torch ({error}); install it with pip install 'seqroof[run]'.", Exit.NO_DEVICE
-        ) from error
+        raise _without_torch(error) from error
     except catalog.ContractError as error:
         raise Stop(str(error), Exit.USAGE) from error
 

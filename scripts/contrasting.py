@@ -9,21 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from seqroof.profiler.request import Request
 from seqroof.roofline import _view, contrast, contrast_chart
 from seqroof.roofline.contrast import NAMES, Basis, Row
 from seqroof.roofline.machine import Machine
-from seqroof.roofline.record import Fraction, Run
-from seqroof.roofline.units import percent, seconds, si
+from seqroof.roofline.record import Run
+from seqroof.roofline.units import percent, si
 
-from . import measuring, pictures
+from . import contrast_table, pictures, with_measure
 from .asking import catalog_of_kernels, kernel_named
 from .exits import Exit, Stop
+from .options import Destination
 from .predicting import choice
 from .reading import load_run
 from .supposing import machine_named
@@ -55,7 +54,7 @@ LAYERS = (
 # A million parameters is an LSTM of 360 units: its weights fit in the caches of a processor and on the chip of a GPU.
 # Fewer operations than these leave sizes so small that a step of one is more than a percent.
 BUDGETS: dict[Basis, str] = {"parameters": "1M", "flops": "32G", "width": "256"}
-# Seconds for each layer, length and direction; 42 of them and the checks of long recurrences take some ten minutes.
+# Seconds for each layer, length and direction; 42 of them and the checks of long recurrences take a quarter of an hour.
 GROUP_S = 2.0
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 ROWS = ("reference", "torch", "compile", "triton")
@@ -86,8 +85,10 @@ def contrast_layers(
     device: str,
     as_json: bool,
     svg: Path | None,
+    to: Destination,
 ) -> None:
     """Solve for the sizes, measure them if asked, and print one table, with a picture if asked."""
+    with_measure.check(measure, to)
     wanted: Basis = choice("--equal", basis, tuple(BUDGETS))
     axes = {"B": [4], "T": [128, 512, 2048]} | parse_shape(shape or [])
     if set(axes) != {"B", "T"} or len(axes["B"]) != 1:
@@ -102,20 +103,18 @@ def contrast_layers(
         choice("--rows", rows, ROWS),
     )
     pictures.check_writable(svg)
-    cases, code = _cases(asked), Exit.OK
-    run = load_run(Path(on)) if Path(on).exists() else None
-    if measure:
-        run, code = _measured(cases, asked, check_device(device))
+    cases = _cases(asked)
+    made = with_measure.measured(_request(cases, asked, check_device(device)), to) if measure else None
+    run = made.run if made else load_run(Path(on)) if Path(on).exists() else None
     machine = run.machine if run else machine_named(on)
-    found = _rows(cases, asked, run, machine)
-    if svg is not None:
-        pictures.write(svg, lambda: contrast_chart.to_svg(found, asked.dtype))
-    if as_json:
-        print(json.dumps({"equal": asked.basis, "budget": asked.budget, "rows": [_plain(row) for row in found]}))
-    else:
-        _print(found, asked, machine)
-    if code:
-        raise typer.Exit(int(code))
+    with with_measure.ending(made):
+        found = _rows(cases, asked, run, machine)
+        if svg is not None:
+            pictures.write(svg, lambda: contrast_chart.to_svg(found, asked.dtype))
+        if as_json:
+            print(json.dumps({"equal": asked.basis, "budget": asked.budget, "rows": [_plain(row) for row in found]}))
+        else:
+            _print(found, asked, machine, measure)
 
 
 def _amount(text: str) -> float:
@@ -157,7 +156,7 @@ def _sized(layer: Layer, kernel: Any, T: int, asked: Asked) -> Any:
     )
 
 
-def _measured(cases: Sequence[tuple[Layer, Any, dict[str, int]]], asked: Asked, device: str) -> tuple[Run, Exit]:
+def _request(cases: Sequence[tuple[Layer, Any, dict[str, int]]], asked: Asked, device: str) -> Request:
     wanted = [
         {
             "kernel": layer.kernel,
@@ -170,7 +169,7 @@ def _measured(cases: Sequence[tuple[Layer, Any, dict[str, int]]], asked: Asked, 
         for layer, kernel, shape in cases
         for direction in asked.directions
     ]
-    request = Request(
+    return Request(
         kernels=list(dict.fromkeys(layer.kernel for layer, _, _ in cases)),
         cases=wanted,
         dtypes=[asked.dtype],
@@ -179,8 +178,6 @@ def _measured(cases: Sequence[tuple[Layer, Any, dict[str, int]]], asked: Asked, 
         compile=asked.rows == "compile",
         group_s=GROUP_S,
     )
-    run, _, code = measuring.profile(request, None, False, False)
-    return run, code
 
 
 def _rows(cases: Sequence[tuple[Layer, Any, dict[str, int]]], asked: Asked, run: Run | None, on: Machine) -> list[Row]:
@@ -225,8 +222,9 @@ def _plain(row: Row) -> dict[str, Any]:
     }
 
 
-def _print(rows: Sequence[Row], asked: Asked, machine: Machine) -> None:
+def _print(rows: Sequence[Row], asked: Asked, machine: Machine, measured: bool) -> None:
     console = Console(highlight=False)
+    layout = contrast_table.layout(rows, console.width)
     unit = {"parameters": "parameters", "flops": "FLOP in a forward pass", "width": "numbers per token"}[asked.basis]
     asked_for = f"{si(asked.budget, '').strip()} {unit}"
     console.print(
@@ -238,7 +236,7 @@ def _print(rows: Sequence[Row], asked: Asked, machine: Machine) -> None:
             solved = asked.basis != "width" and direction == "forward"
             apart = f", within {percent(contrast.spread(here, asked.basis))} of one another" if solved else ""
             console.print(f"\n[bold]T={T}, {contrast_chart.DIRECTIONS[direction]}[/bold]{apart}")
-            console.print(_table(here, console.width))
+            console.print(contrast_table.table(here, *layout))
     console.print(
         f"\nTime, energy and peak memory: measured, the fastest {asked.rows} row of each layer. Modelled: what is "
         "saved for gradients; and the least time, the best possible floor on this machine, with its wall. Shares: of "
@@ -247,46 +245,5 @@ def _print(rows: Sequence[Row], asked: Asked, machine: Machine) -> None:
     lost = [f"{row.layer} T={row.shape['T']} {row.direction}, {text}" for row in rows for text in row.lost]
     for text in dict.fromkeys(lost):
         console.print(escape(_view.clean(text)), style="yellow")
-    if not any(row.point for row in rows) and not lost:
+    if not measured and not any(row.point for row in rows) and not lost:
         console.print("Nothing was measured of these; add --measure.")
-
-
-# Columns of the table: title, whether only a wide terminal has room for it, and the cell of a row.
-COLUMNS: tuple[tuple[str, bool, Callable[[Row], str]], ...] = (
-    ("parameters", True, lambda row: si(row.work.parameters, "").strip()),
-    ("FLOP", True, lambda row: si(row.work.flops, "").strip()),
-    ("bytes", True, lambda row: si(row.work.compulsory_bytes, "B")),
-    ("peak", True, lambda row: _bytes(row.point.peak_memory_bytes if row.point else None)),
-    ("saved", True, lambda row: si(row.work.saved_bytes, "B")),
-    ("depth", False, lambda row: str(row.work.depth)),
-    ("least", False, lambda row: seconds(row.least_s / row.work.tokens) if row.least_s and row.work.tokens else "-"),
-    ("wall", False, lambda row: _view.WALL_NAMES[row.bound] if row.bound else "-"),
-    ("per token", False, lambda row: seconds(row.token_s) if row.token_s else "-"),
-    ("tokens/s", False, lambda row: si(row.tokens_per_s, "").strip() if row.tokens_per_s else "-"),
-    ("machine", False, lambda row: _share(row.fractions[0])),
-    ("design", False, lambda row: _share(row.fractions[1])),
-    ("roof", True, lambda row: _share(row.fractions[2])),
-    ("energy", True, lambda row: si(row.joules_per_token, "J") if row.joules_per_token else "-"),
-)
-WIDE = 115
-
-
-def _table(rows: Sequence[Row], width: int) -> Table:
-    """Those columns that fit and of which something is known."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("layer", no_wrap=True)
-    cells = {title: [cell(row) for row in rows] for title, wide, cell in COLUMNS if width >= WIDE or not wide}
-    known = {title: column for title, column in cells.items() if set(column) != {"-"}}
-    for title in known:
-        table.add_column(title, justify="left" if title == "wall" else "right", no_wrap=True)
-    for row, texts in zip(rows, zip(*known.values())):
-        table.add_row(row.layer, *texts)
-    return table
-
-
-def _bytes(value: int | None) -> str:
-    return si(value, "B") if value else "-"
-
-
-def _share(value: Fraction | None) -> str:
-    return percent(value.value) if value else "-"

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -23,13 +22,13 @@ from seqroof.roofline.walls import WALL_WORDS
 from seqroof.roofline.what_if import Case
 from seqroof.roofline.work import Work
 
-from . import measuring
+from . import with_measure
 from .asking import kernel_named, one_shape
-from .exits import Exit
+from .options import Destination
 from .predicting import print_walls
 from .reading import load_run
 from .supposing import machine_named
-from .sweep import one_case
+from .sweep import check_device, one_case
 
 # The quantities of a work in the order in which a reader meets them, with their units.
 QUANTITIES = {
@@ -47,21 +46,36 @@ BAR, MARKS = 30, "#=."
 
 
 def explain(
-    source: str, on: str, shape: list[str] | None, dtype: str, direction: str, measure: bool, device: str
+    source: str,
+    on: str,
+    shape: list[str] | None,
+    dtype: str,
+    direction: str,
+    measure: bool,
+    device: str,
+    to: Destination,
 ) -> None:
     """Print cost, walls and estimate of a case, what was measured of it, and what would move it."""
+    with_measure.check(measure, to)
     kernel = kernel_named(source)
     sizes = one_shape(kernel, shape, "explain")
     dtype, direction = one_case(dtype, direction)
     case = {"shape": dataclasses.asdict(sizes), "dtype": dtype, "direction": direction}
-    code = Exit.OK
-    if measure:
-        on, code = _measured(source, case, device)
-    run = load_run(Path(on)) if Path(on).exists() else None
+    made = with_measure.measured(_request(source, case, check_device(device)), to) if measure else None
+    on = str(made.folder) if made else on
+    run = made.run if made else load_run(Path(on)) if Path(on).exists() else None
+    with with_measure.ending(made):
+        _print_case(source, kernel, sizes, case, run, on, measure)
+
+
+def _print_case(
+    source: str, kernel: Any, sizes: Any, case: dict[str, Any], run: Run | None, on: str, measured: bool
+) -> None:
+    """Print all that is known of a case, on the machine of a run or of the catalogue."""
+    dtype, direction = case["dtype"], case["direction"]
     machine = run.machine if run else machine_named(on)
     found = _of_case(run, kernel.name, case) if run else []
     work = kernel.module.work(sizes, dtype, direction)
-
     console = Console(highlight=False)
     text = ",".join(f"{name}={value}" for name, value in case["shape"].items())
     console.print(f"[bold]{escape(kernel.name)}[/bold] {text} {dtype} {direction} on {escape(machine.name)}")
@@ -69,24 +83,22 @@ def explain(
     _print_cost(work, console)
     _print_design(work, dtype, machine, found, console)
     words = f"{shlex.quote(source)} --shape {shlex.quote(text)} --dtype {dtype} --direction {direction}"
-    if not found:
+    if not found and not measured:
         where = "" if run else f" It is for {escape(machine.name)}; what is measured is this machine."
         console.print(f"This is the prediction.{where} Now measure: seqroof explain {words} --measure", soft_wrap=True)
-    else:
-        for point in found:
-            _print_gap(point, console)
+    for point in found:
+        _print_gap(point, console)
+    if found:
         _print_remedies(found[0], machine, console)
         how = f"--weights {found[0].weights} --chain {found[0].chain} --cache {found[0].cache}"
         console.print(f"More: seqroof what-if {words} {how} --on {shlex.quote(on)}", soft_wrap=True)
     for point in _others(run, kernel.name, case) if run else ():
         console.print(escape(_view.clean(f"{point.implementation}: {point.status}, {point.reason}")), style="yellow")
-    if code:
-        raise typer.Exit(int(code))
 
 
-def _measured(source: str, case: dict[str, Any], device: str) -> tuple[str, Exit]:
-    """The folder of a run of this case alone, measured now and kept as any other, and what it would exit with."""
-    request = Request(
+def _request(source: str, case: dict[str, Any], device: str) -> Request:
+    """The request for a run of this case alone."""
+    return Request(
         kernels=[source],
         axes={name: [size] for name, size in case["shape"].items()},
         dtypes=[case["dtype"]],
@@ -94,8 +106,6 @@ def _measured(source: str, case: dict[str, Any], device: str) -> tuple[str, Exit
         device=device,
         attribution=True,
     )
-    _, folder, code = measuring.profile(request, None, False, False)
-    return str(folder), code
 
 
 def _others(run: Run, kernel: str, case: dict[str, Any]) -> list[Point]:

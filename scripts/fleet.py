@@ -111,6 +111,8 @@ def profile(
     roofs: Annotated[Path | None, typer.Option(help="Use roofs measured before: a run, or a file of ceilings.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for each device: 60s, 5m.", show_default=False)] = None,
     rounds: Annotated[int | None, typer.Option(min=1, max=1000, show_default=False)] = None,
+    counters: main.Counters = False,
+    attribution: main.Attribution = None,
     deadline: Annotated[str | None, typer.Option(help="A case hangs after so long without news.")] = None,
     seed: main.Seed = 0,
 ) -> None:
@@ -119,7 +121,19 @@ def profile(
         raise Stop("--resume keeps a fleet and --force replaces it; choose one.", Exit.USAGE)
     at = place()
     request = profile_verb.request_of(
-        kernels, suite, shape, dtype, direction, device, implementation, budget, rounds, seed, deadline=deadline
+        kernels,
+        suite,
+        shape,
+        dtype,
+        direction,
+        device,
+        implementation,
+        budget,
+        rounds,
+        seed,
+        counters,
+        deadline,
+        attribution,
     )
     together = _measure(replace(request, device=device_for(device, at)), at, out, resume, force, roofs)
     if at.rank == 0 and together:
@@ -144,6 +158,8 @@ def _measure(request: Request, at: Place, out: Path, resume: bool, force: bool, 
         session = Session(request, supervisor, reporter, Roofs(supervisor, reporter, known))
         measuring.planned(session)
         measuring.begin(session, claim, resume)
+        if force and at.local_rank == 0:  # one on each host, for not all may see the folder of rank 0
+            merging.forget(out, at.ranks)
         reporter.stage(f"waiting for {at.ranks} ranks")
         from seqroof.profiler import startline
 

@@ -29,6 +29,8 @@ from seqroof.scripts.gpu_pieces import PIECES, Piece, installed
 
 # Exit codes of a profile that is complete although cases of it were wrong, invalid, crashed or out of memory.
 CASES_FAILED = (3, 5, 6)
+# What a piece may have measured a part of when it ended so.
+CUT_OFF = ("timed out", "interrupted", "failed")
 GRACE_S = 10  # between asking a piece to stop and killing it: time to write down what it has measured
 MANIFEST = "manifest.json"
 
@@ -46,10 +48,13 @@ class Outcome:
     log: str | None = None
 
 
-def run_piece(piece: Piece, out: Path, limit_s: float) -> Outcome:
-    """Run one piece with its output in a log; a piece past its limit is stopped with everything it started."""
+def run_piece(piece: Piece, out: Path, limit_s: float, resume: bool = False) -> Outcome:
+    """Run one piece with its output in a log; a piece past its limit is stopped with everything it started.
+
+    resume : finish what an earlier call was cut off from, rather than measure it anew.
+    """
     log, kept = out / f"{piece.name}.log", out / (piece.keeps or f"{piece.name}.log")
-    command = _completed([word.replace("{out}", str(out)) for word in piece.command])
+    command = _completed([word.replace("{out}", str(out)) for word in piece.command], resume)
     start = time.monotonic()
     # Both append, so that neither overwrites what the other wrote where they are the same file.
     log.unlink(missing_ok=True)
@@ -71,16 +76,15 @@ def run_piece(piece: Piece, out: Path, limit_s: float) -> Outcome:
     return Outcome(status, round(time.monotonic() - start, 1), code, log.name)
 
 
-def _completed(command: list[str]) -> list[str]:
+def _completed(command: list[str], resume: bool) -> list[str]:
     """What can only be said once earlier pieces have run: whether there are roofs, and what there is to resume."""
     if "--roofs" in command:
         place = command.index("--roofs")
         if not Path(command[place + 1]).exists():
             del command[place : place + 2]
     if "profile" in command:
-        # What an earlier call was cut off from is finished, not repeated.
         folder = Path(command[command.index("--out") + 1])
-        command.append("--resume" if (folder / "journal.jsonl").exists() else "--force")
+        command.append("--resume" if resume and (folder / "journal.jsonl").exists() else "--force")
     return command
 
 
@@ -95,7 +99,7 @@ def _stop(process: subprocess.Popen) -> int:
 
 
 def run_suite(pieces: tuple[Piece, ...], out: Path, facts: dict, budget_s: float) -> dict[str, Outcome]:
-    """Run the pieces in order within the budget; `out/manifest.json` is rewritten after each.
+    """Run the pieces in order within the budget; `out/manifest.json` is rewritten before and after each.
 
     `facts` is what the manifest says of the run as a whole (commit, machine, date). A piece whose limit does not fit
     into what is left of the budget waits, and a shorter one after it may still run.
@@ -110,7 +114,11 @@ def run_suite(pieces: tuple[Piece, ...], out: Path, facts: dict, budget_s: float
             outcomes[piece.name] = Outcome("waits")
         else:
             print(f"{piece.name}: {piece.why} (at most {piece.limit_s / 60:.0f} min)", file=sys.stderr, flush=True)
-            outcomes[piece.name] = run_piece(piece, out, piece.limit_s)
+            before = outcomes.get(piece.name, Outcome("waits")).status
+            outcomes[piece.name] = Outcome("interrupted")  # until it has ended: the suite itself may be killed
+            _write_manifest(out, facts, outcomes)
+            resume = before in CUT_OFF and is_clean(facts["commit"])
+            outcomes[piece.name] = run_piece(piece, out, piece.limit_s, resume)
         _write_manifest(out, facts, outcomes)
         if outcomes[piece.name].status == "interrupted":
             break
@@ -140,10 +148,15 @@ def _write_manifest(out: Path, facts: dict, outcomes: dict[str, Outcome]) -> Non
 
 def finished(folders: list[Path], commit: str) -> set[str]:
     """The pieces recorded as ok for this commit in any of the folders. A changed tree counts as no commit."""
-    if commit == "unknown" or commit.endswith("-changed"):
+    if not is_clean(commit):
         return set()
     runs = [_recorded(folder, commit) for folder in folders]
     return {name for run in runs for name, outcome in run.items() if outcome.status.startswith("ok")}
+
+
+def is_clean(commit: str) -> bool:
+    """Whether a commit says all of the tree: a changed one may be another each time."""
+    return commit != "unknown" and not commit.endswith("-changed")
 
 
 def new_folder(results: Path, machine: str, date: str, commit: str) -> Path:

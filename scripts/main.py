@@ -12,7 +12,23 @@ import typer
 
 from . import model_verbs
 from .exits import Exit, Stop, run
-from .options import Band, Device, Direction, Dtype, Json, Kernels, Language, Seed, Shape, Suite
+from .options import (
+    Attribution,
+    Band,
+    Counters,
+    Device,
+    Direction,
+    Dtype,
+    Force,
+    Json,
+    Kernels,
+    Language,
+    Out,
+    Resume,
+    Seed,
+    Shape,
+    Suite,
+)
 
 app = typer.Typer(
     name="seqroof",
@@ -52,9 +68,9 @@ def profile(
     implementation: Annotated[
         list[str] | None, typer.Option(help="Only these implementations.", show_default=False)
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: seqroof-runs/<time>-<device>]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Finish the run in --out.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.")] = False,
+    out: Out = None,
+    resume: Resume = False,
+    force: Force = False,
     against: Annotated[
         Path | None, typer.Option(help="Measure what an earlier run did and compare; exit 1 when slower.")
     ] = None,
@@ -68,13 +84,8 @@ def profile(
         int | None,
         typer.Option(min=1, max=1000, help="Exactly so many rounds; beyond 18 they take longer.", show_default=False),
     ] = None,
-    counters: Annotated[
-        bool, typer.Option("--counters", help="Count bytes with ncu or perf too; some 20 s per case.")
-    ] = False,
-    attribution: Annotated[
-        bool | None,
-        typer.Option(help="Tell walls by experiments too.", show_default="in standard, full and claims"),
-    ] = None,
+    counters: Counters = False,
+    attribution: Attribution = None,
     deadline: Annotated[
         str | None, typer.Option(help="A case hangs after so long without news. [default: 90s]", show_default=False)
     ] = None,

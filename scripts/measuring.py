@@ -8,7 +8,6 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +15,14 @@ from seqroof.profiler import claim_time, interruption, journal
 from seqroof.profiler.calibration import Calibration
 from seqroof.profiler.ceiling_store import RoofStore
 from seqroof.profiler.clock import MOST_ROUNDS
-from seqroof.profiler.host import commit_of, usable_cores
+from seqroof.profiler.host import usable_cores
 from seqroof.profiler.request import Request
 from seqroof.profiler.roofs import Roofs
 from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
 from seqroof.profiler.verification import Verification
 from seqroof.roofline.claims import SUITE
+from seqroof.roofline.extras import installing
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.store import remove_products, save
@@ -31,7 +31,7 @@ from . import reading
 from .against import refuse_other_machine
 from .exits import Exit, Stop, exit_code, room_for
 from .progress import Reporter, say
-from .run_folder import RUNS, TOOL, claimed, earlier_events, output_folder
+from .run_folder import RUNS, TOOL, claimed, commit, earlier_events, output_folder
 from .stored_noise import with_noise
 
 CEILINGS = RUNS / "ceilings"
@@ -52,7 +52,7 @@ def open_worker(device: str, interpret: bool = False, threads: int | None = None
     except Refused as refusal:
         raise Stop(str(refusal), Exit.NO_DEVICE) from refusal
     except WorkerDied as death:
-        hint = " (is torch installed? pip install 'seqroof[run]')" if "No module named" in str(death) else ""
+        hint = f" (is torch installed? {installing('run')})" if "No module named" in str(death) else ""
         raise Stop(f"The worker process did not start: {death}{hint}.", Exit.NO_DEVICE) from death
     return supervisor
 
@@ -87,6 +87,8 @@ def profile(
     fresh_roofs: bool = False,
 ) -> tuple[Run, Path, Exit]:
     """Run a profile; returns the record, its folder and the exit code so far. Keeps everything when interrupted."""
+    if resume and force:
+        raise Stop("--resume keeps a run and --force replaces it; choose one.", Exit.USAGE)
     if resume and out is None:
         raise Stop("--resume needs the folder of the run to finish: --out FOLDER --resume.", Exit.USAGE)
     # A folder that was named is claimed before a worker is started.
@@ -102,9 +104,11 @@ def profile(
             refuse_other_machine(base, supervisor.opened)
             claim = claim or claimed(output_folder(None, supervisor.opened["torch_device"], resume, force), resume)
             folder = claim.path.parent
-            created = begin(session, claim, resume)
+            begun = begin(session, claim, resume)
             state = measured(session)
-            run = with_noise(session.record(state, command_line(), commit(), created, TOOL, advice(request)))
+            run = with_noise(
+                session.record(state, command_line(), begun["commit"], begun["created"], TOOL, advice(request))
+            )
     keep(run, folder, session, state)
     code = exit_code([point.status for point in run.points], Exit.INTERRUPTED if state == "interrupted" else Exit.OK)
     return run, folder, code
@@ -120,8 +124,8 @@ def keep(run: Run, folder: Path, session: Session, state: str) -> None:
         session.close(state)
 
 
-def begin(session: Session, claim: journal.Journal, resume: bool) -> str:
-    """Begin the journal, or take it up; returns when the run was begun."""
+def begin(session: Session, claim: journal.Journal, resume: bool) -> dict[str, str]:
+    """Begin the journal, or take it up; returns when and by which commit the run was begun."""
     events = earlier_events(claim, session) if resume else []
     created = datetime.now(UTC).isoformat(timespec="seconds")
     facts = {"command": repeatable_command(sys.argv[1:]), "created": created, "commit": commit()}
@@ -134,7 +138,8 @@ def begin(session: Session, claim: journal.Journal, resume: bool) -> str:
             raise Stop(str(error), Exit.USAGE) from error
         except journal.JournalError as error:
             raise Stop(str(error), Exit.NO_DEVICE) from error
-    return next((data.get("created", created) for kind, data in events if kind == "header"), created)
+    header = next((data for kind, data in events if kind == "header"), {})
+    return {name: header.get(name, facts[name]) for name in ("created", "commit")}
 
 
 def measured(session: Session) -> Literal["complete", "interrupted"]:
@@ -154,12 +159,6 @@ def measured(session: Session) -> Literal["complete", "interrupted"]:
         return "interrupted"
     finally:
         interruption.hold()
-
-
-@cache
-def commit() -> str:
-    """The commit of this seqroof, empty outside a repository."""
-    return commit_of(Path(__file__).parent)
 
 
 def advice(request: Request) -> str:
@@ -190,6 +189,18 @@ def repeatable_command(words: list[str]) -> str:
 def resume_command(folder: Path) -> str:
     """The command that finishes the run in a folder."""
     return f"{repeatable_command(sys.argv[1:])} --out {shlex.quote(str(folder))} --resume"
+
+
+def say_written(run: Run, folder: Path) -> None:
+    """Name the files of a run that was shown, and where not all of it was measured, the command that finishes it."""
+    say(f"\nWritten: {folder}/run.json" + (", report.html, roofline.svg" if (folder / "report.html").exists() else ""))
+    if run.state == "interrupted":
+        say(f"Interrupted, so what is shown is not all; finish it with: {resume_command(folder)}")
+
+
+def final_code(code: Exit) -> Exit:
+    """The exit code of a command whose run has been shown: a signal that came meanwhile counts too."""
+    return exit_code([], code, Exit.INTERRUPTED if interruption.pending() else Exit.OK)
 
 
 def dry_run(request: Request) -> list[dict[str, Any]]:

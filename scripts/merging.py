@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import Supervisor
 from seqroof.roofline import fleet
 from seqroof.roofline.record import DeviceRun, Run
-from seqroof.roofline.store import write_atomically
+from seqroof.roofline.store import remove_leftovers, remove_products, write_atomically
 
 from .exits import Exit, Stop
 from .progress import Reporter
@@ -51,10 +52,35 @@ def read_fleet(out: Path) -> dict[str, int]:
         return {}
 
 
+def _seen(out: Path) -> list[int]:
+    """The ranks that have a folder."""
+    return [int(match[1]) for path in out.glob("rank-*") if (match := re.fullmatch(r"rank-(\d+)", path.name))]
+
+
+def forget(out: Path, ranks: int) -> None:
+    """Remove the record of an earlier fleet, and what its ranks from this number on have left: nobody replaces it.
+
+    Raises `Stop` where one of them is still measuring, or where its folder holds more than a run leaves.
+    """
+    beyond = [rank_folder(out, rank) for rank in sorted(_seen(out)) if rank >= ranks]
+    for folder in filter(journal.is_busy, beyond):
+        raise Stop(f"Another process is measuring into {folder}; wait for it, or name another --out.", Exit.NO_DEVICE)
+    for folder in (*beyond, out):
+        try:
+            remove_leftovers(folder)
+            remove_products(folder)
+            if folder != out:
+                (folder / journal.NAME).unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # another host sees it too
+                    folder.rmdir()
+        except OSError as error:
+            text = f"{folder} holds an earlier fleet that cannot be removed ({error.strerror})"
+            raise Stop(f"{text}; remove it, or name another --out.", Exit.USAGE) from error
+
+
 def merge(out: Path) -> Run:
     """One record of all ranks whose journals are in a folder; raises `Stop` with a sentence."""
-    seen = [int(match[1]) for path in out.glob("rank-*") if (match := re.fullmatch(r"rank-(\d+)", path.name))]
-    ranks = max([read_fleet(out).get("ranks", 0), *(rank + 1 for rank in seen)])
+    ranks = max([read_fleet(out).get("ranks", 0), *(rank + 1 for rank in _seen(out))])
     if not ranks:
         raise Stop(f"{out} holds no fleet: neither {FLEET} nor folders rank-0, rank-1 and so on.", Exit.USAGE)
     headers: dict[int, dict[str, Any]] = {}

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .exits import Exit, Stop
-from .options import Device, Direction, Dtype, Json, Shape
+from .options import Destination, Device, Direction, Dtype, Force, Json, Out, Resume, Shape
 
 On = Annotated[str, typer.Option("--on", help="A machine of the catalogue, or the path of a run.")]
 OneDtype = Annotated[str, typer.Option("--dtype", help="fp32, tf32, fp16, bf16.")]
@@ -72,11 +72,15 @@ def explain(
     direction: OneDirection = "forward",
     measure: Annotated[bool, typer.Option("--measure", help="Measure the case here, and explain its time.")] = False,
     device: Device = "auto",
+    out: Out = None,
+    resume: Resume = False,
+    force: Force = False,
 ) -> None:
     """Explain a case: its cost term by term, its four walls, and why its time is not the best possible one."""
     from . import explaining
 
-    explaining.explain(kernel, on, shape, dtype, direction, measure, device)
+    to = Destination(out, resume, force)
+    explaining.explain(kernel, on, shape, dtype, direction, measure, device, to)
 
 
 def map_(
@@ -104,15 +108,21 @@ def contrast(
     direction: Annotated[list[str] | None, typer.Option(help="forward, backward, both.", show_default=False)] = None,
     rows: Annotated[str, typer.Option(help="What is compared: reference, torch, compile or triton.")] = "torch",
     on: On = "h200-sxm",
-    measure: Annotated[bool, typer.Option("--measure", help="Measure all of them here.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure all of them here, in a quarter of an hour on two cores.")
+    ] = False,
     device: Device = "auto",
+    out: Out = None,
+    resume: Resume = False,
+    force: Force = False,
     svg: Picture = None,
     json: Json = False,
 ) -> None:
     """Set complete layers beside one another: LSTM, GRU, RNN, attention, hierarchy and convolutions of equal size."""
     from . import contrasting
 
-    contrasting.contrast_layers(equal, budget, shape, dtype, direction, rows, on, measure, device, json, svg)
+    to = Destination(out, resume, force)
+    contrasting.contrast_layers(equal, budget, shape, dtype, direction, rows, on, measure, device, json, svg, to)
 
 
 def scaling(
@@ -129,6 +139,9 @@ def scaling(
     ] = None,
     dtype: Annotated[str, typer.Option(help="With --measure: fp32, tf32, fp16, bf16.")] = "fp32",
     device: Device = "auto",
+    out: Out = None,
+    resume: Resume = False,
+    force: Force = False,
     all_points: Annotated[bool, typer.Option("--all", help="Show every cache state and clock.")] = False,
     svg: Picture = None,
     png: Picture = None,
@@ -137,7 +150,8 @@ def scaling(
     """Fit how time grows with the length of a sequence, beside operations, dependent steps and the model."""
     from . import scaling as command
 
-    command.show_scaling(runs or [], measure, shape, dtype, device, all_points, json, {"svg": svg, "png": png})
+    to = Destination(out, resume, force)
+    command.show_scaling(runs or [], measure, shape, dtype, device, all_points, json, {"svg": svg, "png": png}, to)
 
 
 def generations(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,5 +24,26 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda:N.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
 Suite = Annotated[str | None, typer.Option("--suite", help="quick, standard, full, claims.", show_default="quick")]
 Band = Annotated[str, typer.Option("--band", help="Changes within this are the same.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run. [default: seqroof-runs/<time>-<device>]")]
+Resume = Annotated[bool, typer.Option("--resume", help="Finish the run in --out.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the run in --out.")]
+Counters = Annotated[bool, typer.Option("--counters", help="Count bytes with ncu or perf too; some 20 s per case.")]
+Attribution = Annotated[
+    bool | None,
+    typer.Option(
+        "--attribution/--no-attribution",
+        help="Tell walls by experiments too.",
+        show_default="in standard, full and claims",
+    ),
+]
 Language = Annotated[str, typer.Option("--lang", help="Language of the page: en, zh.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")]
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a run goes: the folder that was named, and whether what is in it is finished or replaced."""
+
+    out: Path | None = None
+    resume: bool = False
+    force: bool = False

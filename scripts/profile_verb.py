@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from seqroof.profiler import interruption
 from seqroof.profiler.request import FULL_GROUP_S, MOST_GROUP_S, Request
 from seqroof.roofline.claims import SUITE as CLAIMS
 from seqroof.roofline.observe import next_command
@@ -104,8 +103,6 @@ def run(
     """
     share = parse_band(band)
     reading.check_language(language)
-    if resume and force:
-        raise Stop("--resume keeps a run and --force replaces it; choose one.", Exit.USAGE)
     if roofs is not None and fresh_roofs:
         raise Stop("--roofs uses roofs measured before and --fresh-roofs measures them; choose one.", Exit.USAGE)
     base = reading.load_run(against) if against else None
@@ -126,15 +123,13 @@ def run(
         gate = print_comparison(base, made, share, everything=all_points, to_stderr=as_json)
         code = exit_code([point.status for point in made.points], gate, Exit(code))
     _say_next(made, folder)
-    raise typer.Exit(int(exit_code([], code, Exit.INTERRUPTED if interruption.pending() else Exit.OK)))
+    raise typer.Exit(int(measuring.final_code(code)))
 
 
 def _say_next(run: Run, folder: Path) -> None:
     """End by naming the files and the next command."""
-    say(f"\nWritten: {folder}/run.json" + (", report.html, roofline.svg" if (folder / "report.html").exists() else ""))
-    if run.state == "interrupted":
-        say(f"Interrupted; finish it with: {measuring.resume_command(folder)}")
-    else:
+    measuring.say_written(run, folder)
+    if run.state != "interrupted":
         say(f"Next: {next_command(run)}")
 
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from seqroof.profiler.ceiling_store import machine_of
 from seqroof.roofline._view import clean
+from seqroof.roofline.extras import installing
 from seqroof.roofline.machine import Machine
 from seqroof.roofline.record import Run
 from seqroof.roofline.store import RunFileError, load, write_atomically
@@ -65,7 +66,7 @@ def write_pages(run: Run, folder: Path, language: str = SOURCE) -> None:
         made = {"report.html": page.render([run], language), "roofline.svg": chart.to_svg([run])}
     except ImportError:
         say(
-            "seqroof: no page and chart here: the report extra is not installed (pip install 'seqroof[report]'). "
+            f"seqroof: no page and chart here: the report extra is not installed ({installing('report')}). "
             f"Make them anywhere with: seqroof report {folder} --html page.html"
         )
         return

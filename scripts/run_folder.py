@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from seqroof.profiler import journal
+from seqroof.profiler.host import commit_of
 from seqroof.profiler.session import Session
 from seqroof.roofline.store import remove_leftovers
 
@@ -16,6 +18,12 @@ from .version import VERSION
 
 TOOL = f"seqroof {VERSION}"
 RUNS = Path("seqroof-runs")
+
+
+@cache
+def commit() -> str:
+    """The commit of this seqroof, empty outside its repository."""
+    return commit_of(Path(__file__).parent)
 
 
 def output_folder(out: Path | None, device: str, resume: bool, force: bool) -> Path:
@@ -81,6 +89,8 @@ def earlier_events(claim: journal.Journal, session: Session) -> list[tuple[str, 
     if header["request"] != identity["request"]:
         raise Stop(f"{folder} was asked for other cases; repeat its command line, with --resume added.", Exit.USAGE)
     _refuse_other_code(folder, header, identity["code"])
+    if not any(kind == "end" and data["state"] == "complete" for kind, data in events):
+        _refuse_other_commit(folder, header.get("commit", ""), commit())
     return events
 
 
@@ -100,3 +110,22 @@ def _refuse_other_code(folder: Path, header: dict[str, Any], code: dict[str, str
             "what was measured, or start a new run without --resume.",
             Exit.NO_DEVICE,
         )
+
+
+def _refuse_other_commit(folder: Path, before: str, now: str) -> None:
+    """Refuse to measure on with another profiler than before; where either commit is not known nothing can be said."""
+    if not before or not now or before == now:
+        return
+    revision, _, changes = before.partition("+")
+    with_changes = ", with the changes that it had then" if changes else ""
+    raise Stop(
+        f"{folder} was begun at commit {_short(before)} of seqroof, and this is {_short(now)}; results of two do not "
+        f"belong in one run. Finish it with that one (git checkout {revision[:12]}{with_changes}), or start a new run "
+        "without --resume.",
+        Exit.NO_DEVICE,
+    )
+
+
+def _short(commit: str) -> str:
+    revision, _, changes = commit.partition("+")
+    return revision[:12] + (" with changes" if changes else "")

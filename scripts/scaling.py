@@ -10,7 +10,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -21,10 +20,11 @@ from seqroof.roofline._view import run_letter
 from seqroof.roofline.record import Fraction, Run
 from seqroof.roofline.scaling import Curve
 
-from . import measuring, pictures
+from . import pictures, with_measure
 from .asking import catalog_of_kernels, kernel_named
 from .claiming import PLACES
 from .exits import Exit, Stop
+from .options import Destination
 from .reading import load_run
 from .sweep import check_device, one_case, parse_shape
 
@@ -55,29 +55,26 @@ def show_scaling(
     all_points: bool,
     as_json: bool,
     files: dict[str, Path | None],
+    to: Destination,
 ) -> None:
     """Print the exponents of recorded runs, or of one measured now, with a chart if asked."""
     if measure and paths:
         raise Stop("--measure makes a run of its own; leave the RUN out, or --measure.", Exit.USAGE)
+    with_measure.check(measure, to)
     if shape and not measure:
         raise Stop("--shape says what --measure measures; a recorded run has its shapes.", Exit.USAGE)
     for path in files.values():
         pictures.check_writable(path)
-    code = Exit.OK
-    if measure:
-        run, code = _measured(shape, dtype, check_device(device))
-        runs = [run]
-    else:
-        runs = [load_run(path) for path in paths] or _newest(Path())
-    found = scaling.curves(runs)
-    shown = found if all_points else [curve for curve in found if curve.last.headline]
-    _draw(shown, files)
-    if as_json:
-        print(json.dumps(_plain(found, runs)))
-    else:
-        _print(shown, runs, Console(highlight=False))
-    if code:
-        raise typer.Exit(int(code))
+    made = with_measure.measured(_request(shape, dtype, check_device(device)), to) if measure else None
+    runs = [made.run] if made else [load_run(path) for path in paths] or _newest(Path())
+    with with_measure.ending(made):
+        found = scaling.curves(runs)
+        shown = found if all_points else [curve for curve in found if curve.last.headline]
+        _draw(shown, files)
+        if as_json:
+            print(json.dumps(_plain(found, runs)))
+        else:
+            _print(shown, runs, Console(highlight=False))
 
 
 def _newest(folder: Path) -> list[Run]:
@@ -93,7 +90,7 @@ def _newest(folder: Path) -> list[Run]:
     )
 
 
-def _measured(shape: list[str] | None, dtype: str, device: str) -> tuple[Run, Exit]:
+def _request(shape: list[str] | None, dtype: str, device: str) -> Request:
     axes = AXES | parse_shape(shape or [])
     if set(axes) != set(AXES) or len(axes["B"]) != 1 or len(axes["width"]) != 1:
         raise Stop(
@@ -109,11 +106,9 @@ def _measured(shape: list[str] | None, dtype: str, device: str) -> tuple[Run, Ex
         for kernel, sizes in MEASURED.items()
         for T in lengths
     ]
-    request = Request(
+    return Request(
         kernels=list(MEASURED), cases=cases, dtypes=[dtype], directions=[direction], device=device, group_s=GROUP_S
     )
-    run, _, code = measuring.profile(request, None, False, False)
-    return run, code
 
 
 def _checked(kernel: str, sizes: dict[str, int]) -> dict[str, int]:

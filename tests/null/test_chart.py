@@ -212,5 +212,5 @@ def test_missing_extra_is_a_sentence_with_the_fix(monkeypatch: pytest.MonkeyPatc
         return original(name, *rest, **options)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(_view.MissingExtra, match=r"pip install 'seqroof\[report\]'"):
+    with pytest.raises(_view.MissingExtra, match=r"pip install '\.\[report\]' from a checkout"):
         chart.to_svg([GPU])

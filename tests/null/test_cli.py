@@ -20,6 +20,16 @@ WRONG_INPUT = {
     "missing size": (["profile", "lstm_step", "--shape", "B=1"], 2, "also needs"),
     "surplus size": (["profile", "lstm_step", "--shape", "B=1,I=4,H=4,Z=3"], 2, "no size Z"),
     "endless range": (["profile", "lstm_step", "--shape", "B=1:8:x1"], 2, "never ends"),
+    "too many sizes": (
+        ["profile", "lstm", "--shape", "B=1:256:+1,T=1:256:+1,I=64,H=64"],
+        2,
+        "256 values of B x 256 values of T are 65536 shapes",
+    ),
+    "too many predictions": (
+        ["predict", "lstm", "--shape", "B=1:1000:+1,T=1:3:+1,I=64,H=64", "--on", "h200-sxm"],
+        2,
+        "3000 shapes",
+    ),
     "too large": (
         ["profile", "lstm_step", "--shape", "B=1,I=400000,H=400000", "--dtype", "fp32", "--out", "o"],
         6,

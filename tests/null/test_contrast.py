@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,11 +14,14 @@ from typer.testing import CliRunner
 
 from seqroof.kernels import _catalog
 from seqroof.roofline import contrast, contrast_chart
-from seqroof.roofline.store import save
+from seqroof.roofline.store import load, save
 from seqroof.roofline.verdict import judge
 from seqroof.scripts import contrasting
 from seqroof.scripts.contrasting import LAYERS
 from seqroof.scripts.main import app
+
+# A run on a processor, of which the measured roofs are taken.
+WALK = Path(__file__).resolve().parents[2] / "results" / "amd-epyc-2026-11-21" / "lstm_walk"
 
 
 @given(st.floats(1e7, 1e9), st.sampled_from([1, 4]))
@@ -100,6 +104,27 @@ def test_a_run_puts_its_times_beside_the_least_ones(tmp_path):
     assert line.split()[1:6] == ["16", "191", "s", "DRAM", "400"]
     assert all(len(text) <= 80 for text in found.stdout.splitlines())
     assert picture.read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize("columns", ["80", "100", "120", "160"])
+def test_nothing_of_the_table_is_cut(columns, tmp_path):
+    """All layers, measured, at the default sizes: their names, depths and walls are the longest that there are."""
+    machine = load(WALK).machine
+    points = []
+    for row in json.loads(invoke("--json").output)["rows"]:
+        kernel = _catalog.load(row["kernel"])
+        job = kernel.module.work(kernel.shape(**row["shape"]), "fp32", row["direction"])
+        case = {name: row[name] for name in ("kernel", "shape", "direction")} | {"work": job, "cache": "warm"}
+        points.append(judge(point(timing(job.tokens * 1.23e-3), peak_memory_bytes=123_000_000, **case), machine))
+    save(run(points=tuple(points)).model_copy(update={"machine": machine}), tmp_path)
+    found = invoke("--on", tmp_path, columns=columns)
+    assert found.exit_code == 0, found.output
+    assert "…" not in found.stdout and max(map(len, found.stdout.splitlines())) <= int(columns)
+    headings = [line.split() for line in found.stdout.splitlines() if line.startswith("layer ")]
+    assert len(headings) == 6 and all(heading == headings[0] for heading in headings)
+    assert {"depth", "least", "wall", "tokens/s", "machine", "design"} <= set(headings[0])
+    rows = [line for line in found.stdout.splitlines() if line.startswith(tuple(layer.name for layer in LAYERS))]
+    assert len(rows) == 42 and all(" 813 " in line and "1.23 ms" in line for line in rows)
 
 
 def test_the_picture_tells_measured_from_modelled_and_says_it_in_words():

@@ -67,6 +67,23 @@ def test_every_verb_says_what_it_does():
     assert [command.callback.__name__ for command in app.registered_commands if not command.callback.__doc__] == []
 
 
+def test_nobody_is_sent_to_a_package_index_for_seqroof():
+    """There is no published package: what is optional is installed from a checkout."""
+    files = [*PAGES, *(path for room in ("kernels", "roofline", "scripts") for path in (ROOT / room).glob("*.py"))]
+    asking = re.compile(r"pip install (?:-\S+ )?['\"]?seqroof\b")
+    assert [path.name for path in files if asking.search(path.read_text())] == []
+
+
+def test_a_stored_baseline_can_be_renewed():
+    """A cache is never replaced: every commit needs a key of its own, of which a later job knows the beginning only."""
+    example = (ROOT / "docs" / "ci.md").read_text().partition("## A stored baseline")[2].partition("\n## ")[0]
+    (restored,) = re.findall(r"uses: actions/cache/restore@.*?\bkey: (.*?)\n", example, re.DOTALL)
+    (saved,) = re.findall(r"uses: actions/cache/save@.*?\bkey: (.*?)\n", example, re.DOTALL)
+    (beginning,) = re.findall(r"restore-keys: (.*)", example)
+    assert restored == saved and saved == beginning + "${{ github.sha }}" and "runner.name" in beginning
+    assert "cache-hit" not in example, "it is true for an exact key only"
+
+
 def test_the_page_of_the_method_lists_every_diagnosis_with_its_severity():
     page = (ROOT / "docs" / "method.md").read_text()
     rows = re.findall(r"^\| `([a-z-]+)` \| (invalid|warning) \| \S", page, re.MULTILINE)

@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import samples
 from round_machine import ROUND, point, timing
+from typer.main import get_command
 from user_kernels import GOOD
 
 from seqroof.profiler.journal import Journal, read
@@ -20,6 +23,8 @@ from seqroof.scripts import fleet as fleet_script
 from seqroof.scripts import merging
 from seqroof.scripts.exits import Exit, Stop
 from seqroof.scripts.fleet import device_for, share_of
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "fleet.md"
 
 
 def device(rank, state="complete", machine=ROUND, **more):
@@ -225,9 +230,10 @@ def misbehave(batch):
 )
 
 
-def launch(folder, roofs, *more):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=4", "-m", "seqroof.scripts.fleet"]
-    words = ["profile", "tiny.py", "--shape", "B=2|3|4|5|6|7", "--dtype", "fp32", "--implementation", "torch"]
+def launch(folder, roofs, *more, ranks=4, batches="2|3|4|5|6|7"):
+    start = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}"]
+    torchrun = [*start, "-m", "seqroof.scripts.fleet"]
+    words = ["profile", "tiny.py", "--shape", f"B={batches}", "--dtype", "fp32", "--implementation", "torch"]
     flags = ["--rounds", "6", "--device", "cpu", "--roofs", str(roofs), "--out", "f", *more]
     command = [*torchrun, *words, *flags]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
@@ -275,14 +281,62 @@ def test_a_fleet_loses_a_rank_then_finishes(tmp_path, roofs):
     assert all(value is not None and value >= 0 for value in starts)
 
 
+def test_a_fleet_that_is_replaced_by_a_smaller_one_leaves_no_rank_in_its_record(tmp_path, roofs):
+    (tmp_path / "tiny.py").write_text(KERNEL)
+    merging.write_fleet(tmp_path / "f", 3, 1)
+    for rank in range(3):
+        fabricated(tmp_path / "f", rank, end("complete"))
+    store.save(merging.merge(tmp_path / "f"), tmp_path / "f" / "rank-2")
+    done = launch(tmp_path, roofs, "--force", ranks=1, batches="2")
+    assert done.returncode == 0, done.stderr
+    run = json.loads((tmp_path / "f" / "run.json").read_text())
+    assert [(d["rank"], d["state"]) for d in run["devices"]] == [(0, "complete")]
+    assert {p["kernel"] for p in run["points"]} == {"tiny"}
+    assert sorted(path.name for path in (tmp_path / "f").glob("rank-*")) == ["rank-0"]
+
+
+def test_only_what_a_fleet_has_left_is_removed(tmp_path):
+    merging.write_fleet(tmp_path, 4, 1)
+    for rank in range(3):  # and the fourth is lost
+        fabricated(tmp_path, rank, end("complete"))
+    (tmp_path / "run.json").write_text("{}")
+    merging.forget(tmp_path, 4)
+    assert not (tmp_path / "run.json").exists()
+    assert [d.state for d in merging.merge(tmp_path).devices] == ["complete"] * 3 + ["lost"]
+    busy = Journal(merging.rank_folder(tmp_path, 2))
+    with pytest.raises(Stop, match="Another process is measuring"):
+        merging.forget(tmp_path, 1)
+    busy.close()
+    (tmp_path / "rank-2" / "note.txt").write_text("mine")
+    with pytest.raises(Stop, match="cannot be removed"):
+        merging.forget(tmp_path, 1)
+    assert (tmp_path / "rank-2" / "note.txt").exists() and not (tmp_path / "rank-1").exists()
+
+
 def finished(folder, rank):
     return [data for kind, data in read(merging.rank_folder(folder / "f", rank)) if kind == "group"]
 
 
-def test_a_deadline_reaches_every_rank_and_asks_for_no_counters(tmp_path, monkeypatch):
+@pytest.fixture
+def requests(monkeypatch):
+    """What the ranks are asked for, in an environment as torchrun makes it."""
     asked = []
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(fleet_script, "_measure", lambda request, *rest: asked.append(request))
+    return asked
+
+
+def test_options_reach_every_rank(tmp_path, requests):
     fleet_script.profile(tmp_path, device="cpu", deadline="30s")
-    assert (asked[0].deadline_s, asked[0].counters) == (30.0, False)
+    fleet_script.profile(tmp_path, device="cpu", counters=True, attribution=True)
+    fleet_script.profile(tmp_path, device="cpu", suite="standard", attribution=False)
+    found = [(request.deadline_s, request.counters, request.attribution) for request in requests]
+    assert found == [(30.0, False, False), (None, True, True), (None, False, False)]
+
+
+def test_the_page_names_the_options_of_a_fleet():
+    (told,) = re.findall(r"of its options these: (.*?)\. Rank N", PAGE.read_text(), re.DOTALL)
+    named = re.findall(r"`(--[a-z]+)`", told)
+    options = [name for option in get_command(fleet_script.app).commands["profile"].params for name in option.opts]
+    assert sorted(named) == sorted(name for name in options if name.startswith("--"))

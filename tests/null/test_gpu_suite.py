@@ -132,6 +132,40 @@ def test_roofs_are_used_once_they_are_measured(tmp_path):
     assert (tmp_path / "shown.log").read_text() == f"--roofs {tmp_path}/roofs.json last\n"
 
 
+@pytest.mark.parametrize(
+    ("status", "commit", "word"),
+    [
+        ("timed out", "abc", "--resume"),
+        ("interrupted", "abc", "--resume"),
+        ("failed", "abc", "--resume"),
+        ("ok", "abc", "--force"),
+        ("ok, with failed cases", "abc", "--force"),
+        ("waits", "abc", "--force"),
+        ("timed out", "abc-changed", "--force"),
+        ("timed out", "unknown", "--force"),
+        ("", "abc", "--force"),
+    ],
+)
+def test_only_what_this_very_commit_was_cut_off_from_is_finished(tmp_path, status, commit, word):
+    """Everything else is measured anew: what an ended piece has in its journal may be of another tree."""
+    words = ("-c", "import sys; print(sys.argv[-1])", "profile", "--out", "{out}/shown")
+    shown = Piece("shown", "a test", 60, (sys.executable, *words))
+    facts = FACTS | {"commit": commit}
+    pieces = {"shown": {"status": status}} if status else {}
+    (tmp_path / "manifest.json").write_text(json.dumps(facts | {"pieces": pieces}))
+    (tmp_path / "shown").mkdir()
+    (tmp_path / "shown" / "journal.jsonl").write_text("")
+    run_suite((shown,), tmp_path, facts, FOREVER)
+    assert (tmp_path / "shown.log").read_text() == f"{word}\n"
+
+
+def test_a_piece_counts_as_interrupted_until_it_has_ended(tmp_path):
+    source = f"print(open({str(tmp_path / 'manifest.json')!r}).read())"
+    outcomes = run_suite((python("reader", source),), tmp_path, FACTS, FOREVER)
+    seen = json.loads((tmp_path / "reader.log").read_text())
+    assert seen["pieces"]["reader"]["status"] == "interrupted" and outcomes["reader"].status == "ok"
+
+
 def test_a_piece_whose_packages_are_missing_is_skipped_with_their_names(tmp_path):
     absent = Piece("absent", "a test", 60, (sys.executable, "-c", "1/0"), needs=("no_such_package", "nor_this"))
     present = Piece("present", "a test", 60, (sys.executable, "-c", "pass"), needs=("no_such_package", "json"))

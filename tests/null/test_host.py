@@ -1,5 +1,10 @@
 """What is read of the host: caches of the cores that may be used, and how large arrays may grow with them."""
 
+import shutil
+import subprocess
+
+import pytest
+
 from seqroof.profiler import host
 
 
@@ -35,3 +40,28 @@ def test_without_a_report_a_common_size_is_assumed(tmp_path):
 def test_arrays_may_grow_with_the_threads_that_stream_through_them():
     assert host.most_array_bytes(100, 2) == host.most_array_bytes(100, 8) == 100
     assert host.most_array_bytes(100, 96) == 1200
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_commit_is_that_of_the_code(tmp_path):
+    """Recorded results are no code, and an installation below a repository is none of its files."""
+
+    def git(*words):
+        who = ("-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false")
+        return subprocess.run(["git", "-C", tmp_path, *who, *words], check=True, capture_output=True, text=True).stdout
+
+    code = tmp_path / "code"
+    for name in ("code", "results", "installed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("before")
+    (tmp_path / ".gitignore").write_text("installed")
+    assert host.commit_of(code) == ""
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "m")
+    commit = git("rev-parse", "HEAD").strip()
+    (tmp_path / "results" / "file").write_text("after")
+    (tmp_path / "link").symlink_to(code)
+    assert [host.commit_of(tmp_path / name) for name in ("code", "link", "installed")] == [commit, commit, ""]
+    (code / "file").write_text("after")
+    assert host.commit_of(code) == f"{commit}+changes"

@@ -131,6 +131,54 @@ def test_other_code_is_refused(tmp_path, before, after, says):
     assert refused.value.code == Exit.NO_DEVICE and "--resume" in str(refused.value)
 
 
+@pytest.fixture
+def commits(monkeypatch):
+    """A setter of the commits by which a run is begun and taken up."""
+
+    def set_to(before, now):
+        monkeypatch.setattr(measuring, "commit", lambda: before)
+        monkeypatch.setattr(run_folder, "commit", lambda: now)
+
+    return set_to
+
+
+def begun_again(folder, state):
+    """What is known of the beginning of a run when it is taken up after it has ended so."""
+    made = Session(Request(), Scripted(), Reporter(quiet=True))
+    measuring.begin(made, Journal(folder), resume=False)
+    made.close(state)
+    journal = Journal(folder)
+    try:
+        return measuring.begin(Session(Request(), Scripted(), Reporter(quiet=True)), journal, resume=True)
+    finally:
+        journal.close()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "says"),
+    [
+        ("a" * 40, "b" * 40, r"at commit a{12} of seqroof, and this is b{12};.*git checkout a{12}\)"),
+        ("a" * 40, "a" * 40 + "+changes", "at commit a{12} of seqroof, and this is a{12} with changes"),
+        ("a" * 40 + "+changes", "a" * 40, "a{12} with changes of seqroof.*, with the changes that it had then"),
+    ],
+)
+def test_another_commit_is_refused(tmp_path, commits, before, now, says):
+    commits(before, now)
+    with pytest.raises(Stop, match=says) as refused:
+        begun_again(tmp_path, "interrupted")
+    assert refused.value.code == Exit.NO_DEVICE
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "state"),
+    [("a", "a", "interrupted"), ("", "b", "interrupted"), ("a", "", "interrupted"), ("a", "b", "complete")],
+)
+def test_a_run_that_is_taken_up_keeps_the_commit_that_began_it(tmp_path, commits, before, now, state):
+    """Nothing can be said where a commit is unknown, and nothing is measured of a complete run."""
+    commits(before, now)
+    assert begun_again(tmp_path, state)["commit"] == before
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [('"clock":"host"', '"clock":"sundial"'), ('"points":[', '"marks":['), ('"status":"ok"', '"status":"ok","new":1')],

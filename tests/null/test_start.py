@@ -76,4 +76,8 @@ def test_a_reader_that_has_gone_is_neither_success_nor_a_failed_gate(folder, arg
 
 def test_what_needs_torch_says_so(folder):
     done = without_torch("list", cwd=folder)
-    assert done.returncode == 4 and "seqroof[run]" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 4
+        and "pip install '.[run]' from a checkout" in done.stderr
+        and "Traceback" not in done.stderr
+    )

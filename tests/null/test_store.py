@@ -71,6 +71,16 @@ def test_a_missing_file_points_to_its_journal(tmp_path):
         store.load(tmp_path)
 
 
+@pytest.mark.parametrize("left", [None, "", '{"schema_version": 1,'], ids=["missing", "empty", "cut off"])
+def test_what_a_journal_can_make_anew_names_the_command_that_began_it(tmp_path, left):
+    header = {"kind": "header", "data": {"command": "seqroof scaling --measure"}}
+    (tmp_path / "journal.jsonl").write_text(json.dumps(header) + "\n")
+    if left is not None:
+        (tmp_path / "run.json").write_text(left)
+    with pytest.raises(store.RunFileError, match=rf": seqroof scaling --measure --out {tmp_path} --resume"):
+        store.load(tmp_path)
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     file = tmp_path / "run.json"
     store.write_atomically(file, b"old")
