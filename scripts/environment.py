@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import Distribution
 from pathlib import Path
 
@@ -135,18 +136,24 @@ def need_of(what: str, project: dict) -> Need:
     return Need(required, optional)
 
 
+def _version(name: str, paths: list[str]) -> str | None:
+    # Nightly builds of torch bring triton under another name.
+    for known in (name, f"pytorch-{name}") if name == "triton" else (name,):
+        found = next(iter(Distribution.discover(name=known, path=paths)), None)
+        if found is not None:
+            return found.version
+    return None
+
+
+def has_cpu_torch(paths: list[str]) -> bool:
+    """Whether the torch on `paths` is a build without CUDA, as PyTorch's own index names it."""
+    return (_version("torch", paths) or "").endswith("+cpu")
+
+
 def missing(requirements: tuple[Requirement, ...], paths: list[str]) -> tuple[Requirement, ...]:
     """The requirements that no installed package on `paths` meets, by package metadata alone."""
 
-    def version(name: str) -> str | None:
-        # Nightly builds of torch bring triton under another name.
-        for known in (name, f"pytorch-{name}") if name == "triton" else (name,):
-            found = next(iter(Distribution.discover(name=known, path=paths)), None)
-            if found is not None:
-                return found.version
-        return None
-
-    found = {requirement: version(requirement.name) for requirement in requirements}
+    found = {requirement: _version(requirement.name, paths) for requirement in requirements}
     return tuple(requirement for requirement, have in found.items() if have is None or not requirement.accepts(have))
 
 
@@ -159,6 +166,7 @@ def decide(lacking: tuple[Requirement, ...], lacking_optional: tuple[Requirement
     return "venv"
 
 
+@cache
 def has_nvidia_gpu() -> bool:
     """Whether an NVIDIA GPU answers here: a device file, or an `nvidia-smi` that lists one."""
     if glob.glob("/dev/nvidia[0-9]*"):
@@ -185,8 +193,10 @@ def site_folders(python: str) -> list[str]:
 def fingerprint(what: str, root: Path = ROOT) -> str:
     """Changes whenever an environment made earlier may no longer fit: the stamp that a second run compares."""
     wheels = sorted(path.name for path in (root / "wheels").glob("*.whl"))
-    facts = [what, sys.version, sys.executable, str(root), *wheels]
-    files = [root / "pyproject.toml", root / "tests" / "constraints.txt", root / "scripts" / "install.py"]
+    # A GPU that came later wants another build of torch.
+    facts = [what, sys.version, sys.executable, str(root), "GPU" if has_nvidia_gpu() else "", *wheels]
+    scripts = [root / "scripts" / name for name in ("install.py", "pip_calls.py")]
+    files = [root / "pyproject.toml", root / "tests" / "constraints.txt", *scripts]
     parts = [*(fact.encode() for fact in facts), *(path.read_bytes() for path in files)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 

@@ -30,7 +30,7 @@ from seqroof.roofline.store import remove_products, save
 from . import reading
 from .against import refuse_other_machine
 from .exits import Exit, Stop, exit_code, room_for
-from .progress import Reporter, say
+from .progress import Reporter, say, say_once
 from .run_folder import RUNS, TOOL, claimed, earlier_events, output_folder
 from .stored_noise import with_noise
 
@@ -54,6 +54,7 @@ def open_worker(device: str, interpret: bool = False, threads: int | None = None
     except WorkerDied as death:
         hint = " (is torch installed? pip install 'seqroof[run]')" if "No module named" in str(death) else ""
         raise Stop(f"The worker process did not start: {death}{hint}.", Exit.NO_DEVICE) from death
+    say_once(supervisor.opened.get("unused_gpu", ""))
     return supervisor
 
 

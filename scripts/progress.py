@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import cache
 from typing import Any
 
 from rich.console import Console
@@ -94,3 +95,10 @@ class Reporter:
 def say(text: str) -> None:
     """Print a sentence on stderr."""
     print(text, file=sys.stderr)
+
+
+@cache
+def say_once(text: str) -> None:
+    """Print a sentence on stderr, the first time that it is said; nothing for none."""
+    if text:
+        say(f"seqroof: {text}")
