@@ -6,6 +6,7 @@ an edited file is the running file. What is installed comes from `wheels/` where
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -53,7 +54,9 @@ TAIL = 8  # lines of pip's output that a failure shows: its last error with some
 def prepare(what: str, need: Need, root: Path) -> Environment:
     """Make the environment for `what` and remember it. Raises `SetupFailed`. Two at a time wait for each other."""
     with (root / "pyproject.toml").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Some network file systems have no locks, or none for a file that is only read: then nobody waits.
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         known = recall(what, need, root)
         if known is not None:
             return known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -233,6 +234,15 @@ def test_a_python_whose_torch_cannot_use_the_gpu_is_left_for_an_environment(monk
     monkeypatch.setattr(install, "_own", refused)
     (checkout / ".venv" / "profile.json").unlink()
     assert install.prepare("profile", need, checkout).python == sys.executable
+
+
+def test_a_file_system_without_locks_is_set_up_all_the_same(monkeypatch, checkout):
+    def refused(*arguments):
+        raise OSError(errno.EBADF, "Bad file descriptor")  # what NFS says of a file that is only read
+
+    monkeypatch.setattr(install.fcntl, "flock", refused)
+    monkeypatch.setattr(install, "has_nvidia_gpu", lambda: False)
+    assert install.prepare("profile", Need((), ()), checkout).python == sys.executable
 
 
 def test_wheels_leave_the_large_and_the_needless_out():
