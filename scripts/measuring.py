@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -208,14 +209,18 @@ def about_s(request: Request, groups: list[dict[str, Any]]) -> float | None:
     return claim_time.about_s(groups, min(request.group_s, fair_s))
 
 
-def measure_ceilings(device: str, effort: str) -> Path:
-    """Measure the roofs of a device and store them; returns the file."""
+def measure_ceilings(device: str, effort: str, show: Callable[[Machine], None]) -> None:
+    """Measure the roofs of a device, show them, and then store them; a sentence where they cannot be stored."""
     with Reporter() as reporter, open_worker(device) as supervisor:
         calibration, roofs = Calibration(supervisor), Roofs(supervisor, reporter)
         calibration.look("start")
         roofs.measure(effort)
-        look = calibration.looks.get("start")
-        return RoofStore(CEILINGS).keep(supervisor.opened["roof_identity"], effort, look, roofs.machine())
+    machine, look = roofs.machine(), calibration.looks.get("start")
+    show(machine)
+    for finding in roofs.findings():
+        say(f"seqroof: {finding.text}")
+    with room_for(CEILINGS, "what is shown was measured, but not kept: repeat it in a folder that can be written"):
+        RoofStore(CEILINGS).keep(supervisor.opened["roof_identity"], effort, look, machine)
 
 
 @dataclass(frozen=True)

@@ -135,11 +135,15 @@ def _print_run(run: Run, format: str, all_points: bool) -> None:
         print(maker(run).rstrip("\n"))
 
 
-def show_ceilings(file: Path | None, as_json: bool, device: str = "auto") -> None:
-    """Print stored roofs: the given file, or the newest of those measured before on this kind of device."""
+def show_ceilings(as_json: bool, device: str = "auto") -> None:
+    """Print the newest of the roofs that were measured before on this kind of device."""
+    print_machine(_newest_machine(device), as_json)
+
+
+def print_machine(machine: Machine, as_json: bool) -> None:
+    """Print the roofs of a machine."""
     from seqroof.roofline import table
 
-    machine = read_machine(file) if file else _newest_machine(device)
     if as_json:
         print(machine.model_dump_json())
         return

@@ -77,3 +77,12 @@ def test_a_reader_that_has_gone_is_neither_success_nor_a_failed_gate(folder, arg
 def test_what_needs_torch_says_so(folder):
     done = without_torch("list", cwd=folder)
     assert done.returncode == 4 and "seqroof[run]" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_fault_of_its_own_is_no_regression():
+    code = "from seqroof.scripts.exits import run; run(lambda: {}['no such key'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 70, "1 would say that something became slower"
+    sentence, _, rest = done.stderr.partition("\n")
+    assert "fault of seqroof itself" in sentence and "report" in sentence
+    assert rest.startswith("Traceback") and "no such key" in rest
