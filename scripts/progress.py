@@ -1,4 +1,4 @@
-"""Progress on stderr: one live line on a terminal, plain lines in a pipe."""
+"""Progress on stderr: one live line on a terminal, plain lines in a pipe or on one that cannot rewrite a line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Reporter:
     def __init__(self, quiet: bool = False, failures: bool = False) -> None:
         self.failures = failures
         self.console = Console(stderr=True, quiet=quiet)
-        self.live = self.console.is_terminal and not quiet
+        self.live = self.console.is_terminal and not self.console.is_dumb_terminal and not quiet
         self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
