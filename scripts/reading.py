@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,6 +23,7 @@ from . import pictures
 from .exits import Exit, Stop, room_for
 from .progress import say
 
+Read = TypeVar("Read", Run, Machine)
 FORMATS = ("table", "md", "csv", "json")
 
 
@@ -31,6 +33,15 @@ def load_run(path: Path) -> Run:
         return load(path)
     except RunFileError as error:
         raise Stop(str(error), Exit.USAGE) from error
+
+
+def unless_unreadable(read: Callable[[Path], Read], path: Path) -> Read | None:
+    """What `read` makes of a file that nobody named; None, with a line about it, where it cannot be read."""
+    try:
+        return read(path)
+    except Stop as stop:
+        say(f"seqroof: passed over: {stop}")
+        return None
 
 
 def ascii_only() -> bool:
@@ -159,12 +170,8 @@ def _newest_machine(device: str) -> Machine:
     runs, kind = Path("seqroof-runs"), device.partition(":")[0]
     files = [*runs.glob("ceilings/*.json"), *runs.glob("*/run.json")]
     for file in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
-        try:
-            machine = read_machine(file)
-        except Stop as stop:
-            say(f"seqroof: passed over: {stop}")
-            continue
-        if kind in ("auto", machine.device):
+        machine = unless_unreadable(read_machine, file)
+        if machine is not None and kind in ("auto", machine.device):
             return machine
     of = "" if kind == "auto" else f" of {device}"
     raise Stop(f"No roofs{of} were measured here yet; run `seqroof ceilings{_option(device)}`.", Exit.USAGE)
