@@ -29,7 +29,7 @@ from .exits import Exit
 from .predicting import print_walls
 from .reading import load_run
 from .supposing import machine_named
-from .sweep import one_case
+from .sweep import check_device, one_case
 
 # The quantities of a work in the order in which a reader meets them, with their units.
 QUANTITIES = {
@@ -50,6 +50,7 @@ def explain(
     source: str, on: str, shape: list[str] | None, dtype: str, direction: str, measure: bool, device: str
 ) -> None:
     """Print cost, walls and estimate of a case, what was measured of it, and what would move it."""
+    device = check_device(device)
     kernel = kernel_named(source)
     sizes = one_shape(kernel, shape, "explain")
     dtype, direction = one_case(dtype, direction)
