@@ -35,6 +35,7 @@ RUNNER = (
 )  # of the extra `dev`, what the tests cannot start without; the rest skips a test or two
 # `-P` keeps the folder the user stands in off the path, where a `kernels` or `triton` of theirs would be picked up.
 SEQROOF = ("-P", "-c", "import sys; sys.argv[0] = 'seqroof'; from seqroof.scripts.main import main; sys.exit(main())")
+LAUNCHER = "SEQROOF_LAUNCHER"  # the variable that says how `seqroof` is called where scripts/profile has started it
 SETUP_FAILED = 4  # the documented exit code for a precondition that is not met
 
 
@@ -233,6 +234,12 @@ def variables(environment: Environment, root: Path, inherited: dict[str, str]) -
     return changed
 
 
+def launcher_from(folder: Path, root: Path) -> str:
+    """The path of the launcher that the set-up has written, as short as it can be typed in a folder."""
+    launcher = root / ".venv" / "bin" / "seqroof"
+    return str(launcher.relative_to(folder) if launcher.is_relative_to(folder) else launcher)
+
+
 def command(what: str, environment: Environment, arguments: list[str], parallel: bool = False) -> list[str]:
     """The command line to become. `parallel` spreads the whole test suite over the cores (not on a GPU: one device)."""
     python = environment.python
@@ -261,9 +268,12 @@ def main(words: list[str]) -> int:
         return SETUP_FAILED
     parallel = what == "test" and "pytest-xdist" not in environment.absent and not has_nvidia_gpu()
     line = command(what, environment, arguments, parallel)
+    changed = variables(environment, ROOT, dict(os.environ))
+    if what == "profile":
+        changed[LAUNCHER] = launcher_from(Path.cwd(), ROOT)
     if what in ("test", "check"):
         os.chdir(ROOT)  # pytest, ruff and pyright find their settings there
-    os.execve(line[0], line, variables(environment, ROOT, dict(os.environ)))
+    os.execve(line[0], line, changed)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from seqroof.roofline.store import remove_products, save
 from . import reading
 from .against import refuse_other_machine
 from .exits import Exit, Stop, exit_code, room_for
-from .progress import Reporter, say, say_once
+from .progress import Reporter, say, say_once, typed
 from .run_folder import RUNS, TOOL, claimed, earlier_events, output_folder
 from .stored_noise import with_noise
 
@@ -191,7 +191,7 @@ def repeatable_command(words: list[str]) -> str:
 
 def resume_command(folder: Path) -> str:
     """The command that finishes the run in a folder."""
-    return f"{repeatable_command(sys.argv[1:])} --out {shlex.quote(str(folder))} --resume"
+    return f"{typed(repeatable_command(sys.argv[1:]))} --out {shlex.quote(str(folder))} --resume"
 
 
 def dry_run(request: Request) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from . import measuring, reading
 from .against import take_over
 from .comparing import parse_band, print_comparison
 from .exits import Exit, Stop, exit_code
-from .progress import say
+from .progress import say, typed
 from .sweep import check_device, parse_directions, parse_dtypes, parse_duration, parse_shape
 
 SUITES = ("quick", "standard", "full", CLAIMS)
@@ -135,7 +135,7 @@ def _say_next(run: Run, folder: Path) -> None:
     if run.state == "interrupted":
         say(f"Interrupted; finish it with: {measuring.resume_command(folder)}")
     else:
-        say(f"Next: {next_command(run)}")
+        say(f"Next: {typed(next_command(run))}")
 
 
 def _print_plan(groups: list[dict[str, Any]], about_s: float | None, as_json: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 import time
 from functools import cache
@@ -12,6 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from seqroof.roofline.record import Point
+
+from .environment import LAUNCHER
 
 # In a pipe, one line for so many groups at most, and one whenever a stage begins.
 PLAIN_EVERY_S = 10.0
@@ -102,3 +106,9 @@ def say_once(text: str) -> None:
     """Print a sentence on stderr, the first time that it is said; nothing for none."""
     if text:
         say(f"seqroof: {text}")
+
+
+def typed(command: str) -> str:
+    """A `seqroof ...` command as it can be typed here: scripts/profile puts no `seqroof` on the path, but has one."""
+    launcher = os.environ.get(LAUNCHER)
+    return f"{shlex.quote(launcher)}{command.removeprefix('seqroof')}" if launcher else command

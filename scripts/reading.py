@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from seqroof.roofline.wording import SOURCE, Wording
 
 from . import pictures
 from .exits import Exit, Stop, room_for
-from .progress import say
+from .progress import say, typed
 
 Read = TypeVar("Read", Run, Machine)
 FORMATS = ("table", "md", "csv", "json")
@@ -70,6 +71,7 @@ def check_language(language: str) -> str:
 
 def write_pages(run: Run, folder: Path, language: str = SOURCE) -> None:
     """Write page and chart beside a run; without the report extra, say how to make them elsewhere."""
+    again = typed(f"seqroof report {shlex.quote(str(folder))}")
     try:
         from seqroof.roofline import chart, page
 
@@ -77,11 +79,11 @@ def write_pages(run: Run, folder: Path, language: str = SOURCE) -> None:
     except ImportError:
         say(
             "seqroof: no page and chart here: the report extra is not installed (pip install 'seqroof[report]'). "
-            f"Make them anywhere with: seqroof report {folder} --html page.html"
+            f"Make them anywhere with: {again} --html page.html"
         )
         return
     for name, text in made.items():
-        with room_for(folder / name, f"{folder}/run.json is whole: make room, then seqroof report {folder} shows it"):
+        with room_for(folder / name, f"{folder}/run.json is whole: make room, then {again} shows it"):
             write_atomically(folder / name, text.encode())
 
 

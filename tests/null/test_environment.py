@@ -270,6 +270,12 @@ def test_an_edited_file_is_the_running_file(checkout):
     assert launch(checkout, "profile").stdout == "edited since\n"
 
 
+def test_the_command_knows_how_it_can_be_typed_again(checkout):
+    source = "import os\ndef main():\n    print(os.environ['SEQROOF_LAUNCHER'])\n"
+    (checkout / "scripts" / "main.py").write_text(source)
+    assert launch(checkout, "profile").stdout == "a checkout/.venv/bin/seqroof\n"
+
+
 def test_the_overlay_knows_the_version(checkout):
     source = "from importlib.metadata import version\ndef main():\n    print(version('seqroof'))\n"
     (checkout / "scripts" / "main.py").write_text(source)
