@@ -55,7 +55,7 @@ def _torch() -> Finding:
             "torch",
             "missing",
             "not installed: results can be read, nothing can be measured",
-            "pip install 'seqroof[run]'",
+            "run scripts/profile once, or in the checkout: pip install '.[run]'",
         )
     return Finding("torch", "ok", version)
 
@@ -109,9 +109,8 @@ def _report() -> Finding:
         if not importlib.util.find_spec(module)
     ]
     if missing:
-        return Finding(
-            "page and chart", "missing", f"{' and '.join(missing)} not installed", "pip install 'seqroof[report]'"
-        )
+        fix = "run scripts/profile once, or in the checkout: pip install '.[report]'"
+        return Finding("page and chart", "missing", f"{' and '.join(missing)} not installed", fix)
     return Finding("page and chart", "ok", "HTML, SVG, PNG and PDF can be written")
 
 
