@@ -119,8 +119,6 @@ class Roofs:
                 raise
             self.watcher.stage(f"some roofs are missing, because the worker died while measuring them, {death}")
             return False
-        if self.lack():
-            self.watcher.stage(self.lack())
         return True
 
     def recall(self, data: list[Any]) -> None:
@@ -187,8 +185,9 @@ class Roofs:
         cache = binary_bytes(self.supervisor.opened["last_cache_bytes"])
         free = binary_bytes(self.supervisor.opened["memory_bytes"])
         return (
-            f"No bandwidth of DRAM was measured, so no time is held against it: arrays have to exceed the last cache "
-            f"of {cache}, and {free} of memory were free. Free some, or give the container more, and measure again."
+            f"No bandwidth of DRAM was measured, so no time is held against it: an array may take an eighth of the "
+            f"memory that is free, {free} when this began, and has to exceed the last cache of {cache}, on a GPU by "
+            "four times. Free some memory, or give the container more, and measure again."
         )
 
     def plain(self) -> list[dict[str, Any]]:

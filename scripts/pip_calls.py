@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from .environment import has_cpu_torch, site_folders
+
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # PyTorch's own index of builds without CUDA
 
 
@@ -51,7 +53,7 @@ def replace_cpu_torch(python: str, constraints: str, root: Path) -> None:
     for source in sources(root):
         # pip takes the builds of one version for the same, so it has to be told to install it again.
         outcome = pip(python, "install", "--quiet", "--no-deps", "--force-reinstall", *source, f"torch=={pin}")
-        if outcome.returncode == 0:
+        if outcome.returncode == 0 and not has_cpu_torch(site_folders(python)):
             return
     say(f"no torch {pin} with CUDA can be had here: kernels run on the CPU")
 
