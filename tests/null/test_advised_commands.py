@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import samples
 
+from seqroof import roofline
 from seqroof.profiler.journal import Journal
 from seqroof.roofline.store import RunFileError, load
 from seqroof.scripts import environment, fleet, measuring, reading
@@ -35,7 +36,8 @@ def test_the_command_that_finishes_a_journal_names_its_folder_as_one_word(folder
 
 
 def test_the_command_that_makes_a_page_elsewhere_names_its_folder_as_one_word(folder, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "seqroof.roofline.page", None)
+    monkeypatch.setitem(sys.modules, "seqroof.roofline.page", None)  # as without the report extra
+    monkeypatch.delattr(roofline, "page", raising=False)
     reading.write_pages(samples.run(), folder)
     assert f"seqroof report '{folder}' --html page.html" in capsys.readouterr().err
 

@@ -39,7 +39,7 @@ def test_a_run_without_a_dram_roof_says_why():
     roofs = Roofs(supervisor, Silent())
     roofs.measure("quick")
     (found,) = roofs.findings()
-    assert "No bandwidth of DRAM" in found.text and "32 MiB" in found.text and "100 MiB" in found.text
+    assert "No bandwidth of DRAM" in found.text and "32.0 MiB" in found.text and "100 MiB" in found.text
     supervisor.parts = [ROUND.ceilings]
     roofs.measure("quick")
     assert roofs.findings() == ()
