@@ -53,9 +53,10 @@ def torch_of_child() -> Torch | str:
         done = subprocess.run(
             [sys.executable, "-c", ASK], capture_output=True, text=True, timeout=DEADLINE_S, check=False
         )
-        return Torch(**json.loads(done.stdout.splitlines()[-1]))
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"a process that imports torch does not answer ({type(error).__name__})"
+    try:
+        return Torch(**json.loads(done.stdout.splitlines()[-1]))
     except (ValueError, IndexError, TypeError):
         return f"torch cannot be imported: {(done.stderr.strip().splitlines() or ['no word about it'])[-1][:200]}"
 
