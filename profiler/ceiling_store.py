@@ -11,7 +11,7 @@ import datetime
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -62,7 +62,7 @@ class RoofStore:
         if not identity.get("device"):
             return Found([], "Roofs are measured anew: this system does not tell one device from another.")
         held = [stored for name in _at_least(effort) if (stored := self._read(self._file(identity, name)))]
-        held = [stored for stored in held if stored.identity == identity]
+        held = [stored for stored in held if stored.identity == identity and has_dram(stored.machine.ceilings)]
         if not held:
             return Found([], "")
         stored = min(held, key=lambda stored: abs(_off(look, stored)))
@@ -128,6 +128,11 @@ def _off(look: Look | None, stored: StoredRoofs) -> float:
 
 def _at_least(effort: str) -> Sequence[str]:
     return EFFORTS[EFFORTS.index(effort) :] if effort in EFFORTS else (effort,)
+
+
+def has_dram(ceilings: Iterable[Ceiling]) -> bool:
+    """Whether a bandwidth of DRAM is among these; a device that is short of free memory has none."""
+    return any((ceiling.quantity, ceiling.level, ceiling.scope) == ("bandwidth", "dram", "") for ceiling in ceilings)
 
 
 def own_ceilings(machine: Machine) -> list[Ceiling]:

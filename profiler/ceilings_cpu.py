@@ -15,8 +15,9 @@ from ..roofline.machine import Ceiling
 from ..roofline.units import binary_bytes
 from . import host
 from .ceilings_cpu_gauges import (
-    MEMORY_SHARE,
     Sizes,
+    array_room,
+    dram_gauges,
     gemvs,
     latencies,
     matmuls,
@@ -30,6 +31,9 @@ from .ceilings_cpu_threads import by_threads
 from .ceilings_load import burst_and_sustained
 from .gauge import RECHECK, Effort, Gauge, best_of, cache_ceilings, geometric, holding, take, with_calibration
 
+# Working sets go up to this much even where nothing is said to be free: a process has that.
+LEAST_SWEEP_BYTES = 2**20
+
 
 def everything(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
     """All ceilings of the processor, several per place where operations compete."""
@@ -38,8 +42,7 @@ def everything(device: str, effort: Effort, progress: Callable[[str], None]) -> 
         swept = _sweep(sizes, effort, progress)
         inside = _inside(sizes, swept)
         gauges = [
-            *streams("dram", sizes.dram, sizes.dram, sizes),
-            *gemvs("dram", sizes.dram, sizes),
+            *dram_gauges(sizes),
             # In the cache all arrays of an operation must fit together.
             *streams("cache", inside // 3, inside, sizes),
             *gemvs("cache", inside, sizes),
@@ -58,9 +61,10 @@ def under_load(device: str, effort: Effort, progress: Callable[[str], None]) -> 
         return []
     sizes = Sizes.here(effort)
     with torch.inference_mode():
-        copies = [gauge for gauge in streams("dram", sizes.dram, sizes.dram, sizes) if gauge.pattern == "copy"]
+        found = streams("dram", sizes.dram, sizes.dram, sizes) if sizes.dram else []
+        copies = [gauge for gauge in found if gauge.pattern == "copy"]
         products = [gauge for gauge in matmuls(sizes) if gauge.dtype == "fp32"]
-        return burst_and_sustained([copies[0], products[-1]], effort.load_s, progress)
+        return burst_and_sustained([*copies[:1], products[-1]], effort.load_s, progress)
 
 
 PARTS = (everything, by_threads, under_load)
@@ -71,10 +75,7 @@ def remeasure(device: str, ceilings: list[Ceiling]) -> list[Ceiling]:
     sizes = Sizes.here(RECHECK)
     inside = _inside(sizes, ceilings)
     families: dict[tuple[str, str], Callable[[], list[Gauge]]] = {
-        ("bandwidth", "dram"): lambda: [
-            *streams("dram", sizes.dram, sizes.dram, sizes),
-            *gemvs("dram", sizes.dram, sizes),
-        ],
+        ("bandwidth", "dram"): lambda: dram_gauges(sizes),
         ("bandwidth", "cache"): lambda: [
             g for g in streams("cache", inside // 3, inside, sizes) if g.pattern == "read"
         ],
@@ -111,7 +112,7 @@ def _reported(sizes: Sizes) -> list[Ceiling]:
 def _sweep(sizes: Sizes, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
     """Read bandwidth over rising working sets: the cache's bandwidth, and its capacity where the curve has a knee."""
     most = host.most_array_bytes(effort.most_bytes, sizes.threads)
-    last = min(8 * sizes.last, most, int(MEMORY_SHARE * host.available_memory_bytes()))
+    last = max(min(8 * sizes.last, most, array_room()), LEAST_SWEEP_BYTES)
     # Three steps are the least that can show a knee, whatever the caches are said to be.
     first = min(2 * sizes.private or 2**20, last // 8)
     working_sets = geometric(first, last, 2**0.5, 4096)

@@ -46,7 +46,10 @@ DIFFERENCE_TRIES, DIFFERENCE_REPEATS = 5, 30
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the sizes of all arrays follow from: threads, bytes of private and last caches, bytes per DRAM stream."""
+    """What the sizes of all arrays follow from: threads, bytes of private and last caches, bytes per DRAM stream.
+
+    dram : 0 where so little memory is free that the arrays would stay in the last cache, and pass for DRAM.
+    """
 
     threads: int
     private: int
@@ -57,10 +60,9 @@ class Sizes:
     def here(effort: Effort) -> Sizes:
         """Read from the host: reported caches, free memory."""
         caches = host.caches()
-        threads = torch.get_num_threads()
-        most = host.most_array_bytes(effort.most_bytes, threads)
-        most = min(most, int(host.available_memory_bytes() * MEMORY_SHARE))
-        return Sizes(threads, caches["private"] * threads, caches["last"], min(DRAM_CACHES * caches["last"], most))
+        threads, last, room = torch.get_num_threads(), caches["last"], array_room()
+        dram = min(DRAM_CACHES * last, host.most_array_bytes(effort.most_bytes, threads), room) if room > last else 0
+        return Sizes(threads, caches["private"] * threads, last, dram)
 
     @property
     def shortfall(self) -> str:
@@ -72,6 +74,11 @@ class Sizes:
     def on(self) -> str:
         """The threads in words."""
         return f"{self.threads} thread" + ("s" if self.threads > 1 else "")
+
+
+def array_room() -> int:
+    """Bytes that one array may take of the memory that is free now."""
+    return int(host.available_memory_bytes() * MEMORY_SHARE)
 
 
 def seconds_per_call(call: Callable[[], object], repeats: int = 1) -> float:
@@ -130,6 +137,13 @@ def streams(level: str, size: int, footprint: int, sizes: Sizes) -> list[Gauge]:
         )
         for pattern, moved, name, call in operations
     ]
+
+
+def dram_gauges(sizes: Sizes) -> list[Gauge]:
+    """Streams and weight-streaming products over arrays beyond the last cache; none where memory is too short."""
+    if not sizes.dram:
+        return []
+    return [*streams("dram", sizes.dram, sizes.dram, sizes), *gemvs("dram", sizes.dram, sizes)]
 
 
 def gemvs(level: str, size: int, sizes: Sizes) -> list[Gauge]:

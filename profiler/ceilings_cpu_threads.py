@@ -34,7 +34,7 @@ def by_threads(device: str, effort: Effort, progress: Callable[[str], None]) -> 
     brief = Effort(min(effort.rounds, ROUNDS["full" if effort.load_s > 1 else "quick"]), 0.0, effort.most_bytes)
     with torch.inference_mode():
         # One pair of arrays for all numbers of threads: each may be as large as memory allows.
-        source = random_values(sizes.dram // 4)
+        source = random_values(max(sizes.dram // 4, 1))
         target = torch.empty_like(source)
         gauges = [gauge for count in thread_counts(sizes.threads) for gauge in _of(count, sizes, source, target)]
         return best_of(take(gauges, brief, progress))
@@ -63,7 +63,8 @@ def limited(count: int, measured: Callable[[], float]) -> Callable[[], float]:
 def _of(count: int, sizes: Sizes, source: torch.Tensor, target: torch.Tensor) -> list[Gauge]:
     scope = f"threads={count}"
     on = f"{count} of {sizes.on}"
-    return [_copy(count, scope, on, source, target), _product(count, scope, on), *_round_trip(count, scope, on)]
+    copies = [_copy(count, scope, on, source, target)] if sizes.dram else []
+    return [*copies, _product(count, scope, on), *_round_trip(count, scope, on)]
 
 
 def _copy(count: int, scope: str, on: str, source: torch.Tensor, target: torch.Tensor) -> Gauge:

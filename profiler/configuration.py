@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-from .versions import compiler_name, version_of
+from .packages import version_of
+from .versions import compiler_name
 
 Facts = dict[str, int | float | str | None]
 

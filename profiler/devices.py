@@ -11,7 +11,7 @@ import torch
 
 from ..roofline.catalogue import by_driver_name
 from ..roofline.record import CacheState, Clock, Environment
-from . import host, host_layout
+from . import host, host_layout, unused_gpu
 from .clock import HostStopwatch, Stopwatch
 from .energy import RaplMeter
 from .sensors import CpuSensors
@@ -96,9 +96,8 @@ def open_device(wanted: str, keep_threads: bool = False) -> Any:
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return CpuDevice(keep_threads)
     if not torch.cuda.is_available():
-        raise DeviceError(
-            f"{wanted} was asked for, but torch sees no NVIDIA GPU here; use --device cpu, or see `seqroof doctor`."
-        )
+        why = unused_gpu.passed_over() or "Torch sees no NVIDIA GPU here; see `seqroof doctor`."
+        raise DeviceError(f"{wanted} was asked for and cannot be used; --device cpu needs no GPU. {why}")
     from .devices_cuda import CudaDevice
 
     index = 0 if wanted in ("auto", "cuda") else int(wanted.removeprefix("cuda:"))

@@ -6,13 +6,13 @@ import importlib.util
 import os
 import platform
 import shutil
-import subprocess
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Literal
 
 from . import host, host_layout
+from .packages import version_of
 from .second_clock import Waiting, raw_ns
+from .unused_gpu import DriverSilent, listed, obstacle, torch_of_child
 
 # Below this much free memory the standard suite's largest references do not fit.
 COMFORTABLE_MEMORY_BYTES = 4 * 2**30
@@ -44,50 +44,38 @@ def examine() -> list[Finding]:
     ]
 
 
-def _installed(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
 def _python() -> Finding:
     return Finding("python", "ok", platform.python_version())
 
 
 def _torch() -> Finding:
-    version = _installed("torch")
+    version = version_of("torch")
     if not version:
         return Finding(
             "torch",
             "missing",
             "not installed: results can be read, nothing can be measured",
-            "pip install 'seqroof[run]'",
+            "run scripts/profile once, or in the checkout: pip install '.[run]'",
         )
     return Finding("torch", "ok", version)
 
 
 def _gpu() -> Finding:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
+    try:
+        found = listed("name,driver_version,mig.mode.current,memory.total")
+    except DriverSilent as silent:
+        return Finding("GPU", "limited", str(silent), "reload or reinstall the driver")
+    if not found:
         return Finding(
             "GPU",
             "missing",
             "no NVIDIA driver here (nvidia-smi not found): kernels run on the CPU, Triton rows are skipped",
             "on a machine with an NVIDIA GPU, install its driver",
         )
-    asked = "--query-gpu=name,driver_version,mig.mode.current,memory.total"
-    done = subprocess.run(
-        [tool, asked, "--format=csv,noheader"], capture_output=True, text=True, timeout=30, check=False
-    )
-    if done.returncode != 0 or not done.stdout.strip():
-        return Finding(
-            "GPU",
-            "limited",
-            f"nvidia-smi fails: {(done.stderr or done.stdout).strip()[:120]}",
-            "reload or reinstall the driver",
-        )
-    names = "; ".join(line.strip() for line in done.stdout.strip().splitlines())
+    names = "; ".join(found)
+    unused = obstacle(torch_of_child()) if version_of("torch") else None
+    if unused:
+        return Finding("GPU", "limited", f"{names}: not used, kernels run on the CPU, as {unused[0]}", unused[1])
     if "Enabled" in names:
         return Finding("GPU", "limited", f"{names}: a slice of a GPU; roofs are measured on the slice")
     if names.count(";"):
@@ -96,7 +84,7 @@ def _gpu() -> Finding:
 
 
 def _triton() -> Finding:
-    version = _installed("triton")
+    version = version_of("triton")
     if version:
         return Finding(
             "triton", "ok", f"{version}: kernels compile here for any NVIDIA target, and run interpreted on a CPU"
@@ -121,9 +109,8 @@ def _report() -> Finding:
         if not importlib.util.find_spec(module)
     ]
     if missing:
-        return Finding(
-            "page and chart", "missing", f"{' and '.join(missing)} not installed", "pip install 'seqroof[report]'"
-        )
+        fix = "run scripts/profile once, or in the checkout: pip install '.[report]'"
+        return Finding("page and chart", "missing", f"{' and '.join(missing)} not installed", fix)
     return Finding("page and chart", "ok", "HTML, SVG, PNG and PDF can be written")
 
 

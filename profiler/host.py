@@ -11,6 +11,12 @@ from pathlib import Path
 from ..roofline.units import binary_bytes
 
 _CPUS = Path("/sys/devices/system/cpu")
+_PROC, _CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
+# Of both versions of control groups: folder, limit, use, and what the sums over all groups below begin with.
+_GROUP_FILES = (
+    ("", "memory.max", "memory.current", ""),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+)
 # Without /sys (macOS, some containers): a last cache of common size, so that cold still means cold.
 _ASSUMED_LAST_CACHE = 64 * 2**20
 _ASSUMED_PRIVATE_CACHE = 2**20
@@ -81,18 +87,43 @@ def caches_in_words() -> str:
     return f"last {binary_bytes(found['last'])}, of a core {binary_bytes(found['private'])}"
 
 
-def available_memory_bytes() -> int:
-    """Memory that can be used without swapping, the container's limit included."""
-    limits = []
+def available_memory_bytes(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int:
+    """Memory that can be used without swapping, the container's limit included. proc, cgroup : other roots, in tests.
+
+    A control group counts the files that its processes have read as memory in use; the kernel gives those up as memory
+    is wanted, so they are free here, as they are in MemAvailable.
+    """
+    limits = [free for free in (_free_of_host(proc), _free_of_group(cgroup)) if free is not None]
+    return max(0, min(limits, default=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
+
+
+def _free_of_host(proc: Path) -> int | None:
     try:
-        match = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-        limits = [int(match.group(1)) * 1024] if match else []
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        limits += [int(limit) - used] if limit.isdigit() else []
-    except (OSError, ValueError):
-        limits = limits or [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    return max(0, min(limits, default=0))
+        match = re.search(r"MemAvailable:\s+(\d+) kB", (proc / "meminfo").read_text())
+    except OSError:
+        return None
+    return int(match.group(1)) * 1024 if match else None
+
+
+def _free_of_group(cgroup: Path) -> int | None:
+    """What the control group of this container leaves free; None where it sets no limit."""
+    for folder, limit_file, used_file, prefix in _GROUP_FILES:
+        try:
+            limit = (cgroup / folder / limit_file).read_text().strip()
+            used = int((cgroup / folder / used_file).read_text())
+        except (OSError, ValueError):
+            continue
+        return int(limit) - used + _file_cache(cgroup / folder / "memory.stat", prefix) if limit.isdigit() else None
+    return None
+
+
+def _file_cache(stat: Path, prefix: str) -> int:
+    """Bytes of files that a control group holds in memory; none where it does not tell."""
+    try:
+        found = re.findall(rf"^{prefix}(?:in)?active_file (\d+)$", stat.read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return sum(map(int, found))
 
 
 def commit_of(folder: Path) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from . import host, host_layout
-from .versions import hashed, version_of
+from .packages import version_of
+from .versions import hashed
 
 Identity = dict[str, str | float | int | None]
 

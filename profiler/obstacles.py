@@ -14,8 +14,9 @@ from . import counters, perf
 from .energy import GpuMeter, RaplMeter
 from .health import Finding
 from .nvml import Gpu
+from .unused_gpu import DriverSilent, listed
 
-# A tool that lists devices or counts a process that does nothing answers at once, unless the driver hangs.
+# A tool that counts a process that does nothing answers at once.
 DEADLINE_S = 30.0
 
 
@@ -28,21 +29,11 @@ def obstacles() -> list[Finding]:
 
 
 def gpu_uuids() -> list[str]:
-    """The UUIDs of all GPUs of the driver; empty without a driver."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
+    """The UUIDs of all GPUs of the driver; empty without a driver, or where it does not answer."""
     try:
-        done = subprocess.run(
-            [tool, "--query-gpu=uuid", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        return listed("uuid")
+    except DriverSilent:
         return []
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
 
 
 def of_gpu(gpu: Gpu) -> list[Finding]:

@@ -8,9 +8,9 @@ from ..roofline.calibration import Look
 from ..roofline.catalogue import measured_machine
 from ..roofline.machine import Ceiling, Machine
 from ..roofline.record import Observation, Point
-from ..roofline.units import percent, si
+from ..roofline.units import binary_bytes, percent, si
 from ..roofline.verdict import judge
-from .ceiling_store import Found, Identity, RoofStore, own_ceilings, replayed
+from .ceiling_store import Found, Identity, RoofStore, has_dram, own_ceilings, replayed
 from .ceilings import merge
 from .supervisor import Supervisor, WorkerDied
 
@@ -175,8 +175,20 @@ class Roofs:
         return measured_machine(opened["id"], opened["name"], opened["kind"], self.ceilings)
 
     def findings(self) -> tuple[Observation, ...]:
-        """Where the roofs come from, in words, unless they were simply measured."""
-        return (Observation(id="roofs", text=self.origin),) if self.origin else ()
+        """Where the roofs come from, in words, unless they were simply measured, and what could not be measured."""
+        return tuple(Observation(id="roofs", text=text) for text in (self.origin, self.lack()) if text)
+
+    def lack(self) -> str:
+        """A sentence where no bandwidth of DRAM is known; empty where one is, or where nothing is known at all."""
+        if not self.ceilings or has_dram(self.ceilings):
+            return ""
+        cache = binary_bytes(self.supervisor.opened["last_cache_bytes"])
+        free = binary_bytes(self.supervisor.opened["memory_bytes"])
+        return (
+            f"No bandwidth of DRAM was measured, so no time is held against it: an array may take an eighth of the "
+            f"memory that is free, {free} when this began, and has to exceed the last cache of {cache}, on a GPU by "
+            "four times. Free some memory, or give the container more, and measure again."
+        )
 
     def plain(self) -> list[dict[str, Any]]:
         """The ceilings as data for the journal."""

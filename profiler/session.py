@@ -17,7 +17,7 @@ from ..roofline import calibration
 from ..roofline.circumstances import between_arms, doubts_about_run
 from ..roofline.instrument import instrument
 from ..roofline.observe import observations
-from ..roofline.record import Environment, Point, Run
+from ..roofline.record import Environment, Observation, Point, Run
 from ..roofline.rivals import contests, with_vendor
 from ..roofline.verdict import judge, with_launch_tax
 from .calibration import Calibration
@@ -197,6 +197,10 @@ class Session:
         remaining = self.request.budget_s - (time.monotonic() - self.started)
         return min(self.request.group_s, max(0.2, 0.5 * remaining / left))  # the rest is checking, warm-up and overtime
 
+    def _unused_gpu(self) -> tuple[Observation, ...]:
+        text = self.supervisor.opened.get("unused_gpu", "")
+        return (Observation(id="unused-gpu", text=text),) if text else ()
+
     def record(self, state: str, command: str, commit: str, created: str, tool: str, advice: str) -> Run:
         """The run so far, judged against the final roofs."""
         opened = self.supervisor.opened
@@ -225,6 +229,7 @@ class Session:
                 *observations(points, machine),
                 *contests(points),
                 *instrument(points),
+                *self._unused_gpu(),
                 *self.roofs.findings(),
                 *calibration.findings(looks, machine, probe),
             ),

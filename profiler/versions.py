@@ -7,11 +7,12 @@ import platform
 import shutil
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from .packages import version_of
 
 
 def software() -> dict[str, Any]:
@@ -22,14 +23,6 @@ def software() -> dict[str, Any]:
         "triton": version_of("triton"),
         "os": f"{platform.system()} {platform.machine()}",
     }
-
-
-def version_of(package: str) -> str:
-    """Installed version of a package, empty where it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def compiler_name() -> str:

@@ -33,6 +33,7 @@ from .probes import PROBES
 from .settings import SETTINGS
 from .surroundings import look_around
 from .twins import time_twins
+from .unused_gpu import passed_over
 from .versions import code_of
 
 
@@ -82,6 +83,7 @@ class Worker:
             roof_identity=roof_identity(self.device),
             clocks=[list(pair) for pair in self.device.clocks],
             environment=self.device.describe().model_dump(),
+            unused_gpu=passed_over() if device == "auto" and self.device.kind == "cpu" else "",
         )
 
     def do_look(self, idle: bool) -> None:

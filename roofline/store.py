@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,9 @@ def _current(content: bytes) -> Run | None:
 
 def _how_to_finish(file: Path) -> str:
     """The end of a sentence: what makes a missing or damaged `run.json` from a journal beside it, by its first line."""
+    folder = shlex.quote(str(file.parent))
     if file.with_name("fleet.json").exists():
-        return f"; make it of its ranks with: python -m seqroof.scripts.fleet --merge {file.parent}"
+        return f"; make it of its ranks with: python -m seqroof.scripts.fleet --merge {folder}"
     journal = file.with_name("journal.jsonl")
     if not journal.exists():
         return ""
@@ -78,7 +80,7 @@ def _how_to_finish(file: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):  # empty, torn, or from before commands were written there
         command = "seqroof profile"
     shown = "".join(character if character.isprintable() else "?" for character in str(command))
-    return f"; finish what its journal holds with: {shown} --out {file.parent} --resume"
+    return f"; finish what its journal holds with: {shown} --out {folder} --resume"
 
 
 def from_data(data: Any, source: str) -> Run:

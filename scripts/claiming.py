@@ -13,12 +13,12 @@ from seqroof.roofline.claim_board import Board, board
 from seqroof.roofline.claim_verdict import WORDS
 from seqroof.roofline.claims import SUITE, all_claims, cases
 from seqroof.roofline.compare import identity
-from seqroof.roofline.record import Environment
+from seqroof.roofline.record import Environment, Run
 from seqroof.roofline.store import run_file
 
 from .exits import Exit, Stop
 from .progress import say
-from .reading import load_run
+from .reading import load_run, unless_unreadable
 
 # Where runs lie that nobody named: those of this folder, and recorded ones.
 PLACES = ("seqroof-runs/*/run.json", "results/*/run.json", "results/*/*/run.json")
@@ -27,8 +27,8 @@ PLACES = ("seqroof-runs/*/run.json", "results/*/run.json", "results/*/*/run.json
 def claims(paths: list[Path], expect: Path | None, as_json: bool) -> Exit:
     """Print the verdict on every claim; returns the exit code."""
     expected = _expected(expect) if expect else []
-    chosen = paths or newest(Path())
-    found = board([(_label(path), load_run(path)) for path in chosen])
+    chosen = {path: load_run(path) for path in paths} or newest(Path())
+    found = board([(_label(path), run) for path, run in chosen.items()])
     if as_json:
         print(found.model_dump_json())
     else:
@@ -41,26 +41,34 @@ def _label(path: Path) -> str:
     return "/".join(run_file(path).resolve().parent.parts[-2:])
 
 
-def newest(folder: Path) -> list[Path]:
+def newest(folder: Path) -> dict[Path, Run]:
     """The run of each computer below a folder that says most: of the claims' own suite, complete, of all its kernels.
 
-    Of equal ones it is the newest. Where a newer one was passed over, a line on standard error says so.
+    Of equal ones it is the newest. Where a newer one was passed over, or one that cannot be read, a line on standard
+    error says so.
     """
     found: dict[tuple[object, ...], list[tuple[tuple[bool, bool, bool, str], Path]]] = {}
     for path in sorted(path for place in PLACES for path in folder.glob(place)):
         facts = _facts(path)
         if facts:
             found.setdefault(facts[0], []).append((facts[1], path))
-    return [_best(runs) for runs in found.values()]
+        else:
+            say(f"seqroof: passed over: {_label(path)} holds no run, or is damaged")
+    best = [_best(sorted(runs)) for runs in found.values()]
+    return {path: run for path, run in filter(None, best)}
 
 
-def _best(runs: list[tuple[tuple[bool, bool, bool, str], Path]]) -> Path:
-    rank, best = max(runs)
+def _best(runs: list[tuple[tuple[bool, bool, bool, str], Path]]) -> tuple[Path, Run] | None:
+    """The last of runs in rising order, of those that can be read; None where none can."""
+    rank, best = runs[-1]
+    run = unless_unreadable(load_run, best)
+    if run is None:
+        return _best(runs[:-1]) if runs[:-1] else None
     newer = [path for (*_, created), path in runs if created > rank[-1]]
     if newer:
         passed = ", ".join(map(_label, newer))
         say(f"seqroof: {_label(best)} is used; newer, but partial or of another suite: {passed}")
-    return best
+    return best, run
 
 
 def _facts(path: Path) -> tuple[tuple[object, ...], tuple[bool, bool, bool, str]] | None:

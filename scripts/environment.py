@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import Distribution
 from pathlib import Path
 
@@ -34,6 +35,7 @@ RUNNER = (
 )  # of the extra `dev`, what the tests cannot start without; the rest skips a test or two
 # `-P` keeps the folder the user stands in off the path, where a `kernels` or `triton` of theirs would be picked up.
 SEQROOF = ("-P", "-c", "import sys; sys.argv[0] = 'seqroof'; from seqroof.scripts.main import main; sys.exit(main())")
+LAUNCHER = "SEQROOF_LAUNCHER"  # the variable that says how `seqroof` is called where scripts/profile has started it
 SETUP_FAILED = 4  # the documented exit code for a precondition that is not met
 
 
@@ -135,18 +137,24 @@ def need_of(what: str, project: dict) -> Need:
     return Need(required, optional)
 
 
+def _version(name: str, paths: list[str]) -> str | None:
+    # Nightly builds of torch bring triton under another name.
+    for known in (name, f"pytorch-{name}") if name == "triton" else (name,):
+        found = next(iter(Distribution.discover(name=known, path=paths)), None)
+        if found is not None:
+            return found.version
+    return None
+
+
+def has_cpu_torch(paths: list[str]) -> bool:
+    """Whether the torch on `paths` is a build without CUDA, as PyTorch's own index names it."""
+    return (_version("torch", paths) or "").endswith("+cpu")
+
+
 def missing(requirements: tuple[Requirement, ...], paths: list[str]) -> tuple[Requirement, ...]:
     """The requirements that no installed package on `paths` meets, by package metadata alone."""
 
-    def version(name: str) -> str | None:
-        # Nightly builds of torch bring triton under another name.
-        for known in (name, f"pytorch-{name}") if name == "triton" else (name,):
-            found = next(iter(Distribution.discover(name=known, path=paths)), None)
-            if found is not None:
-                return found.version
-        return None
-
-    found = {requirement: version(requirement.name) for requirement in requirements}
+    found = {requirement: _version(requirement.name, paths) for requirement in requirements}
     return tuple(requirement for requirement, have in found.items() if have is None or not requirement.accepts(have))
 
 
@@ -159,6 +167,7 @@ def decide(lacking: tuple[Requirement, ...], lacking_optional: tuple[Requirement
     return "venv"
 
 
+@cache
 def has_nvidia_gpu() -> bool:
     """Whether an NVIDIA GPU answers here: a device file, or an `nvidia-smi` that lists one."""
     if glob.glob("/dev/nvidia[0-9]*"):
@@ -185,8 +194,10 @@ def site_folders(python: str) -> list[str]:
 def fingerprint(what: str, root: Path = ROOT) -> str:
     """Changes whenever an environment made earlier may no longer fit: the stamp that a second run compares."""
     wheels = sorted(path.name for path in (root / "wheels").glob("*.whl"))
-    facts = [what, sys.version, sys.executable, str(root), *wheels]
-    files = [root / "pyproject.toml", root / "tests" / "constraints.txt", root / "scripts" / "install.py"]
+    # A GPU that came later wants another build of torch.
+    facts = [what, sys.version, sys.executable, str(root), "GPU" if has_nvidia_gpu() else "", *wheels]
+    scripts = [root / "scripts" / name for name in ("install.py", "pip_calls.py")]
+    files = [root / "pyproject.toml", root / "tests" / "constraints.txt", *scripts]
     parts = [*(fact.encode() for fact in facts), *(path.read_bytes() for path in files)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
@@ -223,6 +234,12 @@ def variables(environment: Environment, root: Path, inherited: dict[str, str]) -
     return changed
 
 
+def launcher_from(folder: Path, root: Path) -> str:
+    """The path of the launcher that the set-up has written, as short as it can be typed in a folder."""
+    launcher = root / ".venv" / "bin" / "seqroof"
+    return str(launcher.relative_to(folder) if launcher.is_relative_to(folder) else launcher)
+
+
 def command(what: str, environment: Environment, arguments: list[str], parallel: bool = False) -> list[str]:
     """The command line to become. `parallel` spreads the whole test suite over the cores (not on a GPU: one device)."""
     python = environment.python
@@ -251,9 +268,12 @@ def main(words: list[str]) -> int:
         return SETUP_FAILED
     parallel = what == "test" and "pytest-xdist" not in environment.absent and not has_nvidia_gpu()
     line = command(what, environment, arguments, parallel)
+    changed = variables(environment, ROOT, dict(os.environ))
+    if what == "profile":
+        changed[LAUNCHER] = launcher_from(Path.cwd(), ROOT)
     if what in ("test", "check"):
         os.chdir(ROOT)  # pytest, ruff and pyright find their settings there
-    os.execve(line[0], line, variables(environment, ROOT, dict(os.environ)))
+    os.execve(line[0], line, changed)
 
 
 if __name__ == "__main__":

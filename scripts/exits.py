@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import Any
@@ -23,6 +24,7 @@ class Exit(IntEnum):
     NO_DEVICE = 4
     INVALID_POINT = 5
     CASE_FAILED = 6
+    INTERNAL = 70  # EX_SOFTWARE of sysexits.h
     INTERRUPTED = 130
     READER_GONE = 141  # what a shell says of a program that SIGPIPE ended
 
@@ -46,6 +48,13 @@ _OF_STATUS = {
     "oom": Exit.CASE_FAILED,
     "invalid": Exit.INVALID_POINT,
 }
+
+
+INTERNAL_ERROR = (
+    "seqroof: this is a fault of seqroof itself, and no verdict about anything that was measured. Please report it, "
+    "with the command and the lines below, where you have seqroof from. A run that was begun is kept: `--resume` with "
+    "its folder as --out finishes it."
+)
 
 
 class Stop(Exception):
@@ -72,7 +81,7 @@ def exit_code(statuses: list[str], *more: Exit) -> Exit:
 
 
 def run(app: Callable[[], Any]) -> None:
-    """Run a command; every expected failure ends in one sentence and its exit code."""
+    """Run a command; every expected failure ends in one sentence and its exit code, any other in one of its own."""
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows ASCII only gets question marks, no traceback
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -86,6 +95,10 @@ def run(app: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         print("seqroof: interrupted", file=sys.stderr)
         code = int(Exit.INTERRUPTED)
+    except Exception:
+        print(INTERNAL_ERROR, file=sys.stderr)
+        traceback.print_exc()
+        code = int(Exit.INTERNAL)
     try:
         sys.stdout.flush()
     except BrokenPipeError:

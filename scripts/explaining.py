@@ -57,11 +57,12 @@ def explain(
 ) -> None:
     """Print cost, walls and estimate of a case, what was measured of it, and what would move it."""
     with_measure.check(measure, to)
+    device = check_device(device)
     kernel = kernel_named(source)
     sizes = one_shape(kernel, shape, "explain")
     dtype, direction = one_case(dtype, direction)
     case = {"shape": dataclasses.asdict(sizes), "dtype": dtype, "direction": direction}
-    made = with_measure.measured(_request(source, case, check_device(device)), to) if measure else None
+    made = with_measure.measured(_request(source, case, device), to) if measure else None
     on = str(made.folder) if made else on
     run = made.run if made else load_run(Path(on)) if Path(on).exists() else None
     with with_measure.ending(made):

@@ -7,6 +7,7 @@ never wait for one another after that. `python -m seqroof.scripts.fleet --merge 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import time
 from dataclasses import dataclass, replace
@@ -21,11 +22,12 @@ from seqroof.profiler.lifeline import end_with_parent
 from seqroof.profiler.request import Request
 from seqroof.profiler.roofs import Roofs
 from seqroof.profiler.session import Session
+from seqroof.profiler.unused_gpu import passed_over
 from seqroof.roofline.store import remove_leftovers, save
 
 from . import main, measuring, merging, profile_verb, reading, run_folder
 from .exits import Exit, Stop, exit_code, room_for
-from .progress import Reporter, say
+from .progress import Reporter, say, say_once
 
 # torchrun ends the other ranks 30 s after the first has died. So long may the case in hand take ...
 GRACE_S = 15.0
@@ -72,6 +74,8 @@ def device_for(wanted: str, at: Place) -> str:
     import torch
 
     gpus = torch.cuda.device_count()  # asks the driver's library, and opens no device
+    if not gpus:
+        say_once(passed_over() if at.local_rank == 0 else "")
     if not gpus and wanted == "auto":
         return "cpu"
     if at.local_ranks > gpus:
@@ -239,7 +243,7 @@ def _merged(out: Path) -> Exit:
 
 
 def _merge_command(out: Path) -> str:
-    return f"python -m seqroof.scripts.fleet --merge {out}"
+    return f"python -m seqroof.scripts.fleet --merge {shlex.quote(str(out))}"
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ an edited file is the running file. What is installed comes from `wheels/` where
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -27,6 +27,7 @@ from .environment import (
     Requirement,
     SetupFailed,
     decide,
+    has_cpu_torch,
     has_nvidia_gpu,
     missing,
     old_triton_folder,
@@ -35,11 +36,11 @@ from .environment import (
     remember,
     site_folders,
 )
+from .pip_calls import add_cpu_torch, pip, replace_cpu_torch, say, sources
 
 Requirements = tuple[Requirement, ...]
 Attempt = Callable[[Requirements, list[str]], subprocess.CompletedProcess[str]]  # of packages, from one source
 
-CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # PyTorch's own index of builds without CUDA
 OLD_TRITON = "triton==3.6.0"  # the oldest that must work; torch 2.11 brings it
 PIP = Requirement("pip", "pip>=23.0", ((">=", (23,)),))  # the first whose `--report` is stable
 LARGE = {  # download sizes worth a warning, rounded from the wheels of 2026
@@ -50,15 +51,12 @@ LARGE = {  # download sizes worth a warning, rounded from the wheels of 2026
 TAIL = 8  # lines of pip's output that a failure shows: its last error with some context
 
 
-def say(text: str) -> None:
-    """One line of progress, on stderr: stdout belongs to the command."""
-    print(f"seqroof: {text}", file=sys.stderr, flush=True)
-
-
 def prepare(what: str, need: Need, root: Path) -> Environment:
     """Make the environment for `what` and remember it. Raises `SetupFailed`. Two at a time wait for each other."""
     with (root / "pyproject.toml").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Some network file systems have no locks, or none for a file that is only read: then nobody waits.
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         known = recall(what, need, root)
         if known is not None:
             return known
@@ -75,12 +73,10 @@ def _make(what: str, need: Need, root: Path) -> Environment:
     here = [str(packages), *sys.path]
     lacking, optional = missing(need.required, here), missing(need.optional, here)
     kind = decide(lacking, optional, has_pip=not missing((PIP,), sys.path))
+    environment = _with_cuda(need, root) if kind != "venv" and has_cpu_torch(here) and has_nvidia_gpu() else None
     if kind == "venv":
-        python = _make_venv(root)
-        overlay = link_rooms(root)
-        (Path(site_folders(python)[0]) / "seqroof.pth").write_text(f"{overlay}\n")
-        environment = Environment(python, (str(overlay),), _fill_venv(python, need, root))
-    else:
+        environment = _own(need, root)
+    elif environment is None:
         absent = tuple(requirement.name for requirement in optional)
         if kind == "overlay":
             absent = _fill_packages(lacking, optional, packages, root)
@@ -92,6 +88,24 @@ def _make(what: str, need: Need, root: Path) -> Environment:
     if what in ("test", "check"):
         _add_old_triton(environment.python, root)
     return environment
+
+
+def _own(need: Need, root: Path) -> Environment:
+    """The environment in `.venv/`, made where it is not there yet. Raises `SetupFailed`."""
+    python = _make_venv(root)
+    overlay = link_rooms(root)
+    (Path(site_folders(python)[0]) / "seqroof.pth").write_text(f"{overlay}\n")
+    return Environment(python, (str(overlay),), _fill_venv(python, need, root))
+
+
+def _with_cuda(need: Need, root: Path) -> Environment | None:
+    """An environment of its own for a GPU that the torch of this Python cannot use; None where it cannot be had."""
+    say(f"an NVIDIA GPU is here, and the torch of {sys.executable} is a build without CUDA: {root / '.venv'} gets one")
+    try:
+        return _own(need, root)
+    except SetupFailed as failure:
+        say(f"going on without the GPU. {failure}")
+        return None
 
 
 def link_rooms(root: Path) -> Path:
@@ -134,22 +148,6 @@ def _packages_folder(root: Path) -> Path:
     return root / ".venv" / "packages" / f"python{sys.version_info.major}.{sys.version_info.minor}-{prefix}"
 
 
-def _pip(python: str, *words: str, ahead: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run pip quietly. Packages in the folder `ahead` count as installed."""
-    inherited = [str(ahead)] if ahead else []
-    inherited += filter(None, [os.environ.get("PYTHONPATH")])
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(inherited), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    return subprocess.run([python, "-P", "-m", "pip", *words], env=variables, capture_output=True, text=True)
-
-
-def _sources(root: Path) -> list[list[str]]:
-    """pip's options for where to look, in order: `wheels/` alone, which needs no network, then the index."""
-    wheels = root / "wheels"
-    if not any(wheels.glob("*.whl")):
-        return [[]]
-    return [["--no-index", "--find-links", str(wheels)], ["--find-links", str(wheels)]]
-
-
 def _describe(requirements: Requirements) -> str:
     sizes = {requirement.name: LARGE.get(requirement.name) for requirement in requirements}
     return ", ".join(f"{name} ({size})" if size else name for name, size in sizes.items())
@@ -170,7 +168,7 @@ def _require(attempt: Attempt, wanted: Requirements, root: Path) -> None:
         return
     say(f"installing {_describe(wanted)}")
     outcomes = []
-    for source in _sources(root):
+    for source in sources(root):
         outcomes.append(attempt(wanted, source))
         if outcomes[-1].returncode == 0:
             return
@@ -184,7 +182,7 @@ def _try(attempt: Attempt, wanted: Requirements, root: Path) -> tuple[str, ...]:
     say(f"installing {_describe(wanted)}")
 
     def had(group: Requirements) -> bool:
-        return any(attempt(group, source).returncode == 0 for source in _sources(root))
+        return any(attempt(group, source).returncode == 0 for source in sources(root))
 
     # One that cannot be had fails the whole call, so each then gets its own.
     return () if had(wanted) else tuple(one.name for one in wanted if not had((one,)))
@@ -198,13 +196,13 @@ def _fill_packages(lacking: Requirements, optional: Requirements, packages: Path
         # installed packages in view, what is missing, and then told to fetch exactly that.
         texts = [requirement.text for requirement in requirements]
         ask = ["--quiet", "--dry-run", "--report", "-", *source, *texts]
-        plan = _pip(sys.executable, "install", *ask, ahead=packages)
+        plan = pip(sys.executable, "install", *ask, ahead=packages)
         if plan.returncode:
             return plan
         parts = [part["metadata"] for part in json.loads(plan.stdout)["install"]]
         exact = [f"{part['name']}=={part['version']}" for part in parts]
         into = ["--quiet", "--no-deps", "--upgrade", "--target", str(packages)]
-        return _pip(sys.executable, "install", *into, *source, *exact) if exact else plan
+        return pip(sys.executable, "install", *into, *source, *exact) if exact else plan
 
     say(f"using {sys.executable} with its torch; what it lacks goes to {packages}")
     _require(attempt, lacking, root)
@@ -239,27 +237,17 @@ def _fill_venv(python: str, need: Need, root: Path) -> tuple[str, ...]:
 
     def attempt(requirements: Requirements, source: list[str]) -> subprocess.CompletedProcess[str]:
         texts = [requirement.text for requirement in requirements]
-        return _pip(python, "install", "--quiet", "--constraint", str(constraints), *source, *texts)
+        return pip(python, "install", "--quiet", "--constraint", str(constraints), *source, *texts)
 
     site = site_folders(python)
     lacks_torch = "torch" in {requirement.name for requirement in missing(need.required, site)}
     if lacks_torch and sys.platform == "linux" and not has_nvidia_gpu():
-        _add_cpu_torch(python, constraints.read_text(), root)
+        add_cpu_torch(python, constraints.read_text(), root)
+    elif has_cpu_torch(site) and has_nvidia_gpu():
+        replace_cpu_torch(python, constraints.read_text(), root)
     # All of them, not only what is missing: pip then also brings what the CPU build of torch itself needs.
     _require(attempt, need.required, root)
     return _try(attempt, missing(need.optional, site), root)
-
-
-def _add_cpu_torch(python: str, constraints: str, root: Path) -> None:
-    """Install the build of torch without CUDA, if any place has it. Without its own needs: those come with the rest."""
-    pin = re.findall(r"^torch==([\d.]+)", constraints, re.MULTILINE)[0]
-    say(f"no NVIDIA GPU: installing the CPU build of torch {pin} (about 200 MB)")
-    for source in [*_sources(root), ["--extra-index-url", CPU_INDEX]]:
-        # One retry: an index out of reach must not hold up the ordinary build for minutes.
-        outcome = _pip(python, "install", "--quiet", "--no-deps", "--retries", "1", *source, f"torch=={pin}+cpu")
-        if outcome.returncode == 0:
-            return
-    say(f"no CPU build of torch {pin} can be had here; the ordinary build brings CUDA (about 3 GB)")
 
 
 def _add_old_triton(python: str, root: Path) -> None:
@@ -269,9 +257,9 @@ def _add_old_triton(python: str, root: Path) -> None:
     if wanted is None or not missing((wanted,), [str(folder)]):
         return
     say(f"installing {OLD_TRITON} beside it ({LARGE['triton']})")
-    for source in _sources(root):
+    for source in sources(root):
         if (
-            _pip(
+            pip(
                 python,
                 "install",
                 "--quiet",

@@ -173,9 +173,9 @@ def ceilings(
     if not show:
         from .measuring import measure_ceilings
 
-        reading.show_ceilings(measure_ceilings(device, "full" if full else "quick"), json)
+        measure_ceilings(device, "full" if full else "quick", lambda machine: reading.print_machine(machine, json))
     else:
-        reading.show_ceilings(None, json, device)
+        reading.show_ceilings(json, device)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -30,7 +31,7 @@ from seqroof.roofline.store import remove_products, save
 from . import reading
 from .against import refuse_other_machine
 from .exits import Exit, Stop, exit_code, room_for
-from .progress import Reporter, say
+from .progress import Reporter, say, say_once, typed
 from .run_folder import RUNS, TOOL, claimed, commit, earlier_events, output_folder
 from .stored_noise import with_noise
 
@@ -54,6 +55,7 @@ def open_worker(device: str, interpret: bool = False, threads: int | None = None
     except WorkerDied as death:
         hint = f" (is torch installed? {installing('run')})" if "No module named" in str(death) else ""
         raise Stop(f"The worker process did not start: {death}{hint}.", Exit.NO_DEVICE) from death
+    say_once(supervisor.opened.get("unused_gpu", ""))
     return supervisor
 
 
@@ -188,7 +190,7 @@ def repeatable_command(words: list[str]) -> str:
 
 def resume_command(folder: Path) -> str:
     """The command that finishes the run in a folder."""
-    return f"{repeatable_command(sys.argv[1:])} --out {shlex.quote(str(folder))} --resume"
+    return f"{typed(repeatable_command(sys.argv[1:]))} --out {shlex.quote(str(folder))} --resume"
 
 
 def say_written(run: Run, folder: Path) -> None:
@@ -218,14 +220,18 @@ def about_s(request: Request, groups: list[dict[str, Any]]) -> float | None:
     return claim_time.about_s(groups, min(request.group_s, fair_s))
 
 
-def measure_ceilings(device: str, effort: str) -> Path:
-    """Measure the roofs of a device and store them; returns the file."""
+def measure_ceilings(device: str, effort: str, show: Callable[[Machine], None]) -> None:
+    """Measure the roofs of a device, show them, and then store them; a sentence where they cannot be stored."""
     with Reporter() as reporter, open_worker(device) as supervisor:
         calibration, roofs = Calibration(supervisor), Roofs(supervisor, reporter)
         calibration.look("start")
         roofs.measure(effort)
-        look = calibration.looks.get("start")
-        return RoofStore(CEILINGS).keep(supervisor.opened["roof_identity"], effort, look, roofs.machine())
+    machine, look = roofs.machine(), calibration.looks.get("start")
+    show(machine)
+    for finding in roofs.findings():
+        say(f"seqroof: {finding.text}")
+    with room_for(CEILINGS, "what is shown was measured, but not kept: repeat it in a folder that can be written"):
+        RoofStore(CEILINGS).keep(supervisor.opened["roof_identity"], effort, look, machine)
 
 
 @dataclass(frozen=True)

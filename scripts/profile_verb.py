@@ -22,7 +22,7 @@ from . import measuring, reading
 from .against import take_over
 from .comparing import parse_band, print_comparison
 from .exits import Exit, Stop, exit_code
-from .progress import say
+from .progress import say, typed
 from .sweep import check_device, parse_directions, parse_dtypes, parse_duration, parse_shape
 
 SUITES = ("quick", "standard", "full", CLAIMS)
@@ -130,7 +130,7 @@ def _say_next(run: Run, folder: Path) -> None:
     """End by naming the files and the next command."""
     measuring.say_written(run, folder)
     if run.state != "interrupted":
-        say(f"Next: {next_command(run)}")
+        say(f"Next: {typed(next_command(run))}")
 
 
 def _print_plan(groups: list[dict[str, Any]], about_s: float | None, as_json: bool) -> None:

@@ -1,9 +1,12 @@
-"""Progress on stderr: one live line on a terminal, plain lines in a pipe."""
+"""Progress on stderr: one live line on a terminal, plain lines in a pipe or on one that cannot rewrite a line."""
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 import time
+from functools import cache
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from seqroof.roofline.record import Point
+
+from .environment import LAUNCHER
 
 # In a pipe, one line for so many groups at most, and one whenever a stage begins.
 PLAIN_EVERY_S = 10.0
@@ -27,7 +32,7 @@ class Reporter:
     def __init__(self, quiet: bool = False, failures: bool = False) -> None:
         self.failures = failures
         self.console = Console(stderr=True, quiet=quiet)
-        self.live = self.console.is_terminal and not quiet
+        self.live = self.console.is_terminal and not self.console.is_dumb_terminal and not quiet
         self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -94,3 +99,16 @@ class Reporter:
 def say(text: str) -> None:
     """Print a sentence on stderr."""
     print(text, file=sys.stderr)
+
+
+@cache
+def say_once(text: str) -> None:
+    """Print a sentence on stderr, the first time that it is said; nothing for none."""
+    if text:
+        say(f"seqroof: {text}")
+
+
+def typed(command: str) -> str:
+    """A `seqroof ...` command as it can be typed here: scripts/profile puts no `seqroof` on the path, but has one."""
+    launcher = os.environ.get(LAUNCHER)
+    return f"{shlex.quote(launcher)}{command.removeprefix('seqroof')}" if launcher else command

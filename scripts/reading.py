@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,8 +23,9 @@ from seqroof.roofline.wording import SOURCE, Wording
 
 from . import pictures
 from .exits import Exit, Stop, room_for
-from .progress import say
+from .progress import say, typed
 
+Read = TypeVar("Read", Run, Machine)
 FORMATS = ("table", "md", "csv", "json")
 
 
@@ -32,6 +35,15 @@ def load_run(path: Path) -> Run:
         return load(path)
     except RunFileError as error:
         raise Stop(str(error), Exit.USAGE) from error
+
+
+def unless_unreadable(read: Callable[[Path], Read], path: Path) -> Read | None:
+    """What `read` makes of a file that nobody named; None, with a line about it, where it cannot be read."""
+    try:
+        return read(path)
+    except Stop as stop:
+        say(f"seqroof: passed over: {stop}")
+        return None
 
 
 def ascii_only() -> bool:
@@ -60,6 +72,7 @@ def check_language(language: str) -> str:
 
 def write_pages(run: Run, folder: Path, language: str = SOURCE) -> None:
     """Write page and chart beside a run; without the report extra, say how to make them elsewhere."""
+    again = typed(f"seqroof report {shlex.quote(str(folder))}")
     try:
         from seqroof.roofline import chart, page
 
@@ -67,11 +80,11 @@ def write_pages(run: Run, folder: Path, language: str = SOURCE) -> None:
     except ImportError:
         say(
             f"seqroof: no page and chart here: the report extra is not installed ({installing('report')}). "
-            f"Make them anywhere with: seqroof report {folder} --html page.html"
+            f"Make them anywhere with: {again} --html page.html"
         )
         return
     for name, text in made.items():
-        with room_for(folder / name, f"{folder}/run.json is whole: make room, then seqroof report {folder} shows it"):
+        with room_for(folder / name, f"{folder}/run.json is whole: make room, then {again} shows it"):
             write_atomically(folder / name, text.encode())
 
 
@@ -136,11 +149,15 @@ def _print_run(run: Run, format: str, all_points: bool) -> None:
         print(maker(run).rstrip("\n"))
 
 
-def show_ceilings(file: Path | None, as_json: bool, device: str = "auto") -> None:
-    """Print stored roofs: the given file, or the newest of those measured before on this kind of device."""
+def show_ceilings(as_json: bool, device: str = "auto") -> None:
+    """Print the newest of the roofs that were measured before on this kind of device."""
+    print_machine(_newest_machine(device), as_json)
+
+
+def print_machine(machine: Machine, as_json: bool) -> None:
+    """Print the roofs of a machine."""
     from seqroof.roofline import table
 
-    machine = read_machine(file) if file else _newest_machine(device)
     if as_json:
         print(machine.model_dump_json())
         return
@@ -156,12 +173,8 @@ def _newest_machine(device: str) -> Machine:
     runs, kind = Path("seqroof-runs"), device.partition(":")[0]
     files = [*runs.glob("ceilings/*.json"), *runs.glob("*/run.json")]
     for file in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
-        try:
-            machine = read_machine(file)
-        except Stop as stop:
-            say(f"seqroof: passed over: {stop}")
-            continue
-        if kind in ("auto", machine.device):
+        machine = unless_unreadable(read_machine, file)
+        if machine is not None and kind in ("auto", machine.device):
             return machine
     of = "" if kind == "auto" else f" of {device}"
     raise Stop(f"No roofs{of} were measured here yet; run `seqroof ceilings{_option(device)}`.", Exit.USAGE)

@@ -25,7 +25,7 @@ from .asking import catalog_of_kernels, kernel_named
 from .claiming import PLACES
 from .exits import Exit, Stop
 from .options import Destination
-from .reading import load_run
+from .reading import load_run, unless_unreadable
 from .sweep import check_device, one_case, parse_shape
 
 # What is measured where nothing else is asked for, in sizes of a batch, a length and a width: a recurrence, its lighter
@@ -81,8 +81,8 @@ def _newest(folder: Path) -> list[Run]:
     """The newest run below a folder that has a curve long enough; a sentence where there is none."""
     paths = [path for place in PLACES for path in folder.glob(place)]
     for path in sorted(paths, key=lambda path: (path.stat().st_mtime, str(path)), reverse=True):
-        run = load_run(path)
-        if scaling_table.fitted(scaling.curves([run])):
+        run = unless_unreadable(load_run, path)
+        if run is not None and scaling_table.fitted(scaling.curves([run])):
             return [run]
     raise Stop(
         f"No run here has a kernel at {scaling.LEAST_LENGTHS} lengths. Name one, or measure: seqroof scaling --measure",

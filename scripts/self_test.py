@@ -17,10 +17,10 @@ from seqroof.profiler.supervisor import Supervisor, WorkerDied
 from seqroof.roofline.comparison_model import Noise
 from seqroof.roofline.noise import AA, compare_identical, in_words, noise_of
 
-from .exits import Exit, Stop
+from .exits import Exit, Stop, room_for
 from .measuring import open_worker, planned
 from .progress import Reporter, say
-from .stored_noise import store_noise
+from .stored_noise import NOISE, store_noise
 
 # One kernel of every kind of memory traffic: weights, tiles, a chain of steps, a stream.
 KERNELS = ("lstm_step", "attention", "lstm", "gated_conv")
@@ -85,13 +85,19 @@ def run_self_test(device: str, as_json: bool) -> None:
     """Measure, print and keep what this machine can resolve."""
     started = time.monotonic()
     noise = self_test(device).noise
-    file = store_noise(noise)
     if as_json:
         print(noise.model_dump_json())
-        return
+    else:
+        _print(noise)
+    with room_for(NOISE, "what is shown was measured, but not kept: repeat it in a folder that can be written"):
+        file = store_noise(noise)
+    if not as_json:
+        say(f"seqroof: {time.monotonic() - started:.0f} s; kept in {file}, `seqroof compare` counts with it")
+
+
+def _print(noise: Noise) -> None:
     console = Console(highlight=False)
     console.print(f"[bold]{escape(noise.machine)}[/bold]: identical code against itself (measured)")
     for what, text in in_words(noise):
         console.print(f"  [bold]{what}[/bold]: {escape(text)}")
     console.print(f"  timed: {escape(', '.join(noise.subjects))}", style="dim")
-    say(f"seqroof: {time.monotonic() - started:.0f} s; kept in {file}, `seqroof compare` counts with it")

@@ -199,12 +199,12 @@ def test_the_newest_roofs_of_a_device_are_shown_with_their_machine(store, tmp_pa
         (folder / f"{name}.json").write_text(text)
         os.utime(folder / f"{name}.json", (1e9 - age, 1e9 - age))
     for device, first in (("auto", "a [GPU], measured 2026-11-20"), ("cuda:1", "a [GPU]"), ("cpu", "round numbers")):
-        reading.show_ceilings(None, False, device)
+        reading.show_ceilings(False, device)
         told = capsys.readouterr()
         assert told.out.startswith(first) and "torn.json holds neither" in " ".join(told.err.split())
     (folder / "gpu.json").unlink()
     with pytest.raises(Stop, match="of cuda were measured here yet; run `seqroof ceilings --device cuda`"):
-        reading.show_ceilings(None, False, "cuda")
+        reading.show_ceilings(False, "cuda")
 
 
 def test_the_doctor_names_the_roofs_that_are_kept(store, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from seqroof.roofline import claim_table
 from seqroof.roofline.claim_board import Board, board
-from seqroof.roofline.record import Environment
+from seqroof.roofline.record import SCHEMA_VERSION, Environment
 from seqroof.roofline.store import save
 from seqroof.scripts import claiming
 from seqroof.scripts.exits import Exit, Stop
@@ -62,6 +62,17 @@ def test_a_partial_run_shadows_no_complete_one(tmp_path, capsys):
     assert [path.parent for path in claiming.newest(tmp_path)] == [full]
     told = capsys.readouterr().err
     assert "seqroof-runs/full is used" in told and "one-kernel" in told and "stopped" in told
+
+
+def test_a_run_of_a_newer_seqroof_shadows_none_that_can_be_read(tmp_path, capsys):
+    full = saved(tmp_path, "full", created="2026-01-01")
+    later = saved(tmp_path, "later", created="2026-02-02") / "run.json"
+    later.write_text(later.read_text().replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 999'))
+    assert [path.parent for path in claiming.newest(tmp_path)] == [full]
+    assert "passed over" in (told := capsys.readouterr().err) and "newer seqroof" in told
+    (full / "run.json").write_text("{")
+    assert claiming.newest(tmp_path) == {}
+    assert "full holds no run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", [{"device_hash": "b"}, {"computer_hash": "b"}, {"threads": 2}])

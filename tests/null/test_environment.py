@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from isolated import offline, run
 
-from seqroof.scripts import environment, install, wheels
+from seqroof.scripts import environment, install, pip_calls, wheels
 from seqroof.scripts.environment import (
     Environment,
     Need,
@@ -48,7 +49,8 @@ def checkout(tmp_path) -> Path:
     root = tmp_path / "a checkout"
     for folder in ("kernels", "profiler", "roofline", "scripts", "tests"):
         (root / folder).mkdir(parents=True)
-    for name in ("__init__.py", "environment.py", "install.py", "find_python.sh", "profile", "test", "gpu_suite"):
+    scripts = ("__init__.py", "environment.py", "install.py", "pip_calls.py")
+    for name in (*scripts, "find_python.sh", "profile", "test", "gpu_suite"):
         shutil.copy(ROOT / "scripts" / name, root / "scripts")
     (root / "scripts" / "main.py").write_text(STAND_IN)
     (root / "tests" / "constraints.txt").write_text("")
@@ -130,7 +132,8 @@ def test_the_decision(lacking, optional, has_pip, answer):
     assert decide(tuple(map(parse, lacking)), tuple(map(parse, optional)), has_pip) == answer
 
 
-def test_an_environment_is_remembered_until_something_changes(checkout, tmp_path):
+def test_an_environment_is_remembered_until_something_changes(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "has_nvidia_gpu", lambda: False)
     site = tmp_path / "site"
     paths = pretend(site, pydantic="2.9")
     need = Need((parse("pydantic>=2.7"),), ())
@@ -146,6 +149,10 @@ def test_an_environment_is_remembered_until_something_changes(checkout, tmp_path
     (checkout / ".venv" / "profile.json").write_text(stamp[:20])
     assert environment.recall("profile", need, checkout) is None
     (checkout / ".venv" / "profile.json").write_text(stamp)
+    assert environment.recall("profile", need, checkout) == known
+    with monkeypatch.context() as later:
+        later.setattr(environment, "has_nvidia_gpu", lambda: True)
+        assert environment.recall("profile", need, checkout) is None, "a GPU came later"
     (checkout / "wheels").mkdir()
     (checkout / "wheels" / "new-1-py3-none-any.whl").touch()
     assert environment.recall("profile", need, checkout) is None
@@ -161,6 +168,20 @@ def test_commands_keep_their_arguments():
     assert command("gpu_suite", here, ["--list"])[-2:] == ["seqroof.scripts.gpu_suite", "--list"]
 
 
+@pytest.fixture
+def pip_called(monkeypatch) -> list[tuple[str, ...]]:
+    """What pip is called with; each call succeeds at once."""
+    calls = []
+
+    def pip(python, *words, **_):
+        calls.append(words)
+        return run("true")
+
+    for module in (install, pip_calls):
+        monkeypatch.setattr(module, "pip", pip)
+    return calls
+
+
 def test_a_machine_without_a_gpu_is_offered_the_cpu_build_first(monkeypatch, tmp_path):
     calls = []
 
@@ -168,29 +189,60 @@ def test_a_machine_without_a_gpu_is_offered_the_cpu_build_first(monkeypatch, tmp
         calls.append(words)
         return run("false" if len(calls) == 1 else "true")
 
-    monkeypatch.setattr(install, "_pip", pip)
-    install._add_cpu_torch("python", "# pins\ntorch==2.13.0\n", tmp_path)
+    monkeypatch.setattr(pip_calls, "pip", pip)
+    pip_calls.add_cpu_torch("python", "# pins\ntorch==2.13.0\n", tmp_path)
     assert [words[-1] for words in calls] == ["torch==2.13.0+cpu"] * 2
-    assert install.CPU_INDEX in calls[1] and "--no-deps" in calls[1]
+    assert pip_calls.CPU_INDEX in calls[1] and "--no-deps" in calls[1]
 
 
-def test_the_needs_of_the_cpu_build_are_installed_too(monkeypatch, checkout):
+def test_the_needs_of_the_cpu_build_are_installed_too(monkeypatch, checkout, pip_called):
     # The CPU build is fetched alone, so that its index is asked for nothing else; then pip has to see torch once more.
-    calls = []
-
-    def pip(python, *words, **_):
-        calls.append(words)
-        return run("true")
-
-    monkeypatch.setattr(install, "_pip", pip)
     monkeypatch.setattr(install, "has_nvidia_gpu", lambda: False)
     monkeypatch.setattr(sys, "platform", "linux")
     (checkout / "tests" / "constraints.txt").write_text("torch==2.13.0\n")
     install._fill_venv(str(checkout / ".venv" / "bin" / "python"), Need((parse("torch>=2.11"),), ()), checkout)
-    assert [("--no-deps" in words, words[-1]) for words in calls] == [
+    assert [("--no-deps" in words, words[-1]) for words in pip_called] == [
         (True, "torch==2.13.0+cpu"),
         (False, "torch>=2.11"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("version", "first"), [("2.13.0+cpu", (True, "torch==2.13.0")), ("2.13.0", (False, "torch>=2.11"))]
+)
+def test_a_cpu_build_where_a_gpu_is_makes_room_for_one_with_cuda(monkeypatch, checkout, pip_called, version, first):
+    monkeypatch.setattr(install, "has_nvidia_gpu", lambda: True)
+    (checkout / "tests" / "constraints.txt").write_text("torch==2.13.0\n")
+    pretend(checkout / ".venv" / "lib" / "python3.12" / "site-packages", torch=version)
+    install._fill_venv(str(checkout / ".venv" / "bin" / "python"), Need((parse("torch>=2.11"),), ()), checkout)
+    # pip takes both builds for the same version, and leaves the one that it finds.
+    assert ("--force-reinstall" in pip_called[0], pip_called[0][-1]) == first
+    assert pip_called[-1][-1] == "torch>=2.11"
+
+
+def test_a_python_whose_torch_cannot_use_the_gpu_is_left_for_an_environment(monkeypatch, checkout, tmp_path):
+    for module in (environment, install):
+        monkeypatch.setattr(module, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(sys, "path", pretend(tmp_path / "site", torch="2.13.0+cpu", pip="25.0"))
+    need, own = Need((parse("torch>=2.11"),), ()), Environment("/bin/sh", ())
+    monkeypatch.setattr(install, "_own", lambda need, root: own)
+    assert install.prepare("profile", need, checkout) == own
+
+    def refused(need, root):
+        raise SetupFailed("no network")
+
+    monkeypatch.setattr(install, "_own", refused)
+    (checkout / ".venv" / "profile.json").unlink()
+    assert install.prepare("profile", need, checkout).python == sys.executable
+
+
+def test_a_file_system_without_locks_is_set_up_all_the_same(monkeypatch, checkout):
+    def refused(*arguments):
+        raise OSError(errno.EBADF, "Bad file descriptor")  # what NFS says of a file that is only read
+
+    monkeypatch.setattr(install.fcntl, "flock", refused)
+    monkeypatch.setattr(install, "has_nvidia_gpu", lambda: False)
+    assert install.prepare("profile", Need((), ()), checkout).python == sys.executable
 
 
 def test_wheels_leave_the_large_and_the_needless_out():
@@ -216,6 +268,12 @@ def test_an_edited_file_is_the_running_file(checkout):
     launch(checkout, "profile")
     (checkout / "scripts" / "main.py").write_text(STAND_IN.replace("sys.argv", "'edited since'"))
     assert launch(checkout, "profile").stdout == "edited since\n"
+
+
+def test_the_command_knows_how_it_can_be_typed_again(checkout):
+    source = "import os\ndef main():\n    print(os.environ['SEQROOF_LAUNCHER'])\n"
+    (checkout / "scripts" / "main.py").write_text(source)
+    assert launch(checkout, "profile").stdout == "a checkout/.venv/bin/seqroof\n"
 
 
 def test_the_overlay_knows_the_version(checkout):

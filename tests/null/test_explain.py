@@ -13,6 +13,7 @@ from seqroof.roofline.record import Floors
 from seqroof.roofline.store import save
 from seqroof.roofline.verdict import judge
 from seqroof.roofline.what_if import Case
+from seqroof.scripts.exits import Exit, Stop
 from seqroof.scripts.main import app
 
 H200 = catalogue.machine("h200-sxm")
@@ -118,3 +119,12 @@ def test_measuring_goes_on_to_explain_the_time(tmp_path, monkeypatch):
     found, text = explain("lstm_step", "--shape", "B=1,I=16,H=16", "--measure")
     assert found.exit_code == 0, found.output
     assert "measured" in text and "The four walls of" in text and "More: seqroof what-if lstm_step" in text
+
+
+@pytest.mark.parametrize("measure", [[], ["--measure"]])
+def test_a_device_that_does_not_exist_is_refused_before_anything_is_measured(measure, monkeypatch):
+    monkeypatch.setattr("seqroof.scripts.measuring.profile", lambda *arguments: pytest.fail("it was measured"))
+    shape = "T=4,B=1,I=8,H=8"
+    found = CliRunner().invoke(app, ["explain", "lstm", "--shape", shape, "--device", "gpu", *measure])
+    assert isinstance(found.exception, Stop) and found.exception.code == Exit.USAGE
+    assert "There is no device 'gpu'" in str(found.exception)

@@ -159,6 +159,15 @@ def test_a_single_device_is_no_device_for_a_fleet():
         device_for("cuda:1", at=None)
 
 
+@pytest.mark.parametrize("local_rank", [0, 1])
+def test_a_fleet_that_goes_to_the_cpu_beside_a_gpu_says_so_once(monkeypatch, capsys, local_rank):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(fleet_script, "passed_over", lambda: "a GPU of a fleet is here")
+    assert device_for("auto", fleet_script.Place(local_rank, 2, local_rank, 2)) == "cpu"
+    assert ("a GPU of a fleet is here" in capsys.readouterr().err) == (local_rank == 0)
+
+
 def fabricated(out, rank, *ending, device="cpu"):
     """A rank's journal whose session ended so."""
     folder = merging.rank_folder(out, rank)

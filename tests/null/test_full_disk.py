@@ -2,15 +2,19 @@
 
 import errno
 import os
+from types import SimpleNamespace
 
 import pytest
 import samples
+import stand_in_worker
+from round_machine import ROUND
 from scripted import Scripted, session, whole
 
 from seqroof.profiler.journal import Journal, is_busy, read
 from seqroof.profiler.request import Request
 from seqroof.profiler.session import Session
-from seqroof.scripts import fleet, measuring, reading
+from seqroof.roofline.comparison_model import Noise
+from seqroof.scripts import fleet, measuring, reading, self_test
 from seqroof.scripts.exits import Exit, Stop
 from seqroof.scripts.progress import Reporter
 
@@ -71,6 +75,44 @@ def test_the_page_cannot_be_written(tmp_path, monkeypatch):
     with pytest.raises(Stop, match=r"report\.html cannot be written") as stopped:
         reading.write_pages(samples.run(), tmp_path)
     assert stopped.value.code == Exit.NO_DEVICE
+
+
+class Opened(Scripted):
+    """A worker that measures the roofs of ROUND."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def ask(self, op, deadline_s, **request):
+        yield from stand_in_worker.answers({"op": op, **request})
+
+
+def test_roofs_are_shown_before_they_are_stored(tmp_path, monkeypatch):
+    shown, worker = [], Opened()
+    worker.opened |= {"roof_identity": {"device": "abc"}}
+    monkeypatch.setattr(measuring, "open_worker", lambda device: worker)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(measuring, "CEILINGS", tmp_path / "file" / "ceilings")
+    with pytest.raises(Stop, match=r"cannot be written .*not kept") as stopped:
+        measuring.measure_ceilings("cpu", "quick", shown.append)
+    assert stopped.value.code == Exit.NO_DEVICE and set(ROUND.ceilings) <= set(shown[0].ceilings)
+    monkeypatch.setattr(measuring, "CEILINGS", tmp_path / "ceilings")
+    measuring.measure_ceilings("cpu", "quick", shown.append)
+    assert len(list((tmp_path / "ceilings").glob("*.json"))) == 1
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_self_test_is_shown_before_it_is_stored(tmp_path, monkeypatch, capsys, as_json):
+    noise = Noise(machine="stand-in", when="2026-11-22T00:00:00", workers=2, rounds=6, between_runs=0.01)
+    monkeypatch.setattr(self_test, "self_test", lambda device: SimpleNamespace(noise=noise))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seqroof-runs").touch()
+    with pytest.raises(Stop, match=r"cannot be written .*not kept") as stopped:
+        self_test.run_self_test("cpu", as_json)
+    assert stopped.value.code == Exit.NO_DEVICE and "stand-in" in capsys.readouterr().out
 
 
 def test_a_rank_of_a_fleet_ends_by_itself_and_no_other(tmp_path, capsys):

@@ -7,6 +7,8 @@ import pytest
 
 from seqroof.profiler import host
 
+GIB = 2**30
+
 
 def cache(cpus, core, index, level, kind, shared, size):
     folder = cpus / f"cpu{core}" / "cache" / f"index{index}"
@@ -65,3 +67,38 @@ def test_the_commit_is_that_of_the_code(tmp_path):
     assert [host.commit_of(tmp_path / name) for name in ("code", "link", "installed")] == [commit, commit, ""]
     (code / "file").write_text("after")
     assert host.commit_of(code) == f"{commit}+changes"
+
+
+def container(root, version, limit, used, inactive, active):
+    """A host with 32 GiB available, and a control group of either version with its limit and its use."""
+    (root / "proc").mkdir()
+    (root / "proc" / "meminfo").write_text(f"MemTotal: 99 kB\nMemAvailable:   {32 * 2**20} kB\n")
+    group = root / "cgroup" / ("memory" if version == 1 else "")
+    group.mkdir(parents=True)
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if version == 1 else ("memory.max", "memory.current")
+    for name, value in zip(names, (limit, used)):
+        (group / name).write_text(f"{value}\n")
+    lines = [f"anon {used - inactive - active}", f"inactive_file {inactive}", f"active_file {active}"]
+    if version == 1:  # its plain figures leave out the groups below, which its use counts
+        lines = ["inactive_file 1", "active_file 1", *(f"total_{line}" for line in lines)]
+    (group / "memory.stat").write_text("\n".join(lines) + "\n")
+    return root / "proc", root / "cgroup"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_files_kept_in_memory_are_free_in_a_container(tmp_path, version):
+    tree = container(tmp_path, version, 4 * GIB, 4 * GIB - 100, 2 * GIB, GIB)
+    assert host.available_memory_bytes(*tree) == 3 * GIB + 100
+
+
+@pytest.mark.parametrize(("version", "unlimited"), [(1, 9223372036854771712), (2, "max")])
+def test_a_container_without_a_limit_has_what_the_host_has(tmp_path, version, unlimited):
+    assert host.available_memory_bytes(*container(tmp_path, version, unlimited, GIB, 0, 0)) == 32 * GIB
+
+
+def test_a_container_holds_where_the_host_tells_nothing(tmp_path):
+    proc, cgroup = container(tmp_path, 2, 4 * GIB, GIB, 0, 0)
+    (proc / "meminfo").unlink()
+    (cgroup / "memory.stat").unlink()
+    assert host.available_memory_bytes(proc, cgroup) == 3 * GIB
+    assert host.available_memory_bytes(tmp_path, tmp_path) > 0

@@ -62,7 +62,7 @@ def test_roofline_imports_neither_torch_nor_triton():
 
 
 def test_the_set_up_needs_only_the_standard_library():
-    for name in ("environment.py", "install.py", "wheels.py"):
+    for name in ("environment.py", "install.py", "pip_calls.py", "wheels.py"):
         rooms, packages = imports((ROOT / "scripts" / name).read_text(), "scripts")
         assert rooms <= {"scripts"}, name
         assert packages - {"scripts"} <= sys.stdlib_module_names, name

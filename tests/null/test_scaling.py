@@ -217,7 +217,11 @@ def test_without_a_run_the_newest_with_lengths_enough_is_shown(tmp_path, monkeyp
         folder = tmp_path / "seqroof-runs" / name
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(dumps(runs_of(*line(lengths=lengths))[0]))
-    assert "1.00 [1.00, 1.00]" in invoke().stdout
+    (tmp_path / "seqroof-runs" / "torn").mkdir()
+    (tmp_path / "seqroof-runs" / "torn" / "run.json").write_text("{")
+    found = invoke()
+    assert "1.00 [1.00, 1.00]" in found.stdout
+    assert "passed over" in found.stderr and "torn" in found.stderr
 
 
 def test_a_run_without_lengths_says_what_to_measure(tmp_path):

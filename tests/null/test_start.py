@@ -81,3 +81,12 @@ def test_what_needs_torch_says_so(folder):
         and "pip install '.[run]' from a checkout" in done.stderr
         and "Traceback" not in done.stderr
     )
+
+
+def test_a_fault_of_its_own_is_no_regression():
+    code = "from seqroof.scripts.exits import run; run(lambda: {}['no such key'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 70, "1 would say that something became slower"
+    sentence, _, rest = done.stderr.partition("\n")
+    assert "fault of seqroof itself" in sentence and "report" in sentence
+    assert rest.startswith("Traceback") and "no such key" in rest
