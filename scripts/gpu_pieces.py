@@ -240,7 +240,12 @@ PIECES = (
         150,
         _sizes("counters", "lstm_step", "B=1,I=2048,H=2048", *_COUNTED, rows="torch,triton", budget_s=10),
     ),
-    Piece("verify", "every implementation against its reference", 160, _seqroof("verify", "--device", "cuda:0")),
+    Piece(
+        "verify",
+        "every implementation against its reference",
+        160,
+        _seqroof("verify", "--device", "cuda:0", "--deadline", DEADLINE),
+    ),
     Piece(
         "claims",
         "what the verdicts on the claims rest on, the probes of gradients and reach included",

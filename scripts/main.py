@@ -12,7 +12,7 @@ import typer
 
 from . import model_verbs
 from .exits import Exit, Stop, run
-from .options import Band, Device, Direction, Dtype, Json, Kernels, Language, Seed, Shape, Suite
+from .options import Band, Deadline, Device, Direction, Dtype, Json, Kernels, Language, Seed, Shape, Suite
 
 app = typer.Typer(
     name="seqroof",
@@ -75,9 +75,7 @@ def profile(
         bool | None,
         typer.Option(help="Tell walls by experiments too.", show_default="in standard, full and claims"),
     ] = None,
-    deadline: Annotated[
-        str | None, typer.Option(help="A case hangs after so long without news. [default: 90s]", show_default=False)
-    ] = None,
+    deadline: Deadline = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Seed of the random inputs.", show_default="0")
     ] = None,
@@ -132,6 +130,7 @@ def verify(
     dtype: Dtype = None,
     direction: Direction = None,
     device: Device = "auto",
+    deadline: Deadline = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -143,7 +142,9 @@ def verify(
         raise Stop("--quick and --long exclude each other.", Exit.USAGE)
     suite = "standard" if long else "quick"
     both = direction or ["forward", "backward"]
-    request = profile_verb.request_of(kernels, suite, shape, dtype, both, device, None, None, None, seed)
+    request = profile_verb.request_of(
+        kernels, suite, shape, dtype, both, device, None, None, None, seed, deadline=deadline
+    )
     profile_verb.run_verify(request, long, parse_part(part), as_json=json)
 
 

@@ -23,4 +23,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON docum
 Suite = Annotated[str | None, typer.Option("--suite", help="quick, standard, full, claims.", show_default="quick")]
 Band = Annotated[str, typer.Option("--band", help="Changes within this are the same.")]
 Language = Annotated[str, typer.Option("--lang", help="Language of the page: en, zh.")]
+Deadline = Annotated[
+    str | None,
+    typer.Option("--deadline", help="A case hangs after so long without news. [default: 90s]", show_default=False),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")]
