@@ -332,6 +332,21 @@ def test_what_is_profiled_exists(piece):
         assert set(rows) <= set(kernel.implementations)
 
 
+def test_no_test_on_a_gpu_measures_the_whole_roofs_for_itself():
+    """A size that is named is measured at length, roofs first: more than a minute that its piece does not have."""
+    for file in (ROOT / "tests" / "gpu").glob("test_*.py"):
+        text = file.read_text()
+        assert "--shape" not in text or "--roofs" in text, file.name
+
+
+def test_timed_tests_run_alone():
+    by_name = {piece.name: piece.command for piece in PIECES}
+    for name in ("clock", "telemetry", "ceilings", "noise", "exploits"):
+        file = f"tests/gpu/test_{name}.py"
+        assert file in by_name["clocks"] and f"--ignore={file}" in by_name["tests"]
+        assert (ROOT / file).exists()
+
+
 def test_durations_and_wrong_names():
     assert [seconds(text) for text in ("90", "90s", "25m", "1.5h")] == [90, 90, 1500, 5400]
     for words in (["--budget", "soon"], ["--only", "tests,nonsense"], ["--only", ""]):
