@@ -28,7 +28,7 @@ from .journal import Journal, JournalError, Unreadable, first_fault
 from .mapping import KIND as MAP
 from .mapping import Mapping
 from .points import recalled
-from .probing import KIND, Probing, wanted
+from .probing import KIND, ROW, Probing, wanted
 from .request import Request, key_of
 from .roofs import Roofs
 from .supervisor import Supervisor
@@ -57,7 +57,7 @@ class Session:
         self.calibration = Calibration(supervisor)
         self.surroundings = Surroundings(supervisor)
         self.counting = Counting(supervisor, request.counters)
-        self.probing = Probing(supervisor, wanted(request), request.rounds)
+        self.probing = Probing(supervisor, wanted(request), request.rounds, request.deadline_s)
         self.mapping = Mapping(supervisor)
         self.runs = GroupRuns(request, supervisor, watcher)
         self.done: set[str] = set()
@@ -123,8 +123,8 @@ class Session:
             self.roofs.origin = data
         elif kind == "calibration":
             self.calibration.recall(data)
-        elif kind == KIND:
-            self.probing.recall(data)
+        elif kind in (KIND, ROW):
+            self.probing.recall(kind, data)
         elif kind == MAP:
             self.mapping.recall(data)
         elif kind == "surroundings":

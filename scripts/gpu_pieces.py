@@ -127,7 +127,7 @@ PIECES = (
     Piece(
         "clocks",
         "the clocks that everything is timed with, NVML, energy, counters on a known copy, and exploits of clocks",
-        150,
+        180,
         _pytest("-s", *_ALONE),
     ),
     Piece(
@@ -157,7 +157,7 @@ PIECES = (
     Piece(
         "tests",
         "the tests that need a GPU",
-        270,
+        330,
         _pytest("tests/gpu", *(f"--ignore={file}" for file in _ALONE), *_beside_one_another()),
     ),
     Piece(
