@@ -131,7 +131,9 @@ class Session:
             self.surroundings.recall(data)
         elif kind in ("group", "cases"):
             points = [recalled(entry, classes.get(data["key"], {})) for entry in data["points"]]
-            self._settle(kind, data["key"], points)
+            again = self.counting.missing(points)
+            left = [point for point in points if point.implementation not in again]
+            self._settle("cases" if again else kind, data["key"], left)
         self.earlier_s += data["session_s"] if kind == "end" else 0.0
 
     def run(self) -> None:
@@ -171,7 +173,14 @@ class Session:
 
     def _keep(self, kind: str, group: dict[str, Any], points: list[Point]) -> None:
         """Write points down: those of a whole group, or of the cases of it that are settled so far."""
-        points = self.counting.add(group, points, self.request.seed)
+        try:
+            points = self.counting.add(group, points, self.request.seed)
+        except KeyboardInterrupt:
+            self._write_down(kind, group, self.counting.cut_off(points))
+            raise
+        self._write_down(kind, group, points)
+
+    def _write_down(self, kind: str, group: dict[str, Any], points: list[Point]) -> None:
         with shielded():  # a signal finds them in the journal and in the record, or in neither
             data = {"key": key_of(group), "points": [point.model_dump(mode="json") for point in points]}
             self._write(kind, data)
