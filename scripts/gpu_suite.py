@@ -240,8 +240,6 @@ def _refuse_other_run(out: Path, facts: Facts) -> None:
 
 def main(words: list[str] | None = None) -> int:
     """Run the suite; returns 0 unless a piece failed (1) or was interrupted (130)."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     choices = _choices(words)
     has_gpu = has_nvidia_gpu()
     facts = _facts(choices, has_gpu)
@@ -256,6 +254,8 @@ def main(words: list[str] | None = None) -> int:
         if not has_gpu:
             print("There is no NVIDIA GPU here: on a machine that has one, scripts/gpu_suite runs what waits.")
         return 0
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     outcomes = run_suite(pieces, out, facts, choices.budget)
     print(table(PIECES, {**{name: Outcome("ok") for name in done}, **outcomes}))
     print(f"results: {out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -158,8 +159,8 @@ def measured(session: Session) -> Literal["complete", "interrupted"]:
 
 @cache
 def commit() -> str:
-    """The commit of this seqroof, empty outside a repository."""
-    return commit_of(Path(__file__).parent)
+    """The commit of this seqroof; outside a repository what SEQROOF_COMMIT says of the copy, or empty."""
+    return commit_of(Path(__file__).parent) or os.environ.get("SEQROOF_COMMIT", "")
 
 
 def advice(request: Request) -> str:
