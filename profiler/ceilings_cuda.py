@@ -14,7 +14,7 @@ import torch
 from ..roofline.machine import Ceiling
 from . import microbench
 from ._triton import AVAILABLE
-from .ceilings_cuda_chain import chain_latencies, inside_latencies, launch_latencies
+from .ceilings_cuda_chain import barrier_latencies, inside_latencies, launch_latencies
 from .ceilings_cuda_memory import cache_gemvs, cache_reads, cache_streams, dram_streams, sweep
 from .ceilings_load import burst_and_sustained
 from .cuda_events import REGISTER_BYTES_PER_SM, Facts, event_seconds, launch, random_values, timed
@@ -53,10 +53,21 @@ def streams_and_rates(device: str, effort: Effort, progress: Callable[[str], Non
 
 
 def chains(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
-    """Latencies of dependent steps inside one launch. Programs wait for each other here, so this comes last."""
+    """Latencies of dependent steps of one program."""
+    return _latencies(inside_latencies, device, effort, progress)
+
+
+def barriers(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
+    """Latencies of steps that all programs of a launch wait for, which may hang, so this comes last and by itself."""
+    return _latencies(barrier_latencies, device, effort, progress)
+
+
+def _latencies(
+    gauges: Callable[[Facts], list[Gauge]], device: str, effort: Effort, progress: Callable[[str], None]
+) -> list[Ceiling]:
     facts = fresh_facts(device)
     with torch.inference_mode(), torch.cuda.device(device):
-        return best_of(take(chain_latencies(facts), effort, progress)) if AVAILABLE else []
+        return best_of(take(gauges(facts), effort, progress)) if AVAILABLE else []
 
 
 def under_load(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
@@ -72,7 +83,7 @@ def under_load(device: str, effort: Effort, progress: Callable[[str], None]) -> 
     return found
 
 
-PARTS = (streams_and_rates, under_load, chains)
+PARTS = (streams_and_rates, under_load, chains, barriers)
 
 
 def fresh_facts(device: str) -> Facts:

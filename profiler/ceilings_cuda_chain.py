@@ -51,13 +51,8 @@ def launch_latencies(facts: Facts) -> list[Gauge]:
     return gauges
 
 
-def chain_latencies(facts: Facts) -> list[Gauge]:
-    """Steps inside one launch: the on-chip chain of one program, and the grid barrier of several. Needs Triton."""
-    return [*inside_latencies(facts), *_barriers(facts)]
-
-
 def inside_latencies(facts: Facts) -> list[Gauge]:
-    """Steps of one program that waits for nobody else: with a small product, and a multiply-add alone."""
+    """Steps of one program that waits for nobody else: with a small product, and a multiply-add alone. Needs Triton."""
     return [_chain(facts), _pointwise(facts)]
 
 
@@ -98,7 +93,8 @@ def _graphs_of(call: Callable[[], object]) -> Callable[[int], None]:
     return replay
 
 
-def _barriers(facts: Facts) -> list[Gauge]:
+def barrier_latencies(facts: Facts) -> list[Gauge]:
+    """Steps of several programs of one launch that wait for one another. Needs Triton."""
     return [_barrier(facts, programs, poll) for programs in program_counts(facts.sms) for poll in microbench.POLLS]
 
 

@@ -12,6 +12,8 @@ from .counters import DEADLINE_S, PROBE_BYTES, CountersDenied, Tool, probe, tool
 from .points import headline
 from .supervisor import Supervisor
 
+INTERRUPTED = "the run was interrupted before it was counted"
+
 
 class Counting:
     """Adds counted bytes to headline points. Without permission the run goes on, and says why bytes are modelled."""
@@ -48,6 +50,18 @@ class Counting:
             else point
             for point in points
         ]
+
+    def cut_off(self, points: list[Point]) -> list[Point]:
+        """The points of a group whose counting a signal has ended: they keep their times, and say what they lack."""
+        return [
+            with_counts(point, Counted(reason=INTERRUPTED)) if point.headline and point.time_s else point
+            for point in points
+        ]
+
+    def missing(self, points: list[Point]) -> set[str]:
+        """The implementations whose counting a signal has ended, where counts are wanted: they are measured again."""
+        cut = {point.implementation for point in points if point.counted and point.counted.reason == INTERRUPTED}
+        return cut if self._wanted else set()
 
     def _device(self) -> str:
         return self._supervisor.opened["torch_device"]

@@ -107,7 +107,7 @@ def take(
 ) -> list[Ceiling | None]:
     """Sample all gauges in interleaved rounds; one entry per gauge, None where it could not be measured.
 
-    progress : told, in words, which gauge is left out and why, and that rounds go on.
+    progress : told, in words, which gauge is tried first, which one is left out and why, and that rounds go on.
     """
     usable = [index for index, gauge in enumerate(gauges) if _warm_up(gauge, progress)]
     rounds_s: dict[int, list[float]] = {index: [] for index in usable}
@@ -122,11 +122,13 @@ def take(
 
 def _warm_up(gauge: Gauge, progress: Callable[[str], None]) -> bool:
     """Run a gauge once. One that fails (an operation this build of torch lacks) must not cost the others."""
+    name = f"{gauge.quantity} {gauge.level} {gauge.dtype} by {gauge.how}"
+    progress(name)  # its kernel may have to be compiled, or may hang: then this is the last that was heard
     try:
         gauge.sample()
     except Exception as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        progress(f"{gauge.quantity} {gauge.level} {gauge.dtype} by {gauge.how} left out: {first_line}")
+        progress(f"{name} left out: {first_line}")
         return False
     return True
 

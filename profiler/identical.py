@@ -15,8 +15,9 @@ from typing import Any
 from .points import headline
 from .supervisor import Supervisor, WorkerDied
 
-# Longest silence of a worker: warming up, or one pair.
-SILENCE_S = 90.0
+# Longest silence of a worker: warming up, or one pair, which take a second or two. The test is to end in about half a
+# minute, so a launch that hangs must not take much of it.
+SILENCE_S = 30.0
 # As many rounds as the quiet cases of a profile take.
 ROUNDS = 20
 # A case of about this many operations takes about a millisecond on a processor of two cores: long for its clock, short
@@ -32,11 +33,12 @@ LEAST_PAIR_S = 0.3
 class Worker:
     """What one worker measured: by subject, pairs of twins, each with the times of its rounds in seconds.
 
-    deaths : why the worker died, by the subject that it was timing then.
+    deaths : why the worker died, by the subject that it was timing then; hung : those of which it said nothing more.
     """
 
     pairs: dict[str, list[tuple[list[float], list[float]]]] = field(default_factory=dict)
     deaths: dict[str, str] = field(default_factory=dict)
+    hung: set[str] = field(default_factory=set)
 
 
 def choose(groups: list[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
@@ -66,7 +68,8 @@ def measure_identical(
     """Time every chosen case as a pair, `repeats` times in each of `workers` processes; also what opening said.
 
     budget_s : for everything; starting processes and warming up comes out of it. told : what is going on, in words.
-    patience : after two processes, no other and no other case is begun when this many budgets are spent.
+    patience : after two processes, no other and no other case is begun when this many budgets are spent. What hung once
+    is not asked for again.
     """
     found, opened = [], {}
     began = time.monotonic()
@@ -82,7 +85,8 @@ def measure_identical(
         worker = Worker()
         with open_worker() as supervisor:
             opened = supervisor.opened
-            cases = choose(plan(supervisor))
+            hung = {subject for earlier in found for subject in earlier.hung}
+            cases = [(group, name) for group, name in choose(plan(supervisor)) if _subject(group, name) not in hung]
             left_s = left_s / (workers - index) - (time.monotonic() - started)
             # A third of a pair's time goes into inputs, copies and warm-up.
             pair_s = max(LEAST_PAIR_S, left_s / max(1, len(cases) * repeats) / 1.5)
@@ -95,14 +99,19 @@ def measure_identical(
     return found, opened
 
 
+def _subject(group: dict[str, Any], name: str) -> str:
+    return f"{group['kernel']} {name}"
+
+
 def _time(supervisor: Supervisor, group: dict[str, Any], name: str, repeats: int, pair_s: float, into: Worker) -> None:
     request = {part: group[part] for part in ("source", "shape", "dtype", "direction")}
     request |= {"implementation": name, "clock": list(headline(group)), "rounds": ROUNDS, "repeats": repeats}
-    subject = f"{group['kernel']} {name}"
+    subject = _subject(group, name)
     try:
         for event in supervisor.ask("twins", SILENCE_S, **request, budget_s=pair_s):
             if event["event"] == "twins":
                 into.pairs.setdefault(subject, []).append(tuple(event["rounds_s"]))
     except WorkerDied as death:
         into.deaths[subject] = str(death)
+        into.hung |= {subject} if death.status == "hung" else set()
         supervisor.restart()

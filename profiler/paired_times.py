@@ -8,7 +8,7 @@ verdict takes a pair only where both of its points are valid.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -35,12 +35,17 @@ Times = list[tuple[float, ...]]
 
 
 def paired_times(
-    device: Any, rounds: int | None, load: Callable[[str], Any], tell: Callable[[str], None]
+    device: Any,
+    rounds: int | None,
+    load: Callable[[str], Any],
+    tell: Callable[[str], None],
+    known: Collection[str] = (),
 ) -> Iterator[Evidence]:
     """The ratio of the times of every pair and the power of every line, for each implementation with all sides here.
 
     rounds : as a user asked, and never fewer than `ROUNDS`. load : a kernel by its name. tell : is told that the timing
-    lives. Every row is given as soon as it is known; one that could not be timed says why.
+    lives, first of every row its id. known : ids of rows that are not wanted again. Every row is given as soon as it is
+    known; one that could not be timed says why.
     """
     time = partial(_timed, rounds=max(ROUNDS, rounds or 0), tell=tell)
     for over, under in claims.pairs(device.kind):
@@ -48,12 +53,16 @@ def paired_times(
         sides = [(group.kernel.name, complete(group.shape)) for group in groups]
         for name in _shared(groups):
             id = pair_id(sides[0], sides[1], over.dtype, name)
+            if id in known:
+                continue
             yield _row(id, partial(time, groups, name, over, id), _as_ratio)
     for size, cases in claims.lines(device.kind):
         groups = [_group(device, load, case) for case in cases]
         shapes = [complete(group.shape) for group in groups]
         for name in _shared(groups):
             id = line_id(cases[0].kernel, size, shapes, cases[0].dtype, name)
+            if id in known:
+                continue
             as_power = partial(_as_power, sizes=[shape[size] for shape in shapes])
             yield _row(id, partial(time, groups, name, cases[0], id), as_power)
 

@@ -14,8 +14,9 @@ from .ceiling_store import Found, Identity, RoofStore, has_dram, own_ceilings, r
 from .ceilings import merge
 from .supervisor import Supervisor, WorkerDied
 
-# Longest silence of a worker that measures roofs: a round of all gauges takes seconds.
-SILENCE_S = 120.0
+# Longest silence of a worker that measures roofs, by the kind of device. A round of all gauges takes seconds on a GPU;
+# on a processor that others use it may take a minute.
+SILENCE_S = {"cpu": 120.0, "cuda": 45.0}
 # Kept roofs whose product is slower than this share of what it was belong to another clock or power limit.
 LEAST_PRODUCT_SHARE = 0.95
 # Other guests of a virtual machine take bandwidth in spells of seconds: so many more looks at a roof that a point beat.
@@ -90,6 +91,9 @@ class Roofs:
         speeds = f"{si(best, 'FLOP/s')} now, {si(product.value, 'FLOP/s')} then"
         return [], f"Roofs are measured anew: the float32 product is slower than with those that were kept ({speeds})."
 
+    def _silence_s(self) -> float:
+        return SILENCE_S[self.supervisor.opened["kind"]]
+
     def _identity(self) -> Identity:
         return self.supervisor.opened.get("roof_identity", {})
 
@@ -108,7 +112,7 @@ class Roofs:
         """
         self.watcher.stage("measuring the roofs of this machine")
         try:
-            for event in self.supervisor.ask("ceilings", SILENCE_S, effort=effort):
+            for event in self.supervisor.ask("ceilings", self._silence_s(), effort=effort):
                 if event["event"] == "progress":
                     self.watcher.stage("measuring the roofs of this machine", event["text"])
                 if event["event"] == "ceilings":
@@ -163,7 +167,7 @@ class Roofs:
     def _again(self, known: list[Ceiling]) -> list[Ceiling]:
         """These ceilings, timed once more as far as they can be; none where the worker died of it."""
         try:
-            answer = self.supervisor.one("remeasure", SILENCE_S, "ceilings", known=_plain(known))
+            answer = self.supervisor.one("remeasure", self._silence_s(), "ceilings", known=_plain(known))
         except WorkerDied:
             self.supervisor.restart()
             return []

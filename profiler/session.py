@@ -28,7 +28,7 @@ from .journal import Journal, JournalError, Unreadable, first_fault
 from .mapping import KIND as MAP
 from .mapping import Mapping
 from .points import recalled
-from .probing import KIND, Probing, wanted
+from .probing import KIND, ROW, Probing, wanted
 from .request import Request, key_of
 from .roofs import Roofs
 from .supervisor import Supervisor
@@ -57,7 +57,7 @@ class Session:
         self.calibration = Calibration(supervisor)
         self.surroundings = Surroundings(supervisor)
         self.counting = Counting(supervisor, request.counters)
-        self.probing = Probing(supervisor, wanted(request), request.rounds)
+        self.probing = Probing(supervisor, wanted(request), request.rounds, request.deadline_s)
         self.mapping = Mapping(supervisor)
         self.runs = GroupRuns(request, supervisor, watcher)
         self.done: set[str] = set()
@@ -123,15 +123,17 @@ class Session:
             self.roofs.origin = data
         elif kind == "calibration":
             self.calibration.recall(data)
-        elif kind == KIND:
-            self.probing.recall(data)
+        elif kind in (KIND, ROW):
+            self.probing.recall(kind, data)
         elif kind == MAP:
             self.mapping.recall(data)
         elif kind == "surroundings":
             self.surroundings.recall(data)
         elif kind in ("group", "cases"):
             points = [recalled(entry, classes.get(data["key"], {})) for entry in data["points"]]
-            self._settle(kind, data["key"], points)
+            again = self.counting.missing(points)
+            left = [point for point in points if point.implementation not in again]
+            self._settle("cases" if again else kind, data["key"], left)
         self.earlier_s += data["session_s"] if kind == "end" else 0.0
 
     def run(self) -> None:
@@ -174,7 +176,14 @@ class Session:
 
     def _keep(self, kind: str, group: dict[str, Any], points: list[Point]) -> None:
         """Write points down: those of a whole group, or of the cases of it that are settled so far."""
-        points = self.counting.add(group, points, self.request.seed)
+        try:
+            points = self.counting.add(group, points, self.request.seed)
+        except KeyboardInterrupt:
+            self._write_down(kind, group, self.counting.cut_off(points))
+            raise
+        self._write_down(kind, group, points)
+
+    def _write_down(self, kind: str, group: dict[str, Any], points: list[Point]) -> None:
         with shielded():  # a signal finds them in the journal and in the record, or in neither
             data = {"key": key_of(group), "points": [point.model_dump(mode="json") for point in points]}
             self._write(kind, data)

@@ -129,11 +129,12 @@ class Worker:
             found = ceilings.measure_part(device, part, effort, lambda text: self.answer("progress", text=text))
             self.answer("ceilings", ceilings=[ceiling.model_dump() for ceiling in found])
 
-    def do_probe(self, name: str, rounds: int | None) -> None:
-        """Probe the mathematics of a kernel, or time the pairs of cases that claims compare."""
-        probe = partial(paired_times, self.device, rounds) if name == claims.PAIRED else PROBES[name]
+    def do_probe(self, name: str, rounds: int | None, known: list[str]) -> None:
+        """Probe the mathematics of a kernel, or time the pairs of cases that claims compare, but for `known` rows."""
+        probe = partial(paired_times, self.device, rounds, known=known) if name == claims.PAIRED else PROBES[name]
         for row in probe(self.kernel, lambda text: self.answer("progress", text=text)):
-            self.answer("probed", row=row.model_dump(mode="json"))
+            if row.id not in known:
+                self.answer("probed", row=row.model_dump(mode="json"))
 
     def do_map(self, kernels: list[str], dtype: str, machine: dict) -> None:
         """Compute the regime maps of recurrences, rounded as a record keeps them."""

@@ -9,8 +9,15 @@ from dataclasses import dataclass
 
 from seqroof.scripts.environment import SEQROOF
 
-# The roofs that the piece `ceilings` measures; the profiles after it are held to them and measure none themselves.
-ROOFS = "ceilings.json"
+# The roofs that the pieces `ceilings` and `roofs` measure, the better ones first. Profiles are held to them and wait
+# until there are some: each would need more than a minute to measure its own.
+ROOFS = ("ceilings.json", "roofs.json")
+# Longest silence of a case. Our barriers have run on no GPU yet, so a launch that hangs is what is most likely to go
+# wrong: it must show within the limit of its piece, or its group is lost and met again by the next call. What is
+# sound compiles in seconds, and its reference takes less.
+DEADLINE = "25s"
+# A test that takes longer hangs; a slow one says itself how long it may take.
+TEST_S = 60
 # Tests that run beside one another: the compiler of each takes a processor, and their kernels take turns on the GPU.
 MOST_TESTERS = 12
 # Rows of `lstm` that only appear where a package can be imported, and its name. They are nobody's dependency.
@@ -19,10 +26,11 @@ PEERS = {"flashrnn": "flashrnn", "torchrl": "torchrl", "haste": "haste_pytorch"}
 
 @dataclass(frozen=True)
 class Piece:
-    """One process of the suite. `{out}` in an argument is the folder of the run.
+    """One process of the suite. `{out}` in an argument is the folder of the run, `{roofs}` the file of its roofs.
 
     keeps : a file in that folder for what is printed, which otherwise goes to the log; kept when all went well.
     needs : Python packages of which at least one must be installed; without any the piece is skipped.
+    unless : a file in that folder with which the piece is not needed.
     """
 
     name: str
@@ -31,6 +39,7 @@ class Piece:
     command: tuple[str, ...]
     keeps: str | None = None
     needs: tuple[str, ...] = ()
+    unless: str | None = None
 
 
 def _seqroof(*words: str) -> tuple[str, ...]:
@@ -39,7 +48,7 @@ def _seqroof(*words: str) -> tuple[str, ...]:
 
 def _profile(name: str, *words: str, budget_s: int) -> tuple[str, ...]:
     """Profile into the folder `name` of the run, held to the roofs of the run."""
-    fixed = ("--device", "cuda:0", "--out", f"{{out}}/{name}", "--roofs", f"{{out}}/{ROOFS}")
+    fixed = ("--device", "cuda:0", "--out", f"{{out}}/{name}", "--roofs", "{roofs}", "--deadline", DEADLINE)
     return _seqroof("profile", *words, *fixed, "--budget", f"{budget_s}s")
 
 
@@ -57,7 +66,9 @@ def _sizes(name: str, kernel: str, sizes: str, *words: str, rows: str = _RECURRE
 
 
 def _pytest(*words: str) -> tuple[str, ...]:
-    return (sys.executable, "-P", "-m", "pytest", *words)
+    """Tests, each named when it ends, so that the log of a piece that was cut off tells how far it came."""
+    limit = (f"--timeout={TEST_S}", "--timeout-method=thread") if installed("pytest_timeout") else ()
+    return (sys.executable, "-P", "-m", "pytest", "-v", *limit, *words)
 
 
 def _beside_one_another() -> tuple[str, ...]:
@@ -79,43 +90,32 @@ def _peers() -> tuple[str, ...]:
 
 
 # Alone on the device: other tests would be in their times, in the power of what is measured and in the counts.
-_ALONE = ("tests/gpu/test_clock.py", "tests/gpu/test_telemetry.py", "tests/gpu/test_exploits.py")
+_ALONE = tuple(f"tests/gpu/test_{name}.py" for name in ("clock", "telemetry", "ceilings", "noise", "exploits"))
 _COUNTED = ("--dtype", "bf16", "--counters")
 _TRAINING = ("--dtype", "bf16", "--direction", "forward,both")
-# In order of worth: what is wrong makes every number after it worthless, and the ceilings are what numbers are held to.
-# All limits together are below half an hour.
+# The most telling first. The ceilings are what all numbers are held to; every profile checks its results itself, so the
+# tests, which look for what its checks cannot see, need not precede it. Up to `lstm_sizes` all limits together are
+# below half an hour; the long ones after it are taken up by a later call where one cuts them off.
 PIECES = (
-    Piece(
-        "clocks",
-        "the clocks that everything is timed with, NVML, energy, counters on a known copy, and exploits of clocks",
-        90,
-        _pytest("-s", *_ALONE),
-    ),
-    Piece(
-        "tests",
-        "the tests that need a GPU",
-        270,
-        _pytest("tests/gpu", *(f"--ignore={file}" for file in _ALONE), *_beside_one_another()),
-    ),
-    Piece("verify", "every implementation against its reference", 160, _seqroof("verify", "--device", "cuda:0")),
     Piece(
         "ceilings",
         "what this machine can do at most, at once and under load, one barrier of all multiprocessors included",
-        130,
+        200,
         _seqroof("ceilings", "--device", "cuda:0", "--full", "--json"),
-        keeps=ROOFS,
+        keeps=ROOFS[0],
     ),
     Piece(
-        "noise",
-        "identical code against itself: the smallest change that this GPU resolves",
+        "roofs",
+        "the same in seconds, where that did not come to its end",
         60,
-        _seqroof("doctor", "--aa", "--device", "cuda:0", "--json"),
-        keeps="noise.json",
+        _seqroof("ceilings", "--device", "cuda:0", "--json"),
+        keeps=ROOFS[1],
+        unless=ROOFS[0],
     ),
     Piece(
         "lstm_768",
         "an LSTM of 768 units in one launch, forward and with gradients",
-        80,
+        100,
         _sizes(
             "lstm_768",
             "lstm",
@@ -123,6 +123,12 @@ PIECES = (
             *("--dtype", "bf16,fp16", "--direction", "forward,both"),
             budget_s=50,
         ),
+    ),
+    Piece(
+        "clocks",
+        "the clocks that everything is timed with, NVML, energy, counters on a known copy, and exploits of clocks",
+        180,
+        _pytest("-s", *_ALONE),
     ),
     Piece(
         "gru",
@@ -147,6 +153,19 @@ PIECES = (
         "both directions in one launch, and one",
         60,
         _sizes("directions", "lstm", "B=16,T=1024,I=768,H=768|1024,D=1|2", budget_s=35),
+    ),
+    Piece(
+        "tests",
+        "the tests that need a GPU",
+        330,
+        _pytest("tests/gpu", *(f"--ignore={file}" for file in _ALONE), *_beside_one_another()),
+    ),
+    Piece(
+        "noise",
+        "identical code against itself: the smallest change that this GPU resolves",
+        90,
+        _seqroof("doctor", "--aa", "--device", "cuda:0", "--json"),
+        keeps="noise.json",
     ),
     Piece(
         "lstm_step",
@@ -216,16 +235,22 @@ PIECES = (
         _sizes("lstm_sizes", "lstm", "B=1|16|64,T=512,I=512,H=256|512|768|1024|1536", budget_s=38),
     ),
     Piece(
-        "claims",
-        "what the verdicts on the claims rest on, the probes of gradients and reach included",
-        120,
-        _profile("claims", "--suite", "claims", budget_s=70),
-    ),
-    Piece(
         "counters",
         "bytes of an LSTM step as counters see them, beside the modelled ones",
-        60,
+        150,
         _sizes("counters", "lstm_step", "B=1,I=2048,H=2048", *_COUNTED, rows="torch,triton", budget_s=10),
+    ),
+    Piece(
+        "verify",
+        "every implementation against its reference",
+        160,
+        _seqroof("verify", "--device", "cuda:0", "--deadline", DEADLINE),
+    ),
+    Piece(
+        "claims",
+        "what the verdicts on the claims rest on, the probes of gradients and reach included",
+        300,
+        _profile("claims", "--suite", "claims", budget_s=70),
     ),
     Piece("peers", "other people's recurrent kernels", 80, _peers(), needs=tuple(PEERS.values())),
 )

@@ -1,198 +1,172 @@
-"""Does everything that waits for a GPU, in pieces, the most worthwhile first, and keeps what was measured.
+"""Does everything that waits for a GPU, in pieces, the most telling first, and keeps what was measured.
 
-    scripts/gpu_suite                       # all pieces that this commit has not got yet
+    scripts/gpu_suite                       # all pieces that this commit has not got yet on this GPU
     scripts/gpu_suite --only ceilings       # one of them
-    scripts/gpu_suite --budget 25m          # start no piece that may outlast 25 minutes
+    scripts/gpu_suite --budget 9m           # start no piece that may outlast nine minutes; the next call goes on
 
 Each piece is a process of its own with a time limit and a log, so one that hangs or crashes costs only itself. Results
-go to `results/<machine>-<date>/`; `manifest.json` there says what ran, of which commit, how it ended and how long it
-took. What the recurrent pieces were expected to show was written down before, in `results/predictions.md`. Nothing here
-changes clocks, power limits or modes of the device, and nothing resets it.
+go to `results/<machine>-<date>/`; `manifest.json` there says what ran, of which commit and on which GPU, how it ended
+and how long it took. A piece that was cut off is finished by the next call, and one that failed is tried again when
+all others have had their turn. What the recurrent pieces were expected to show was written down before, in
+`results/predictions.md`. Nothing here changes clocks, power limits or modes of the device, and nothing resets it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
+from seqroof.profiler.lifeline import end_with_parent
 from seqroof.scripts.environment import ROOT, has_nvidia_gpu
-from seqroof.scripts.gpu_pieces import PIECES, Piece, installed
+from seqroof.scripts.exits import Exit
+from seqroof.scripts.gpu_pieces import PIECES, ROOFS, Piece, installed
+from seqroof.scripts.gpu_record import (
+    MANIFEST,
+    UNKNOWN,
+    Facts,
+    Outcome,
+    commit_of_tree,
+    finished,
+    gpu_here,
+    new_folder,
+    recorded,
+    write_manifest,
+)
 
 # Exit codes of a profile that is complete although cases of it were wrong, invalid, crashed or out of memory.
-CASES_FAILED = (3, 5, 6)
-# What a piece may have measured a part of when it ended so.
-CUT_OFF = ("timed out", "interrupted", "failed")
+CASES_FAILED = (Exit.WRONG_RESULT, Exit.INVALID_POINT, Exit.CASE_FAILED)
 GRACE_S = 10  # between asking a piece to stop and killing it: time to write down what it has measured
-MANIFEST = "manifest.json"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a piece ended: `ok`, `ok, with failed cases`, `failed`, `timed out`, `interrupted`.
+def run_piece(piece: Piece, out: Path, limit_s: float, resume: bool = False, commit: str = "") -> Outcome:
+    """Run one piece with its output in a log; nothing that it started outlives it, nor this process.
 
-    Not started: `waits` for another time, or `skipped`, because nothing that it needs is installed.
+    resume : finish what an earlier call was cut off from. commit : what a record says where there is no git.
     """
-
-    status: str
-    seconds: float = 0.0
-    exit_code: int | None = None
-    log: str | None = None
-
-
-def run_piece(piece: Piece, out: Path, limit_s: float, resume: bool = False) -> Outcome:
-    """Run one piece with its output in a log; a piece past its limit is stopped with everything it started.
-
-    resume : finish what an earlier call was cut off from, rather than measure it anew.
-    """
-    log, kept = out / f"{piece.name}.log", out / (piece.keeps or f"{piece.name}.log")
-    command = _completed([word.replace("{out}", str(out)) for word in piece.command], resume)
+    log, kept = out / f"{piece.name}.log", out / (f"{piece.keeps}.part" if piece.keeps else f"{piece.name}.log")
+    command = _completed(piece, out, resume)
     start = time.monotonic()
     # Both append, so that neither overwrites what the other wrote where they are the same file.
     log.unlink(missing_ok=True)
     kept.unlink(missing_ok=True)
     with log.open("a") as errors, kept.open("a") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=output, stderr=errors, stdin=subprocess.DEVNULL, start_new_session=True
+            command,
+            cwd=ROOT,
+            stdout=output,
+            stderr=errors,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "SEQROOF_COMMIT": commit},
+            start_new_session=True,
+            preexec_fn=partial(end_with_parent, os.getpid()),
         )
+        status = ""
         try:
-            code = process.wait(limit_s)
-            complete = "profile" in command and code in CASES_FAILED
-            status = "ok" if code == 0 else "ok, with failed cases" if complete else "failed"
+            process.wait(limit_s)
         except subprocess.TimeoutExpired:
-            code, status = _stop(process), "timed out"
+            status = "timed out"
         except KeyboardInterrupt:
-            code, status = _stop(process), "interrupted"
-    if piece.keeps and status != "ok":
+            status = "interrupted"
+        code = _end(process, ask=bool(status))
+    complete = "profile" in command and code in CASES_FAILED
+    status = status or ("ok" if code == 0 else "ok, with failed cases" if complete else "failed")
+    if piece.keeps and status == "ok":
+        kept.replace(out / piece.keeps)
+    elif piece.keeps:
         kept.unlink()
     return Outcome(status, round(time.monotonic() - start, 1), code, log.name)
 
 
-def _completed(command: list[str], resume: bool) -> list[str]:
-    """What can only be said once earlier pieces have run: whether there are roofs, and what there is to resume."""
-    if "--roofs" in command:
-        place = command.index("--roofs")
-        if not Path(command[place + 1]).exists():
-            del command[place : place + 2]
+def _completed(piece: Piece, out: Path, resume: bool) -> list[str]:
+    """The command with what can only be said now: where the run is, its roofs, and whether a profile is taken up."""
+    places = {"{out}": str(out), "{roofs}": str(roofs_in(out) or "")}
+    command = list(piece.command)
+    for name, place in places.items():
+        command = [word.replace(name, place) for word in command]
     if "profile" in command:
-        folder = Path(command[command.index("--out") + 1])
-        command.append("--resume" if resume and (folder / "journal.jsonl").exists() else "--force")
+        command.append("--resume" if resume else "--force")
     return command
 
 
-def _stop(process: subprocess.Popen) -> int:
-    """End a piece and its children: ask, wait, then kill. The piece leads a process group of its own."""
-    os.killpg(process.pid, signal.SIGTERM)
+def roofs_in(out: Path) -> Path | None:
+    """The roofs of a run, the best that there are; None before any were measured."""
+    return next((out / name for name in ROOFS if (out / name).exists()), None)
+
+
+def _end(process: subprocess.Popen, ask: bool) -> int:
+    """Leave nothing of a piece behind, which leads a process group of its own. ask : first ask it to stop, and wait."""
     try:
-        process.wait(GRACE_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        if ask:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)  # pytest says on it where it was; SIGTERM it does not know
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_S)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     return process.wait()
 
 
-def run_suite(pieces: tuple[Piece, ...], out: Path, facts: dict, budget_s: float) -> dict[str, Outcome]:
-    """Run the pieces in order within the budget; `out/manifest.json` is rewritten before and after each.
+def run_suite(pieces: tuple[Piece, ...], out: Path, facts: Facts, budget_s: float) -> dict[str, Outcome]:
+    """Run the pieces within the budget, those that were never tried first; `out/manifest.json` is kept up to date.
 
-    `facts` is what the manifest says of the run as a whole (commit, machine, date). A piece whose limit does not fit
-    into what is left of the budget waits, and a shorter one after it may still run.
+    A piece whose limit does not fit into what is left of the budget waits, and a shorter one after it may still run;
+    so does one that is held to roofs until there are some.
     """
     out.mkdir(parents=True, exist_ok=True)
-    outcomes = _recorded(out, facts["commit"])
+    outcomes = recorded(out, facts)
     end = time.monotonic() + budget_s
-    for piece in pieces:
-        if piece.needs and not any(map(installed, piece.needs)):
-            outcomes[piece.name] = Outcome("skipped")
-        elif piece.limit_s > end - time.monotonic():
-            outcomes[piece.name] = Outcome("waits")
+    left = sorted(pieces, key=lambda piece: outcomes.get(piece.name, Outcome("waits")).tried)
+    while piece := next((piece for piece in left if _can_start(piece, out, end - time.monotonic())), None):
+        left.remove(piece)
+        before = outcomes.get(piece.name, Outcome("waits"))
+        if not _is_needed(piece, out):
+            outcomes[piece.name] = before if before.ok else Outcome("skipped")
         else:
-            print(f"{piece.name}: {piece.why} (at most {piece.limit_s / 60:.0f} min)", file=sys.stderr, flush=True)
-            before = outcomes.get(piece.name, Outcome("waits")).status
-            outcomes[piece.name] = Outcome("interrupted")  # until it has ended: the suite itself may be killed
-            _write_manifest(out, facts, outcomes)
-            resume = before in CUT_OFF and is_clean(facts["commit"])
-            outcomes[piece.name] = run_piece(piece, out, piece.limit_s, resume)
-        _write_manifest(out, facts, outcomes)
+            print(f"{piece.name}: {piece.why} (at most {piece.limit_s:.0f} s)", file=sys.stderr, flush=True)
+            outcomes[piece.name] = Outcome("interrupted", log=f"{piece.name}.log")  # unless it comes to its end
+            write_manifest(out, facts, outcomes)
+            outcomes[piece.name] = _run_or_start_anew(piece, out, facts, before)
+        write_manifest(out, facts, outcomes)
         if outcomes[piece.name].status == "interrupted":
             break
+    for piece in left:
+        outcomes.setdefault(piece.name, Outcome("waits"))
+    if any("{roofs}" in piece.command for piece in left) and roofs_in(out) is None:
+        print("Profiles wait for roofs to be held to, which the piece ceilings measures.", file=sys.stderr)
+    write_manifest(out, facts, outcomes)
     return outcomes
 
 
-def _recorded(folder: Path, commit: str) -> dict[str, Outcome]:
-    """The outcomes in a folder's manifest if it belongs to this commit; nothing otherwise."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        if manifest["commit"] != commit:
-            return {}
-        return {name: Outcome(**outcome) for name, outcome in manifest["pieces"].items()}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError) as error:
-        print(f"{folder / MANIFEST} is damaged ({error}) and is not counted.", file=sys.stderr)
-        return {}
+def _can_start(piece: Piece, out: Path, left_s: float) -> bool:
+    """Whether a piece fits into the time that is left, and has what it is held to."""
+    return piece.limit_s <= left_s and ("{roofs}" not in piece.command or roofs_in(out) is not None)
 
 
-def _write_manifest(out: Path, facts: dict, outcomes: dict[str, Outcome]) -> None:
-    manifest = {**facts, "pieces": {name: asdict(outcome) for name, outcome in outcomes.items()}}
-    fresh = out / f"{MANIFEST}.new"
-    fresh.write_text(json.dumps(manifest, indent=2) + "\n")
-    fresh.replace(out / MANIFEST)
+def _is_needed(piece: Piece, out: Path) -> bool:
+    """Whether a piece has packages that it is about, and has not been made needless."""
+    return not (piece.needs and not any(map(installed, piece.needs))) and not (
+        piece.unless and (out / piece.unless).exists()
+    )
 
 
-def finished(folders: list[Path], commit: str) -> set[str]:
-    """The pieces recorded as ok for this commit in any of the folders. A changed tree counts as no commit."""
-    if not is_clean(commit):
-        return set()
-    runs = [_recorded(folder, commit) for folder in folders]
-    return {name for run in runs for name, outcome in run.items() if outcome.status.startswith("ok")}
-
-
-def is_clean(commit: str) -> bool:
-    """Whether a commit says all of the tree: a changed one may be another each time."""
-    return commit != "unknown" and not commit.endswith("-changed")
-
-
-def new_folder(results: Path, machine: str, date: str, commit: str) -> Path:
-    """Where a run goes: `<machine>-<date>`, numbered on where another commit was measured on the same day."""
-    folder, number = results / f"{machine}-{date}", 1
-    while folder.exists() and not _recorded(folder, commit):
-        number += 1
-        folder = results / f"{machine}-{date}-{number}"
-    return folder
-
-
-def commit_of_tree() -> str:
-    """The commit of the checkout, with `-changed` when files outside `results/` differ; `unknown` without git."""
-
-    def git(*words: str) -> str | None:
-        try:
-            answer = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True)
-        except OSError:
-            return None
-        return answer.stdout.strip() if answer.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    if commit is None:
-        return "unknown"
-    return f"{commit}-changed" if git("status", "--porcelain", "--", ".", ":!results") else commit
-
-
-def machine_name() -> str:
-    """The GPU's name as a folder name, such as `nvidia-h200`; `gpu` where nvidia-smi does not say."""
-    try:
-        words = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        listing = subprocess.run(words, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return "gpu"
-    first = (listing.stdout.splitlines() or ["gpu"])[0] if listing.returncode == 0 else "gpu"
-    return re.sub(r"[^a-z0-9]+", "-", first.lower()).strip("-")
+def _run_or_start_anew(piece: Piece, out: Path, facts: Facts, before: Outcome) -> Outcome:
+    """Run a piece: what an earlier call was cut off from is finished, and begun anew where that is refused."""
+    commit = "" if facts.commit == UNKNOWN else facts.commit
+    resume = facts.settled and before.cut_off and (out / piece.name / "journal.jsonl").exists()
+    outcome = run_piece(piece, out, piece.limit_s, resume, commit)
+    if resume and outcome.exit_code == Exit.NO_DEVICE:
+        outcome = run_piece(piece, out, piece.limit_s - outcome.seconds, commit=commit)
+    return outcome
 
 
 def seconds(text: str) -> float:
@@ -204,18 +178,27 @@ def seconds(text: str) -> float:
 
 
 def table(pieces: tuple[Piece, ...], outcomes: dict[str, Outcome]) -> str:
-    """The pieces and how they ended, one line each."""
+    """The pieces and how they ended, one line each: how long they took, or may take at most."""
     rows = [("piece", "status", "time", "")]
     for piece in pieces:
         outcome = outcomes.get(piece.name, Outcome("waits"))
-        spent = f"{outcome.seconds:.0f} s" if outcome.seconds else "-"
+        spent = f"{outcome.seconds:.0f} s" if outcome.seconds else "-" if outcome.ok else f"<= {piece.limit_s:.0f} s"
         last = outcome.log if outcome.log and outcome.status != "ok" else piece.why
         if outcome.status == "skipped":
-            last = f"none of {', '.join(piece.needs)} is installed"
+            last = f"none of {', '.join(piece.needs)} is installed" if piece.needs else f"{piece.unless} is there"
         rows.append((piece.name, outcome.status, spent, last))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]).rstrip() for row in rows
+    )
+
+
+def plan(pieces: tuple[Piece, ...]) -> str:
+    """How long pieces take at most, and how they are spread over several calls."""
+    total_s = sum(piece.limit_s for piece in pieces if not (piece.needs or piece.unless))
+    return (
+        f"What waits takes {total_s / 60:.0f} minutes at most. It need not be one call: --budget 9m starts what fits "
+        "into nine minutes, and the next call, on the same GPU and of the same commit, goes on with the rest."
     )
 
 
@@ -234,27 +217,50 @@ def _choices(words: list[str] | None) -> argparse.Namespace:
     return choices
 
 
+def _facts(choices: argparse.Namespace, has_gpu: bool) -> Facts:
+    """What this call measures; says what keeps a later call from going on with it."""
+    machine, gpu = gpu_here() if has_gpu else ("gpu", "")
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    facts = Facts(choices.commit or commit_of_tree(), machine, gpu, today)
+    if has_gpu and not facts.settled:
+        why = "nvidia-smi tells no UUID of the GPU" if facts.commit != UNKNOWN else "there is no git here"
+        cure = "" if facts.commit != UNKNOWN else ": name the commit with --commit"
+        if facts.commit.endswith("-changed"):
+            why, cure = "files differ from the commit", ": commit them first"
+        print(f"{why}, so every call measures everything anew{cure}.", file=sys.stderr)
+    return facts
+
+
+def _refuse_other_run(out: Path, facts: Facts) -> None:
+    """Leave with exit code 2 where a folder that was named holds what is of another commit or GPU."""
+    if (out / MANIFEST).exists() and not recorded(out, facts):
+        print(f"{out} holds a run of another commit or GPU; name another folder with --out.", file=sys.stderr)
+        raise SystemExit(Exit.USAGE)
+
+
 def main(words: list[str] | None = None) -> int:
     """Run the suite; returns 0 unless a piece failed (1) or was interrupted (130)."""
     choices = _choices(words)
     has_gpu = has_nvidia_gpu()
-    machine = machine_name() if has_gpu else "gpu"
-    commit = choices.commit or commit_of_tree()
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    out = (choices.out or new_folder(ROOT / "results", machine, today, commit)).resolve()
-    done = finished([*sorted((ROOT / "results").glob(f"{machine}-*")), out], commit)
+    facts = _facts(choices, has_gpu)
+    out = (choices.out or new_folder(ROOT / "results", facts)).resolve()
+    _refuse_other_run(out, facts)
+    done = finished(out, facts)
+    wanted = choices.only.split(",") if choices.only else [piece.name for piece in PIECES if piece.name not in done]
+    pieces = tuple(piece for piece in PIECES if piece.name in wanted)
     if choices.list or not has_gpu:
-        print(table(PIECES, {name: Outcome("ok") for name in done}))
+        print(table(PIECES, {**recorded(out, facts), **{name: Outcome("ok") for name in done}}))
+        print(plan(pieces))
         if not has_gpu:
             print("There is no NVIDIA GPU here: on a machine that has one, scripts/gpu_suite runs what waits.")
         return 0
-    wanted = choices.only.split(",") if choices.only else [piece.name for piece in PIECES if piece.name not in done]
-    pieces = tuple(piece for piece in PIECES if piece.name in wanted)
-    outcomes = run_suite(pieces, out, {"commit": commit, "machine": machine, "date": today}, choices.budget)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    outcomes = run_suite(pieces, out, facts, choices.budget)
     print(table(PIECES, {**{name: Outcome("ok") for name in done}, **outcomes}))
     print(f"results: {out}")
-    statuses = {outcome.status for outcome in outcomes.values()}
-    return 130 if "interrupted" in statuses else int(bool(statuses & {"failed", "timed out"}))
+    statuses = {outcome.status for name, outcome in outcomes.items() if name in wanted}
+    return Exit.INTERRUPTED if "interrupted" in statuses else int(bool(statuses & {"failed", "timed out"}))
 
 
 if __name__ == "__main__":

@@ -181,11 +181,16 @@ def _try(attempt: Attempt, wanted: Requirements, root: Path) -> tuple[str, ...]:
         return ()
     say(f"installing {_describe(wanted)}")
 
-    def had(group: Requirements) -> bool:
-        return any(attempt(group, source).returncode == 0 for source in sources(root))
+    # Where wheels were brought there is hardly an index: one that does not answer is not waited for.
+    hasty = ["--retries", "0", "--timeout", "5"] if len(sources(root)) > 1 else []
 
+    def had(group: Requirements) -> bool:
+        return any(attempt(group, [*hasty, *source]).returncode == 0 for source in sources(root))
+
+    if had(wanted):
+        return ()
     # One that cannot be had fails the whole call, so each then gets its own.
-    return () if had(wanted) else tuple(one.name for one in wanted if not had((one,)))
+    return tuple(one.name for one in wanted if len(wanted) == 1 or not had((one,)))
 
 
 def _fill_packages(lacking: Requirements, optional: Requirements, packages: Path, root: Path) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from .options import (
     Attribution,
     Band,
     Counters,
+    Deadline,
     Device,
     Direction,
     Dtype,
@@ -86,9 +87,7 @@ def profile(
     ] = None,
     counters: Counters = False,
     attribution: Attribution = None,
-    deadline: Annotated[
-        str | None, typer.Option(help="A case hangs after so long without news. [default: 90s]", show_default=False)
-    ] = None,
+    deadline: Deadline = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Seed of the random inputs.", show_default="0")
     ] = None,
@@ -143,6 +142,7 @@ def verify(
     dtype: Dtype = None,
     direction: Direction = None,
     device: Device = "auto",
+    deadline: Deadline = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -154,7 +154,9 @@ def verify(
         raise Stop("--quick and --long exclude each other.", Exit.USAGE)
     suite = "standard" if long else "quick"
     both = direction or ["forward", "backward"]
-    request = profile_verb.request_of(kernels, suite, shape, dtype, both, device, None, None, None, seed)
+    request = profile_verb.request_of(
+        kernels, suite, shape, dtype, both, device, None, None, None, seed, deadline=deadline
+    )
     profile_verb.run_verify(request, long, parse_part(part), as_json=json)
 
 

@@ -37,6 +37,10 @@ Attribution = Annotated[
     ),
 ]
 Language = Annotated[str, typer.Option("--lang", help="Language of the page: en, zh.")]
+Deadline = Annotated[
+    str | None,
+    typer.Option("--deadline", help="A case hangs after so long without news. [default: 90s]", show_default=False),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -22,8 +23,8 @@ RUNS = Path("seqroof-runs")
 
 @cache
 def commit() -> str:
-    """The commit of this seqroof, empty outside its repository."""
-    return commit_of(Path(__file__).parent)
+    """The commit of this seqroof; outside a repository what SEQROOF_COMMIT says of the copy, or empty."""
+    return commit_of(Path(__file__).parent) or os.environ.get("SEQROOF_COMMIT", "")
 
 
 def output_folder(out: Path | None, device: str, resume: bool, force: bool) -> Path:

@@ -285,6 +285,7 @@ def _sanitizer() -> str | None:
     return shutil.which("compute-sanitizer") or (str(beside_cuda) if beside_cuda.exists() else None)
 
 
+@pytest.mark.timeout(SANITIZER_LIMIT_S + 20)
 @pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
 def test_the_sanitizer_finds_nothing(tool: str) -> None:
     sanitizer = _sanitizer()

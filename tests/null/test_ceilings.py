@@ -111,7 +111,29 @@ def test_a_gauge_that_fails_is_named_and_costs_no_other():
     bad = gauge.Gauge("rate", "tensor", "FLOP/s", broken, "a product", dtype="fp16")
     found = gauge.take([bad, scripted([1] * 9)], TINY, said.append)
     assert found[0] is None and found[1] is not None
-    assert said[0] == "rate tensor fp16 by a product left out: this build lacks it"
+    assert said[1] == "rate tensor fp16 by a product left out: this build lacks it"
+
+
+def test_a_gauge_is_named_before_its_first_call_which_may_hang():
+    said: list[str] = []
+    heard: list[str] = []
+
+    def hanging() -> float:
+        heard.append(said[-1])
+        return 1.0
+
+    gauge.take([gauge.Gauge("latency", "barrier", "s", hanging, "all programs")], gauge.Effort(1, 0.0, 0), said.append)
+    assert heard[0] == "latency barrier  by all programs" and said[1:] == ["ceilings, round 1 of 1"]
+
+
+def test_barriers_between_programs_come_last_and_by_themselves():
+    """What may hang a device costs nothing that a single program can tell."""
+    from seqroof.profiler import ceilings_cuda, ceilings_cuda_chain, cuda_events
+
+    facts = cuda_events.Facts("cpu", sms=9, cache=2**14, shared_per_sm=2**16, free=2**20, tensor_dtypes=("bf16",))
+    assert ceilings_cuda.PARTS[-2:] == (ceilings_cuda.chains, ceilings_cuda.barriers)
+    assert {gauge.level for gauge in ceilings_cuda_chain.inside_latencies(facts)} == {"inside", "pointwise"}
+    assert {gauge.level for gauge in ceilings_cuda_chain.barrier_latencies(facts)} == {"barrier"}
 
 
 def test_competing_gauges_leave_the_best():

@@ -140,6 +140,9 @@ def test_the_probe_times_both_sides_of_a_pair(monkeypatch):
     monkeypatch.setattr(paired_times, "BUDGET_S", 0.02)
     said: list[str] = []
     row, power = paired_times.paired_times(open_device("cpu", keep_threads=True), 9, _catalog.load, said.append)
+    seen = {"known": [row.id]}
+    (again,) = paired_times.paired_times(open_device("cpu", keep_threads=True), 9, _catalog.load, said.append, **seen)
+    assert again.id == power.id
     assert row.values["rounds"] == 9 and 0.2 < row.values["ratio"] < 2.0
     assert row.values["ratio_low"] <= row.values["ratio"] <= row.values["ratio_high"]
     assert row.id.startswith("paired-times gru B=1,T=3,I=8,H=8,L=1") and row.id.endswith("fp32 reference")

@@ -14,7 +14,7 @@ from seqroof.profiler.claim_plan import claim_cases, for_verdicts
 from seqroof.profiler.group_runs import clocks_of
 from seqroof.profiler.plan import PlanError
 from seqroof.profiler.points import headline
-from seqroof.profiler.probing import KIND, Probing, wanted
+from seqroof.profiler.probing import KIND, ROW, Probing, wanted
 from seqroof.profiler.request import Request
 from seqroof.profiler.supervisor import WorkerDied
 from seqroof.roofline import claim_reach, claims
@@ -226,10 +226,10 @@ class Worker:
     def __init__(self, *deadly):
         self.deadly, self.asked, self.restarts = deadly, [], 0
 
-    def ask(self, op, silence_s, name, rounds):
+    def ask(self, op, silence_s, name, rounds, known):
         self.asked.append(name)
-        self.rounds = rounds
-        yield {"event": "progress"}
+        self.silence_s, self.rounds = silence_s, rounds
+        yield {"event": "progress", "text": "at it"}
         yield {"event": "probed", "row": {"id": name, "values": {"x": 1}, "how": "sample"}}
         if name in self.deadly:
             raise WorkerDied("crashed", "SIGSEGV")
@@ -246,9 +246,9 @@ def test_probes_are_journalled_resumed_and_survive_a_dead_worker():
     assert [row.id for row in first.evidence()] == ["a", "b", "b"] and first._supervisor.restarts == 1
     assert first.evidence()[1].values and not first.evidence()[2].values and "SIGSEGV" in first.evidence()[2].how
     again = Probing(worker := Worker(), ["a", "b", "c"])  # type: ignore[arg-type]
+    assert {kind for kind, _ in journal} == {KIND, ROW}
     for kind, data in journal:
-        assert kind == KIND
-        again.recall(data)
+        again.recall(kind, data)
     again.run(lambda kind, data: None, lambda text, detail: None)
     assert worker.asked == ["c"] and [row.id for row in again.evidence()] == ["a", "b", "b", "c"]
 
@@ -257,6 +257,59 @@ def test_the_rounds_that_a_user_asks_for_reach_the_probes():
     probing = Probing(worker := Worker(), ["a"], 300)  # type: ignore[arg-type]
     probing.run(lambda kind, data: None, lambda text, detail: None)
     assert worker.rounds == 300
+
+
+class Pairs:
+    """A worker that times three pairs, and dies or is cut off at one of them."""
+
+    def __init__(self, ends_at="", end=None):
+        self.ends_at, self.end, self.asked, self.restarts = ends_at, end, [], 0
+
+    def ask(self, op, silence_s, name, rounds, known):
+        self.asked.append(list(known))
+        for id in ("one", "two", "three"):
+            if id not in known:
+                yield {"event": "progress", "text": id}
+                yield {"event": "progress", "text": f"{id}, round"}
+                if id == self.ends_at:
+                    raise self.end
+                yield {"event": "probed", "row": {"id": id, "values": {"ratio": 1.0}, "how": "sample"}}
+
+    def restart(self):
+        self.restarts += 1
+
+
+def test_pairs_are_written_down_as_they_come_and_a_resumed_run_asks_for_the_others():
+    journal: list = []
+    cut_off = Probing(Pairs("two", KeyboardInterrupt()), [claims.PAIRED])  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        cut_off.run(lambda kind, data: journal.append((kind, data)), lambda text, detail: None)
+    assert [row.id for row in cut_off.evidence()] == ["one"]
+    again = Probing(worker := Pairs(), [claims.PAIRED])  # type: ignore[arg-type]
+    for kind, data in journal:
+        again.recall(kind, data)
+    again.run(lambda kind, data: journal.append((kind, data)), lambda text, detail: None)
+    assert worker.asked == [["one"]] and [row.id for row in again.evidence()] == ["one", "two", "three"]
+    whole = Probing(worker := Pairs(), [claims.PAIRED])  # type: ignore[arg-type]
+    for kind, data in journal:
+        whole.recall(kind, data)
+    whole.run(lambda kind, data: None, lambda text, detail: None)
+    assert worker.asked == [] and whole.evidence() == again.evidence()
+
+
+def test_a_pair_that_kills_the_worker_costs_itself_only():
+    probing = Probing(worker := Pairs("two", WorkerDied("hung", "no sign of life")), [claims.PAIRED])  # type: ignore[arg-type]
+    probing.run(lambda kind, data: None, lambda text, detail: None)
+    one, two, three = probing.evidence()
+    assert (one.id, two.id, three.id) == ("one", "two", "three") and one.values and three.values and not two.values
+    assert "no sign of life" in two.how and worker.restarts == 1 and worker.asked == [[], ["one", "two"]]
+
+
+def test_the_probe_that_times_comes_last_and_its_silence_is_the_users():
+    assert claims.probes()[-1] == claims.PAIRED and len(claims.probes()) == 4
+    probing = Probing(worker := Worker(), ["a"], deadline_s=25.0)  # type: ignore[arg-type]
+    probing.run(lambda kind, data: None, lambda text, detail: None)
+    assert worker.silence_s == 25.0
 
 
 def test_a_dry_run_says_about_how_long_the_suite_takes():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -280,6 +281,24 @@ def test_the_overlay_knows_the_version(checkout):
     source = "from importlib.metadata import version\ndef main():\n    print(version('seqroof'))\n"
     (checkout / "scripts" / "main.py").write_text(source)
     assert launch(checkout, "profile").stdout == "1.2\n"
+
+
+@pytest.mark.parametrize(("lines", "sources"), [(["b>=1"], 2), (["b>=1", "c>=1"], 6)])
+def test_what_cannot_be_had_beside_wheels_is_asked_for_once_and_briefly(tmp_path, lines, sources):
+    asked = []
+
+    def refuse(wanted, source):
+        asked.append(source)
+        return subprocess.CompletedProcess([], 1)
+
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / "a-1-py3-none-any.whl").touch()
+    wanted = tuple(parse(line) for line in lines)
+    assert install._try(refuse, wanted, tmp_path) == tuple(one.name for one in wanted)
+    assert len(asked) == sources and all(source[:4] == ["--retries", "0", "--timeout", "5"] for source in asked)
+    asked.clear()
+    install._try(refuse, wanted, tmp_path / "without")
+    assert asked and not any(asked), "an ordinary machine waits for its index as pip does"
 
 
 def test_a_required_package_that_cannot_be_had_ends_with_a_sentence(checkout):

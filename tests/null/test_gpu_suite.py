@@ -1,36 +1,22 @@
-"""The GPU suite as far as it goes without a GPU: pieces, limits, records, and the set-up on a machine like its own."""
+"""The GPU suite as far as it goes without a GPU: what runs when, what is cut off, and what is left behind."""
 
 from __future__ import annotations
 
 import json
-import shutil
+import signal
+import subprocess
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, distribution
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from isolated import closure, offline, python_with, run, wheel_of
+from scripted_pieces import CHANGED, FACTS, FOREVER, python
 
-from seqroof.kernels import _catalog
-from seqroof.profiler.claim_plan import claim_cases
-from seqroof.profiler.plan import shapes_of
 from seqroof.scripts import gpu_suite
-from seqroof.scripts.environment import has_nvidia_gpu
-from seqroof.scripts.gpu_pieces import PIECES, Piece
-from seqroof.scripts.gpu_suite import Outcome, finished, new_folder, run_suite, seconds, table
-from seqroof.scripts.sweep import parse_directions, parse_dtypes, parse_duration, parse_shape
-
-ROOT = Path(__file__).resolve().parents[2]
-FACTS = {"commit": "abc", "machine": "gpu", "date": "2026-01-01"}
-FOREVER = float("inf")
-# What the machine with the GPU has of ours and of our needs' needs; it has no pydantic and no package index.
-THERE = ("torch", "triton", "typer", "rich", "numpy", "nvidia-ml-py", "jinja2", "hypothesis", "pytest", "setuptools")
-CARRIED = ("annotated-types", "pydantic", "pydantic-core", "typing-inspection")  # brought in wheels/
-
-
-def python(name: str, source: str, limit_s: float = 60) -> Piece:
-    return Piece(name, "a test", limit_s, (sys.executable, "-c", source))
+from seqroof.scripts.gpu_pieces import PIECES, ROOFS, Piece
+from seqroof.scripts.gpu_record import Outcome, finished, recorded, write_manifest
+from seqroof.scripts.gpu_suite import run_suite, seconds, table
 
 
 def gone(process: int) -> bool:
@@ -75,41 +61,38 @@ def test_a_piece_past_its_limit_takes_its_children_with_it(tmp_path):
     assert gone(child_id)
 
 
+SUITE = """
+import pathlib, sys
+from seqroof.scripts import gpu_suite
+from seqroof.scripts.gpu_pieces import Piece
+gpu_suite.has_nvidia_gpu, gpu_suite.gpu_here = lambda: True, lambda: ("gpu", "uuid")
+endless = "import time; print(__import__('os').getpid(), flush=True); time.sleep(600)"
+gpu_suite.PIECES = (Piece("endless", "a test", 300, (sys.executable, "-c", endless), keeps="kept.json"),)
+sys.exit(gpu_suite.main(["--commit", "abc", "--out", sys.argv[1]]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the state of a process from /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_suite_that_is_ended_takes_its_piece_with_it(tmp_path, number):
+    suite = subprocess.Popen([sys.executable, "-c", SUITE, str(tmp_path)], stderr=subprocess.DEVNULL)
+    said = tmp_path / "kept.json.part"
+    deadline = time.monotonic() + 60
+    while not (said.exists() and said.read_text().strip()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    piece_id = int(said.read_text())
+    suite.send_signal(number)
+    suite.wait(60)
+    while not gone(piece_id) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert gone(piece_id)
+    assert recorded(tmp_path, FACTS)["endless"].status == "interrupted"
+    assert not (tmp_path / "kept.json").exists()
+
+
 def test_a_piece_that_does_not_fit_the_budget_waits_and_a_shorter_one_runs(tmp_path):
     outcomes = run_suite((python("long", "pass", 600), python("short", "pass", 30)), tmp_path, FACTS, 60)
     assert (outcomes["long"].status, outcomes["short"].status) == ("waits", "ok")
-
-
-def test_what_is_recorded_for_the_commit_is_finished(tmp_path):
-    folder = tmp_path / "gpu-2026-01-01"
-    run_suite((python("good", "pass"), python("bad", "1/0")), folder, FACTS, FOREVER)
-    assert finished([folder], "abc") == {"good"}
-    assert finished([folder], "abd") == set()
-    assert finished([tmp_path], "abc") == set()
-
-
-def test_a_changed_tree_is_never_finished(tmp_path):
-    run_suite((python("good", "pass"),), tmp_path, {**FACTS, "commit": "abc-changed"}, FOREVER)
-    assert finished([tmp_path], "abc-changed") == set()
-
-
-def test_a_later_run_keeps_what_an_earlier_one_recorded(tmp_path):
-    run_suite((python("first", "pass"),), tmp_path, FACTS, FOREVER)
-    run_suite((python("second", "pass"),), tmp_path, FACTS, FOREVER)
-    assert finished([tmp_path], "abc") == {"first", "second"}
-
-
-def test_another_commit_on_the_same_day_gets_its_own_folder(tmp_path):
-    folder = new_folder(tmp_path, "gpu", "2026-01-01", "abc")
-    run_suite((python("good", "pass"),), folder, FACTS, FOREVER)
-    assert new_folder(tmp_path, "gpu", "2026-01-01", "abc") == folder
-    assert new_folder(tmp_path, "gpu", "2026-01-01", "abd").name == "gpu-2026-01-01-2"
-
-
-def test_a_damaged_manifest_counts_as_nothing(tmp_path, capsys):
-    (tmp_path / "manifest.json").write_text("{")
-    assert finished([tmp_path], "abc") == set()
-    assert "damaged" in capsys.readouterr().err
 
 
 def test_what_a_piece_prints_is_kept_apart_from_its_log_when_it_went_well(tmp_path):
@@ -122,41 +105,92 @@ def test_what_a_piece_prints_is_kept_apart_from_its_log_when_it_went_well(tmp_pa
     assert not (tmp_path / "bad.json").exists()
 
 
-def test_roofs_are_used_once_they_are_measured(tmp_path):
-    words = ("-c", "import sys; print(*sys.argv[1:])", "--roofs", "{out}/roofs.json", "last")
+def test_a_piece_that_is_held_to_roofs_waits_for_them_and_takes_the_best(tmp_path, capsys):
+    words = ("-c", "import sys; print(*sys.argv[1:])", "--roofs", "{roofs}", "last")
     shown = Piece("shown", "a test", 60, (sys.executable, *words))
-    run_suite((shown,), tmp_path, FACTS, FOREVER)
-    assert (tmp_path / "shown.log").read_text() == "last\n"
-    (tmp_path / "roofs.json").write_text("{}")
-    run_suite((shown,), tmp_path, FACTS, FOREVER)
-    assert (tmp_path / "shown.log").read_text() == f"--roofs {tmp_path}/roofs.json last\n"
+    assert run_suite((shown,), tmp_path, FACTS, FOREVER)["shown"].status == "waits"
+    assert "wait for roofs" in capsys.readouterr().err
+    for name in reversed(ROOFS):
+        (tmp_path / name).write_text("{}")
+        run_suite((shown,), tmp_path, FACTS, FOREVER)
+        assert (tmp_path / "shown.log").read_text() == f"--roofs {tmp_path}/{name} last\n"
+
+
+def test_brief_roofs_stand_in_where_the_whole_ones_failed(tmp_path):
+    whole = Piece("whole", "a test", 60, (sys.executable, "-c", "1/0"), keeps=ROOFS[0])
+    brief = replace(python("brief", "print('{}')"), keeps=ROOFS[1], unless=ROOFS[0])
+    held = Piece("held", "a test", 60, (sys.executable, "-c", "pass", "--roofs", "{roofs}"))
+    outcomes = run_suite((whole, held, brief), tmp_path, FACTS, FOREVER)
+    assert [outcomes[name].status for name in ("whole", "brief", "held")] == ["failed", "ok", "ok"]
+    measured = replace(whole, command=(sys.executable, "-c", "print('{}')"))
+    outcomes = run_suite((measured, brief), tmp_path / "other", FACTS, FOREVER)
+    assert [outcomes[name].status for name in ("whole", "brief")] == ["ok", "skipped"]
+    assert f"{ROOFS[0]} is there" in table((measured, brief), outcomes)
+
+
+def test_what_was_never_tried_comes_before_what_failed(tmp_path):
+    pieces = tuple(python(name, source) for name, source in (("bad", "1/0"), ("good", "pass"), ("fresh", "pass")))
+    run_suite(pieces[:2], tmp_path, FACTS, FOREVER)
+    order = list(json.loads((tmp_path / "manifest.json").read_text())["pieces"])
+    assert order == ["bad", "good"]
+    source = "import sys, time; open(sys.argv[1], 'a').write(sys.argv[2] + ' ')"
+    noted = tuple(
+        Piece(piece.name, "a test", 60, (sys.executable, "-c", source, str(tmp_path / "order"), piece.name))
+        for piece in pieces
+    )
+    run_suite(noted, tmp_path, FACTS, FOREVER)
+    assert (tmp_path / "order").read_text().split() == ["fresh", "bad", "good"]
+
+
+def test_a_failure_stays_on_record_while_it_waits(tmp_path):
+    run_suite((python("bad", "1/0"),), tmp_path, FACTS, FOREVER)
+    outcomes = run_suite((python("bad", "1/0", 600),), tmp_path, FACTS, 60)
+    assert outcomes["bad"].status == "failed" and outcomes["bad"].exit_code == 1
+
+
+PROFILE = """
+import sys, pathlib
+words = sys.argv
+folder = pathlib.Path(words[words.index("--out") + 1])
+folder.mkdir(exist_ok=True)
+(folder / "journal.jsonl").write_text("{}")
+print(words[-1])
+sys.exit(4 if words[-1] == "--resume" and "refuse" in words else 0)
+"""
+
+
+def profile(*words: str) -> Piece:
+    """A piece that is called as a profile is, and says whether it was told to resume."""
+    return Piece("cut", "a test", 60, (sys.executable, "-c", PROFILE, "profile", "--out", "{out}/cut", *words))
 
 
 @pytest.mark.parametrize(
-    ("status", "commit", "word"),
+    ("facts", "status", "word"),
     [
-        ("timed out", "abc", "--resume"),
-        ("interrupted", "abc", "--resume"),
-        ("failed", "abc", "--resume"),
-        ("ok", "abc", "--force"),
-        ("ok, with failed cases", "abc", "--force"),
-        ("waits", "abc", "--force"),
-        ("timed out", "abc-changed", "--force"),
-        ("timed out", "unknown", "--force"),
-        ("", "abc", "--force"),
+        (FACTS, "timed out", "--resume"),
+        (FACTS, "interrupted", "--resume"),
+        (FACTS, "ok", "--force"),  # --only: runs it even if recorded
+        (FACTS, "failed", "--force"),
+        (CHANGED, "timed out", "--force"),
     ],
 )
-def test_only_what_this_very_commit_was_cut_off_from_is_finished(tmp_path, status, commit, word):
-    """Everything else is measured anew: what an ended piece has in its journal may be of another tree."""
-    words = ("-c", "import sys; print(sys.argv[-1])", "profile", "--out", "{out}/shown")
-    shown = Piece("shown", "a test", 60, (sys.executable, *words))
-    facts = FACTS | {"commit": commit}
-    pieces = {"shown": {"status": status}} if status else {}
-    (tmp_path / "manifest.json").write_text(json.dumps(facts | {"pieces": pieces}))
-    (tmp_path / "shown").mkdir()
-    (tmp_path / "shown" / "journal.jsonl").write_text("")
-    run_suite((shown,), tmp_path, facts, FOREVER)
-    assert (tmp_path / "shown.log").read_text() == f"{word}\n"
+def test_only_what_was_cut_off_is_resumed(tmp_path, facts, status, word):
+    run_suite((profile(),), tmp_path, facts, FOREVER)
+    write_manifest(tmp_path, facts, {"cut": Outcome(status, 1.0, 0, "cut.log")})
+    run_suite((profile(),), tmp_path, facts, FOREVER)
+    assert (tmp_path / "cut.log").read_text() == f"{word}\n"
+
+
+def test_what_cannot_be_resumed_is_begun_anew(tmp_path):
+    run_suite((profile("refuse"),), tmp_path, FACTS, FOREVER)
+    write_manifest(tmp_path, FACTS, {"cut": Outcome("timed out", 1.0, -9, "cut.log")})
+    assert run_suite((profile("refuse"),), tmp_path, FACTS, FOREVER)["cut"].status == "ok"
+    assert (tmp_path / "cut.log").read_text() == "--force\n"
+
+
+def test_pieces_are_told_the_commit_of_a_copy_without_git(tmp_path):
+    run_suite((python("told", "import os; print(os.environ['SEQROOF_COMMIT'])"),), tmp_path, FACTS, FOREVER)
+    assert (tmp_path / "told.log").read_text() == "abc\n"
 
 
 def test_a_piece_counts_as_interrupted_until_it_has_ended(tmp_path):
@@ -172,35 +206,7 @@ def test_a_piece_whose_packages_are_missing_is_skipped_with_their_names(tmp_path
     outcomes = run_suite((absent, present), tmp_path, FACTS, FOREVER)
     assert (outcomes["absent"].status, outcomes["present"].status) == ("skipped", "ok")
     assert "none of no_such_package, nor_this is installed" in table((absent, present), outcomes)
-    assert finished([tmp_path], "abc") == {"present"}
-
-
-def test_all_pieces_fit_into_half_an_hour_and_each_into_ten_minutes():
-    assert sum(piece.limit_s for piece in PIECES if not piece.needs) <= 1800
-    assert all(piece.limit_s <= 600 for piece in PIECES)
-    assert len({piece.name for piece in PIECES}) == len(PIECES)
-
-
-@pytest.mark.parametrize(
-    "piece", [piece for piece in PIECES if "profile" in piece.command], ids=lambda piece: piece.name
-)
-def test_what_is_profiled_exists(piece):
-    """Kernels, sizes, dtypes and rows of a piece are known: a spelling error would be noticed on a GPU only."""
-    # A switch takes no value.
-    words = [word for word in piece.command[piece.command.index("profile") + 1 :] if word != "--counters"]
-    names = [words[0]] if not words[0].startswith("--") else []
-    options = dict(zip(words[len(names) :: 2], words[len(names) + 1 :: 2], strict=True))
-    assert parse_duration(options["--budget"]) < piece.limit_s
-    assert options["--out"] == f"{{out}}/{piece.name}"
-    parse_dtypes([options.get("--dtype", "")])
-    parse_directions([options.get("--direction", "")])
-    if "--suite" in options:
-        assert options["--suite"] == "claims" and claim_cases("cuda", names, _catalog.load)
-    for name in names:
-        kernel = _catalog.load(name)
-        assert shapes_of(kernel, "quick", parse_shape([text for text in [options.get("--shape")] if text]))
-        rows = [row for row in options.get("--implementation", "").split(",") if row]
-        assert set(rows) <= set(kernel.implementations)
+    assert finished(tmp_path, FACTS) == {"present"}
 
 
 def test_durations_and_wrong_names():
@@ -218,67 +224,3 @@ def test_the_table_names_the_log_of_what_failed():
     assert lines[1].split() == [first, "failed", "12", "s", f"{first}.log"]
     assert lines[2].startswith(second) and " ok " in lines[2]
     assert all(" waits " in line for line in lines[3:])
-
-
-@pytest.fixture(scope="module")
-def gpu_machine(tmp_path_factory) -> tuple[Path, dict[str, str]]:
-    """A checkout with `wheels/`, and the variables that choose a Python with exactly the GPU machine's packages."""
-    pytest.importorskip("pip", reason="pip is not installed")
-    try:
-        packages = closure((*THERE, "pip"))
-        carried = [distribution(name) for name in CARRIED]
-    except PackageNotFoundError as absent:
-        pytest.skip(f"{absent.name} is not installed")
-    # Newer releases of what that machine has (typer) do need pydantic; its own do not.
-    packages = [package for package in packages if package.name not in {one.name for one in carried}]
-    root = tmp_path_factory.mktemp("gpu") / "checkout"
-    for room in ("kernels", "profiler", "roofline", "scripts"):
-        shutil.copytree(ROOT / room, root / room, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "tests").mkdir()
-    shutil.copy(ROOT / "tests" / "constraints.txt", root / "tests")
-    shutil.copy(ROOT / "pyproject.toml", root)
-    for package in carried:
-        wheel_of(package, root / "wheels")
-    interpreter = python_with(root.parent / "python", packages)
-    return root, offline(PYTHON=interpreter, NO_COLOR="1", COLUMNS="100")
-
-
-@pytest.mark.skipif(has_nvidia_gpu(), reason="on a machine with a GPU this would run the whole suite")
-def test_the_suite_lists_what_waits_where_there_is_no_gpu(gpu_machine):
-    root, variables = gpu_machine
-    outcome = run(root / "scripts" / "gpu_suite", env=variables, cwd=root)
-    assert outcome.returncode == 0, outcome.stderr
-    assert [line.split()[:2] for line in outcome.stdout.splitlines()[1:-1]] == [
-        [piece.name, "waits"] for piece in PIECES
-    ]
-    assert "no NVIDIA GPU here" in outcome.stdout
-    assert "vl-convert-python" in outcome.stderr.splitlines()[-1] and "not essential" in outcome.stderr
-    assert not (root / "results").exists()
-
-
-@pytest.mark.skipif(has_nvidia_gpu(), reason="on a machine with a GPU this would run the whole suite")
-def test_only_what_is_missing_comes_from_the_wheels(gpu_machine):
-    root, variables = gpu_machine
-    run(root / "scripts" / "gpu_suite", "--list", env=variables, cwd=root)
-    added = {path.name.split("-")[0] for path in (root / ".venv" / "packages").glob("*/*.dist-info")}
-    assert {name.replace("_", "-") for name in added} == set(CARRIED)
-    probe = "def main():\n    import pydantic, torch\n    print(pydantic.__file__, torch.__file__)\n"
-    command = root / "scripts" / "main.py"
-    whole = command.read_text()
-    try:
-        command.write_text(probe)
-        found = run(root / ".venv" / "bin" / "seqroof", env=variables)
-    finally:
-        command.write_text(whole)
-    pydantic_file, torch_file = found.stdout.split()
-    assert pydantic_file.startswith(str(root / ".venv" / "packages"))
-    assert torch_file.startswith(str(root.parent / "python"))
-
-
-@pytest.mark.parametrize("words", [["--version"], ["list", "--json"]], ids=" ".join)
-def test_the_command_runs_there(gpu_machine, words):
-    root, variables = gpu_machine
-    run(root / "scripts" / "gpu_suite", "--list", env=variables, cwd=root)
-    outcome = run(root / ".venv" / "bin" / "seqroof", *words, env=variables, cwd=root.parent)
-    assert outcome.returncode == 0, outcome.stderr
-    assert outcome.stdout

@@ -148,6 +148,24 @@ def test_a_process_that_dies_costs_its_own_pairs():
     assert [worker.deaths for worker in found] == [{"mortal torch": "as planned"}] * 2
 
 
+def test_what_hung_in_one_process_is_not_waited_for_in_the_next():
+    asked = []
+
+    class Hanging(FakeSupervisor):
+        def ask(self, op, deadline_s, **request):
+            asked.append(request["source"])
+            if request["source"] == "endless":
+                raise WorkerDied("hung", "no sign of life")
+            yield from super().ask(op, deadline_s, **request)
+
+    groups = [group("sound", 1e8, ["torch"]), group("endless", 1e8, ["torch"])]
+    found, _ = identical.measure_identical(
+        lambda: contextlib.nullcontext(Hanging()), lambda _: groups, 3, 1, 0.0, lambda text: None, math.inf
+    )
+    assert asked == ["sound", "endless", "sound", "sound"]
+    assert found[0].deaths == {"endless torch": "no sign of life"} and all(worker.pairs for worker in found)
+
+
 def test_a_subject_that_was_never_timed_is_none_and_its_death_is_told():
     class Stillborn(FakeSupervisor):
         def ask(self, op, deadline_s, **request):

@@ -1,14 +1,19 @@
 """What a resumed session takes up from a journal, with a worker that follows a script."""
 
+from types import SimpleNamespace
+
 import pytest
 import stand_in_worker
+from round_machine import ROUND
 from scripted import Scripted, begun, session, statuses, whole
 from user_kernels import GOOD, kernel_file
 
 from seqroof.kernels import _catalog
 from seqroof.profiler import supervisor
+from seqroof.profiler.counting import INTERRUPTED, Counting
 from seqroof.profiler.journal import Journal, read
 from seqroof.profiler.request import Request
+from seqroof.profiler.roofs import Roofs
 from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
 from seqroof.profiler.versions import code_of
@@ -233,6 +238,40 @@ def test_cases_that_are_kept_before_their_group_ends_are_counted_too(tmp_path):
     made.run()
     assert made.counting.asked[0] == ["torch"]
     made.close("complete")
+
+
+class CutOff(Counting):
+    """Is cut off by a signal while it counts for the first time, and then counts."""
+
+    def __init__(self, signals):
+        super().__init__(SimpleNamespace(opened={"torch_device": "cpu"}), True)  # type: ignore[arg-type]
+        self.signals, self.asked = signals, []
+
+    def add(self, group, points, seed):
+        self.asked.append([point.implementation for point in points])
+        if self.signals:
+            raise self.signals.pop()
+        return points
+
+
+def test_a_signal_while_counting_keeps_the_times_and_they_are_counted_when_resumed(tmp_path):
+    first = session(tmp_path, Scripted(whole("reference", "torch")))
+    first.counting = CutOff([KeyboardInterrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    first.close("interrupted")
+    assert all(point.time_s for point in first.points) and len(first.points) >= 2
+    assert {point.counted.reason for point in first.points if point.headline} == {INTERRUPTED}
+    worker, reporter = Scripted(whole("reference", "torch")), Reporter(quiet=True)
+    second = Session(Request(), worker, reporter, Roofs(worker, reporter, ROUND))  # type: ignore[arg-type]
+    second.groups, second.counting = [stand_in_worker.group(1)], CutOff([])
+    journal = Journal(tmp_path)
+    second.open_journal(journal, journal.take_up())
+    second.run()
+    second.close("complete")
+    assert second.counting.asked == [["reference", "torch"]]
+    assert [point.implementation for point in second.points] == ["reference", "torch"]
+    assert all(point.counted is None for point in second.points), "measured anew"
 
 
 def test_a_device_that_needs_a_moment_is_tried_again(monkeypatch):

@@ -50,3 +50,18 @@ def test_known_roofs_are_replayed_and_never_re_timed():
     roofs = Roofs(FakeSupervisor(), Silent(), known=ROUND.model_copy(update={"ceilings": (*ROUND.ceilings, reported)}))
     assert [made.provenance for made in roofs.ceilings] == ["replayed"] * len(ROUND.ceilings) + ["derived"]
     assert not roofs.look_again([point(timing(1.0))], due=True)
+
+
+@pytest.mark.parametrize(("kind", "longest_s"), [("cpu", 120), ("cuda", 45)])
+def test_a_silent_gpu_counts_as_hung_sooner_than_a_busy_processor(kind, longest_s):
+    asked = []
+
+    class Asked(FakeSupervisor):
+        opened = FakeSupervisor.opened | {"kind": kind}
+
+        def ask(self, op, silence_s, **request):
+            asked.append(silence_s)
+            return super().ask(op, silence_s, **request)
+
+    measured(Asked([ROUND.ceilings]))
+    assert asked == [longest_s]

@@ -16,7 +16,7 @@ from seqroof.profiler.group_runs import COMPILE_SILENCE_S, INTERPRETED_SILENCE_S
 from seqroof.profiler.plan import shapes_of
 from seqroof.profiler.request import Request
 from seqroof.profiler.session import Session
-from seqroof.scripts import measuring
+from seqroof.scripts import main, measuring, profile_verb
 from seqroof.scripts.exits import Stop
 from seqroof.scripts.progress import Reporter
 from seqroof.scripts.sweep import parse_part
@@ -66,6 +66,14 @@ def test_the_interpreter_may_be_silent_for_longer(interpret, names, patience_s):
     ((operation, silence_s, asked_for),) = asked
     assert (operation, asked_for) == ("group", names) and INTERPRETED_SILENCE_S > SILENCE_S
     assert silence_s == pytest.approx(patience_s, abs=0.1), "the work of this group takes next to nothing"
+
+
+def test_a_deadline_reaches_the_check(monkeypatch):
+    asked = []
+    monkeypatch.setattr(profile_verb, "run_verify", lambda request, *rest, **more: asked.append(request.deadline_s))
+    main.verify(deadline="25s")
+    main.verify()
+    assert asked == [25.0, None]
 
 
 def verify(folder, *arguments):
