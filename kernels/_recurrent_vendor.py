@@ -20,10 +20,8 @@ def flat_weights(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> list[Tens
     """List the weights as torch.nn does: for every layer and direction weight_ih, weight_hh, bias_ih, bias_hh."""
     flat = []
     no_bias = tensors["bias"].new_zeros(cell.gates * shape.H)
-    for layer in range(shape.L):
-        for direction in range(shape.D):
-            weight_ih, weight_hh, bias, state_bias = weights_of(cell, shape, tensors, layer, direction)
-            flat += [weight_ih, weight_hh, bias, no_bias if state_bias is None else state_bias]
+    for weight_ih, weight_hh, bias, state_bias in weights_of(cell, shape, tensors):
+        flat += [weight_ih, weight_hh, bias, no_bias if state_bias is None else state_bias]
     return flat
 
 

@@ -88,7 +88,7 @@ def test_projections_are_refused() -> None:
 
 def by_definition(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> tuple[torch.Tensor, ...]:
     """One dilated layer by its definition: h_t from h_{t-d}, without folding."""
-    weight_ih, weight_hh, bias, state_bias = _recurrent.weights_of(cell, shape, tensors, 0, 0)
+    weight_ih, weight_hh, bias, state_bias = _recurrent.weights_of(cell, shape, tensors)[0]
     d, B = shape.dilation, shape.B
     starts = [tensors[name][0] for name in ("h_0", "c_0")[: cell.states]]
     states = [[state[t % d * B : (t % d + 1) * B] for state in starts] for t in range(d)]
