@@ -1,18 +1,15 @@
 """The rows of lstm, gru and rnn that PyTorch and its libraries compute, what they declare, and why they refuse."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from recurrences import cells, close, doubles
-from torch.utils._python_dispatch import TorchDispatchMode
+from recurrences import Operators, cells, close, doubles
 
 from seqroof.kernels import gru, lstm, rnn
 from seqroof.kernels._recurrent import Cell, Shape
 from seqroof.kernels._recurrent_rows import cudnn_algorithm
-from seqroof.kernels._recurrent_vendor import run_torch, to_module
 
 KERNELS = [lstm, gru, rnn]
 VENDORS = ("torch", "torch.padded", "torch.onednn")
@@ -94,24 +91,6 @@ def test_nan_and_infinities_propagate_alike_in_every_row(kernel: Any, cell: Cell
                     torch.testing.assert_close(mine, other, rtol=1e-11, atol=1e-11, equal_nan=True)
 
 
-class Operators(TorchDispatchMode):
-    """Counts operators that start work on a device: views start none."""
-
-    VIEWS = tuple(
-        f"aten.{view}."
-        for view in ("t", "select", "split", "split_with_sizes", "slice", "view", "_unsafe_view", "transpose", "unbind")
-        + ("squeeze", "unsqueeze", "expand", "detach", "alias", "as_strided", "permute")
-    )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += not str(function).startswith(self.VIEWS)
-        return function(*args, **(kwargs or {}))
-
-
 @kernels
 def test_the_reference_starts_as_many_operators_as_declared(kernel: Any) -> None:
     found = []
@@ -121,33 +100,6 @@ def test_the_reference_starts_as_many_operators_as_declared(kernel: Any) -> None
             kernel.reference(shape, **kernel.inputs(shape, "fp32", "cpu", 0))
         found.append(operators.count - kernel.IMPLEMENTATIONS["reference"].launches_for(shape, "fp32", "cuda"))
     assert found[0] == found[1]  # what is left is done once per layer
-
-
-def started(run: Callable[[], tuple[torch.Tensor, ...]], leaves: list[torch.Tensor]) -> int:
-    """Operators of a training step: the outputs, and the gradients of the leaves."""
-    with Operators() as operators:
-        torch.autograd.grad([output.sum() for output in run()], leaves)
-    return operators.count
-
-
-@cells
-@pytest.mark.parametrize("shape", [Shape(2, 3, 4, 5), Shape(2, 3, 4, 5, L=3, D=2)], ids=str)
-def test_a_training_step_of_torch_starts_what_its_module_starts(kernel: Any, cell: Cell, shape: Shape) -> None:
-    """Beside one join of the gradients for every stack of several, what fills up the bias, and gru's cut of its own."""
-    tensors = {name: tensor.requires_grad_() for name, tensor in doubles(cell, shape).items()}
-    module = to_module(cell, shape, tensors)
-    starts = tuple(tensors[name] for name in ("h_0", "c_0")[: cell.states])
-    states = starts if cell.states == 2 else starts[0]
-
-    def by_module() -> tuple[torch.Tensor, ...]:
-        y, last = module(tensors["x"], states)
-        return y, *(last if cell.states == 2 else (last,))
-
-    theirs = started(by_module, [tensors["x"], *starts, *module.parameters()])
-    ours = started(lambda: run_torch(cell, shape, **tensors), list(tensors.values()))
-    joins = 4 if shape.L * shape.D > 1 else 0
-    of_gru = 3 if cell.biases > cell.gates else 0
-    assert ours - theirs <= 1 + joins + of_gru
 
 
 @kernels
