@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._torch import generator, normal, spread_lengths
+from ._torch import check_tensors, generator, normal, spread_lengths
 
 Tensors = dict[str, Tensor]
 
@@ -217,30 +217,22 @@ def folded_lengths(shape: Shape, lengths: Tensor | None, device: Any) -> Tensor 
 
 
 def check(cell: Cell, shape: Shape, tensors: dict[str, Tensor | None]) -> None:
-    """Refuse tensors that do not fit the shape; raises ValueError. Initial states may be None, which means zeros.
+    """Refuse tensors that do not fit the shape or each other; raises ValueError. Initial states may be None: zeros.
 
     Lengths are looked at on the CPU only, for elsewhere that would stop the queue, and not while torch.compile traces.
     """
-    sizes = sizes_of(cell, shape)
-    for name, size in sizes.items():
-        tensor = tensors.get(name)
-        if tensor is None:
-            if name not in ("h_0", "c_0"):
-                raise ValueError(f"{name} is missing; {shape} needs it with the size {size}")
-        elif tuple(tensor.shape) != size:
-            raise ValueError(f"{name} has the size {tuple(tensor.shape)}; {size} was expected for {shape}")
-    unexpected = [name for name, tensor in tensors.items() if tensor is not None and name not in sizes]
-    if unexpected:
-        raise ValueError(f"{', '.join(unexpected)} was given, but {shape} has no use for it; leave it out")
-    lengths = tensors.get("lengths")
+    left_out = {name for name in ("h_0", "c_0") if tensors.get(name) is None}
+    check_tensors(shape, tensors, {name: size for name, size in sizes_of(cell, shape).items() if name not in left_out})
+    lengths, x = tensors.get("lengths"), tensors["x"]
     if lengths is None:
         return
-    if lengths.dtype != torch.int64:
-        raise ValueError(f"lengths has the dtype {lengths.dtype}; torch.int64 was expected")
+    assert x is not None  # check_tensors has seen it
+    if (lengths.dtype, lengths.device) != (torch.int64, x.device):
+        raise ValueError(f"lengths is {lengths.dtype} on {lengths.device}; torch.int64 on {x.device} was expected.")
     if torch.compiler.is_compiling() or lengths.device.type != "cpu":
         return
     if not bool(((lengths >= 1) & (lengths <= shape.T)).all()):
-        raise ValueError(f"lengths must lie between 1 and T={shape.T}; found {lengths.min()} to {lengths.max()}")
+        raise ValueError(f"lengths must lie between 1 and T={shape.T}; found {lengths.min()} to {lengths.max()}.")
 
 
 def reference(cell: Cell, shape: Shape, **tensors: Any) -> tuple[Tensor, ...]:

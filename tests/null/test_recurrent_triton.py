@@ -60,7 +60,10 @@ BAD = [
     ("bias", lambda t: t[..., 1:], "bias has the size"),
     ("x", lambda t: t[:, :, :4], r"x has the size \(9, 4, 4\); \(9, 4, 5\) was expected"),
     ("h_0", lambda t: t[:, :3], r"h_0 has the size \(1, 3, 6\); \(1, 4, 6\) was expected"),
+    ("h_0", lambda t: t.float(), "h_0 is torch.float32 on cpu and x is torch.float64 on cpu; convert one"),
+    ("weight_hh", lambda t: t.to("meta"), "weight_hh is torch.float64 on meta"),
     ("lengths", lambda t: None, "lengths is missing"),
+    ("lengths", lambda t: t.to("meta"), "lengths is torch.int64 on meta; torch.int64 on cpu was expected"),
     ("lengths", lambda t: t + 9, "lengths must lie between 1 and T=9"),
 ]
 
