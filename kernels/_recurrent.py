@@ -199,8 +199,9 @@ def fold(shape: Shape, x: Tensor) -> Tensor:
 
 
 def unfold(shape: Shape, y: Tensor) -> Tensor:
-    """Undo `fold`: (T/d, d B, C) becomes (T, B, C)."""
-    return y.reshape(shape.folded_steps * shape.dilation, shape.B, y.shape[2])[: shape.T]
+    """Undo `fold`: (T/d, d B, C) becomes (T, B, C). A cut that takes all would copy its gradient."""
+    padded = y.reshape(shape.folded_steps * shape.dilation, shape.B, y.shape[2])
+    return padded if len(padded) == shape.T else padded[: shape.T]
 
 
 def folded_lengths(shape: Shape, lengths: Tensor | None, device: Any) -> Tensor | None:
