@@ -147,17 +147,21 @@ def what_the_gradients_need_can_be_kept_elsewhere(row: str, cell: Cell, again: b
     tensors = doubles(cell, shape)
     plain = with_gradients(lambda given: run_row(row, cell, shape, given, recompute=again), tensors)
     inputs = {tensor.data_ptr() for tensor in tensors.values()}
+    there: list[torch.Tensor] = []
     kept: list[torch.Tensor] = []
 
     def put(tensor: torch.Tensor) -> int:
+        there.append(tensor)
         kept.append(tensor.detach().clone())
-        if tensor.is_floating_point() and tensor.data_ptr() not in inputs:
-            tensor.detach().fill_(math.nan)  # what is kept here must not be read there
         return len(kept) - 1
 
     def moved(given: Tensors) -> tuple[torch.Tensor, ...]:
         with torch.autograd.graph.saved_tensors_hooks(put, lambda place: kept[place]):
-            return run_row(row, cell, shape, given, recompute=again)
+            outputs = run_row(row, cell, shape, given, recompute=again)
+        for tensor in there:
+            if tensor.is_floating_point() and tensor.data_ptr() not in inputs:
+                tensor.detach().fill_(math.nan)  # what is kept here must not be read there
+        return outputs
 
     close(with_gradients(moved, tensors)[1 + cell.states :], plain[1 + cell.states :])
     assert sum(tensor.nbytes for tensor in kept) >= _recurrent_cost.saved_bytes(COSTS[cell.name], shape, "fp64", again)
