@@ -434,7 +434,12 @@ def _row_major(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _run_triton(shape: Shape, x, h, c, weight_ih, weight_hh, bias) -> tuple[torch.Tensor, torch.Tensor]:
-    """Launch the fused step. Rows may be any distance apart; a tensor whose rows are not dense is copied first."""
+    """Launch the fused step. Rows may be any distance apart; a tensor whose rows are not dense is copied first.
+
+    Raises ValueError where gradients are wanted.
+    """
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, h, c, weight_ih, weight_hh, bias)):
+        raise ValueError("The row 'triton' of lstm_step computes no gradients; take 'torch', or torch.no_grad().")
     tensors = [_row_major(tensor) for tensor in (x, h, c, weight_ih, weight_hh, bias)]
     tensors += [torch.empty((shape.B, shape.H), dtype=x.dtype, device=x.device) for _ in range(2)]
     dtype = dtype_of(x)

@@ -87,6 +87,17 @@ def test_rows_with_gradients_agree_with_the_reference(row: str) -> None:
         torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["x", "h", "c", "weight_ih", "weight_hh", "bias"])
+def test_gradients_of_the_triton_row_are_refused(name: str) -> None:
+    """Whatever wants them: outputs that do not require gradients would drop them in silence."""
+    tensors = inputs(SHAPE, "fp32", "cpu", seed=1)
+    tensors[name].requires_grad_()
+    with pytest.raises(
+        ValueError, match=r"'triton' of lstm_step computes no gradients; take 'torch', or torch.no_grad"
+    ):
+        lstm_step.IMPLEMENTATIONS["triton"].run(SHAPE, **tensors)
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_strided_input_gives_the_same_result(row: str) -> None:
     tensors = inputs(SHAPE, "fp32", "cpu", seed=1)
