@@ -24,6 +24,7 @@ from ._recurrent_plan import Plan, Schedule
 from ._recurrent_tiles import DeviceCell, Tile, Variant, acc_of, columns_of, constants, options
 from ._recurrent_triton import BACKWARD, FORWARD, LAYER_LAG
 from ._torch import dtype_of, once_differentiable
+from ._triton import on_device_of
 
 # int32 counters of two groups must not share a line of the cache: 128 bytes.
 _COUNTER_STRIDE = 32
@@ -326,10 +327,11 @@ def _launch(
     program = (FORWARD if forward else BACKWARD).program(variant.aligned)
     grid = (-(-run.H // tile.units), per_launch, groups)
     ranges = [(step, step + 1) for step in range(steps)] if plan.stepwise else [(0, steps)]
-    for first_chain in range(0, layers * run.D, per_launch):
-        counters = torch.zeros(groups * run.D * _COUNTER_STRIDE, dtype=torch.int32, device=exchange.device)
-        for first, last in ranges:
-            program[grid](*tensors, counters, first, last, *sizes, first_chain, exchange.shape[2], **compiled)
+    with on_device_of(exchange):
+        for first_chain in range(0, layers * run.D, per_launch):
+            counters = torch.zeros(groups * run.D * _COUNTER_STRIDE, dtype=torch.int32, device=exchange.device)
+            for first, last in ranges:
+                program[grid](*tensors, counters, first, last, *sizes, first_chain, exchange.shape[2], **compiled)
 
 
 def _gradients(

@@ -24,7 +24,7 @@ from ..roofline.work import Term, Work, terms
 from ._cost import operations, traffic
 from ._device import dot, sigmoid, tanh
 from ._torch import ELEMENT_BYTES, dtype_of, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
-from ._triton import checked_options, interpreted, tl, triton, why_no_triton
+from ._triton import checked_options, interpreted, on_device_of, tl, triton, why_no_triton
 
 GATES = 4
 
@@ -449,7 +449,8 @@ def _run_triton(shape: Shape, x, h, c, weight_ih, weight_hh, bias) -> tuple[torc
     grid = (triton.cdiv(shape.B, tile.batch), triton.cdiv(shape.H, tile.units))
     kernel = _step_aligned if aligned else _step_unaligned
     constexprs = tile.constexprs(_PRECISION[dtype], interpreted())
-    kernel[grid](*tensors, shape.B, *sizes, **constexprs, **tile.options())
+    with on_device_of(x):
+        kernel[grid](*tensors, shape.B, *sizes, **constexprs, **tile.options())
     return tensors[-2], tensors[-1]
 
 

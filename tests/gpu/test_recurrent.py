@@ -170,6 +170,18 @@ def test_calls_on_other_streams_give_the_same_bits() -> None:
     assert [_equal(want, got) for got in found] == [True] * len(found)
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="a second GPU is needed")
+@pytest.mark.parametrize("row", [*ROWS, "triton_streamed"])
+def test_tensors_on_another_device_than_the_current_one(row: str) -> None:
+    shape = lstm.Shape(16, 24, 64, 256)
+    there = lstm.inputs(shape, "bf16", "cuda:1", 0)
+    with torch.cuda.device(0):
+        got = _forward(lstm, shape, there, row)
+    with torch.cuda.device(1):
+        want = _forward(lstm, shape, there, row)
+    assert torch.cuda.current_device() == 0 and _equal(got, want)
+
+
 @pytest.mark.parametrize("kernel", [lstm, gru, rnn], ids=["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("sizes", [(16, 24, 64, 256), (4, 9, 40, 72, 3, 2), (6, 12, 40, 64, 2, 1, 1, 1)], ids=str)
 def test_cudnn_finds_its_weights_in_one_buffer(kernel: Any, sizes: tuple[int, ...]) -> None:

@@ -4,6 +4,7 @@ The launchers run on tensors of the device "meta", which hold no values, with ke
 started. So what is checked is what would be launched, at sizes whose weights would take seconds to draw.
 """
 
+import contextlib
 import itertools
 import re
 from collections.abc import Iterator
@@ -60,8 +61,9 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True)
 class Launch:
-    """One start of a kernel. values : its compile-time values and options."""
+    """One start of a kernel. values : its compile-time values and options. current : devices made current around it."""
 
+    current: tuple[torch.device, ...]
     program: Any
     grid: tuple[int, ...]
     tensors: dict[str, torch.Tensor]
@@ -72,8 +74,8 @@ class Launch:
 class Noting:
     """Stands where a Triton function stands in the launchers; notes how it is started."""
 
-    def __init__(self, kernel: Any, program: Any, launches: list[Launch]) -> None:
-        self.kernel, self.program, self.launches = kernel, program, launches
+    def __init__(self, kernel: Any, program: Any, launches: list[Launch], current: list[torch.device]) -> None:
+        self.kernel, self.program, self.launches, self.current = kernel, program, launches, current
 
     def __getitem__(self, grid: tuple[int, ...]) -> Any:
         def start(*arguments: Any, **values: Any) -> None:
@@ -81,7 +83,7 @@ class Noting:
             tensors, numbers = (
                 {name: given[name] for name in names} for names in (self.kernel.tensors, self.kernel.numbers)
             )
-            self.launches.append(Launch(self.program, grid, tensors, numbers, values))
+            self.launches.append(Launch(tuple(self.current), self.program, grid, tensors, numbers, values))
 
         return start
 
@@ -90,9 +92,18 @@ class Noting:
 def launches(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
     """Everything that is launched from here on; nothing runs."""
     found: list[Launch] = []
+    current: list[torch.device] = []
+
+    @contextlib.contextmanager
+    def on_device_of(tensor: torch.Tensor) -> Iterator[None]:
+        current.append(tensor.device)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(_recurrent_launch, "on_device_of", on_device_of)
     for name in ("FORWARD", "BACKWARD"):
         kernel = getattr(_recurrent_launch, name)
-        noting = {field: Noting(kernel, getattr(kernel, field), found) for field in ("aligned", "unaligned")}
+        noting = {field: Noting(kernel, getattr(kernel, field), found, current) for field in ("aligned", "unaligned")}
         monkeypatch.setattr(_recurrent_launch, name, replace(kernel, **noting))
     return found
 
@@ -156,6 +167,8 @@ def faults(name: str, launches: list[Launch], machine: tuple[int, int], dtype: s
         if case is None:
             yield f"launched, not compiled: {launch.values}"
             continue
+        if launch.current != (launch.tensors["exchange"].device,):
+            yield f"launched on {launch.current} and not on the device of its tensors"
         programs, chains, groups = launch.grid
         H, values = launch.numbers["H"], launch.values
         if programs * values["UNITS"] < H or (programs - 1) * values["UNITS"] >= H:
