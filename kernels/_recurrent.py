@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._torch import generator, normal, spread_lengths
+from ._torch import check_tensors, generator, normal, spread_lengths
 
 Tensors = dict[str, Tensor]
 
@@ -199,8 +199,9 @@ def fold(shape: Shape, x: Tensor) -> Tensor:
 
 
 def unfold(shape: Shape, y: Tensor) -> Tensor:
-    """Undo `fold`: (T/d, d B, C) becomes (T, B, C)."""
-    return y.reshape(shape.folded_steps * shape.dilation, shape.B, y.shape[2])[: shape.T]
+    """Undo `fold`: (T/d, d B, C) becomes (T, B, C). A cut that takes all would copy its gradient."""
+    padded = y.reshape(shape.folded_steps * shape.dilation, shape.B, y.shape[2])
+    return padded if len(padded) == shape.T else padded[: shape.T]
 
 
 def folded_lengths(shape: Shape, lengths: Tensor | None, device: Any) -> Tensor | None:
@@ -217,30 +218,22 @@ def folded_lengths(shape: Shape, lengths: Tensor | None, device: Any) -> Tensor 
 
 
 def check(cell: Cell, shape: Shape, tensors: dict[str, Tensor | None]) -> None:
-    """Refuse tensors that do not fit the shape; raises ValueError. Initial states may be None, which means zeros.
+    """Refuse tensors that do not fit the shape or each other; raises ValueError. Initial states may be None: zeros.
 
     Lengths are looked at on the CPU only, for elsewhere that would stop the queue, and not while torch.compile traces.
     """
-    sizes = sizes_of(cell, shape)
-    for name, size in sizes.items():
-        tensor = tensors.get(name)
-        if tensor is None:
-            if name not in ("h_0", "c_0"):
-                raise ValueError(f"{name} is missing; {shape} needs it with the size {size}")
-        elif tuple(tensor.shape) != size:
-            raise ValueError(f"{name} has the size {tuple(tensor.shape)}; {size} was expected for {shape}")
-    unexpected = [name for name, tensor in tensors.items() if tensor is not None and name not in sizes]
-    if unexpected:
-        raise ValueError(f"{', '.join(unexpected)} was given, but {shape} has no use for it; leave it out")
-    lengths = tensors.get("lengths")
+    left_out = {name for name in ("h_0", "c_0") if tensors.get(name) is None}
+    check_tensors(shape, tensors, {name: size for name, size in sizes_of(cell, shape).items() if name not in left_out})
+    lengths, x = tensors.get("lengths"), tensors["x"]
     if lengths is None:
         return
-    if lengths.dtype != torch.int64:
-        raise ValueError(f"lengths has the dtype {lengths.dtype}; torch.int64 was expected")
+    assert x is not None  # check_tensors has seen it
+    if (lengths.dtype, lengths.device) != (torch.int64, x.device):
+        raise ValueError(f"lengths is {lengths.dtype} on {lengths.device}; torch.int64 on {x.device} was expected.")
     if torch.compiler.is_compiling() or lengths.device.type != "cpu":
         return
     if not bool(((lengths >= 1) & (lengths <= shape.T)).all()):
-        raise ValueError(f"lengths must lie between 1 and T={shape.T}; found {lengths.min()} to {lengths.max()}")
+        raise ValueError(f"lengths must lie between 1 and T={shape.T}; found {lengths.min()} to {lengths.max()}.")
 
 
 def reference(cell: Cell, shape: Shape, **tensors: Any) -> tuple[Tensor, ...]:
@@ -254,30 +247,33 @@ def reference(cell: Cell, shape: Shape, **tensors: Any) -> tuple[Tensor, ...]:
     valid = None if lengths is None else (torch.arange(len(x), device=x.device)[:, None] < lengths)[..., None]
     # What lies after the end of a row must not reach its gradients, not even as 0 times infinity.
     x = x if valid is None else torch.where(valid, x, 0)
+    weights = weights_of(cell, shape, tensors)
     finals: list[tuple[Tensor, ...]] = []
     for layer in range(shape.L):
         ahead = []
         for direction in range(shape.D):
-            y, states = _layer(cell, shape, tensors, x, valid, layer, direction)
+            chain = layer * shape.D + direction
+            given = [tensors.get(name) for name in ("h_0", "c_0")[: cell.states]]
+            states = [x.new_zeros(shape.folded_rows, shape.H) if start is None else start[chain] for start in given]
+            y, last = _layer(cell, weights[chain], states, x, valid, backwards=direction == 1)
             ahead.append(y)
-            finals.append(states)
+            finals.append(last)
         x = torch.cat(ahead, dim=2)
     return unfold(shape, x), *(torch.stack(state) for state in zip(*finals))
 
 
+# Weights of one layer in one direction: weight_ih, weight_hh, the bias of the input and that of the state.
+Weights = tuple[Tensor, Tensor, Tensor, Tensor | None]
+
+
 def _layer(
-    cell: Cell, shape: Shape, tensors: dict[str, Any], x: Tensor, valid: Tensor | None, layer: int, direction: int
+    cell: Cell, weights: Weights, states: list[Tensor], x: Tensor, valid: Tensor | None, backwards: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run one layer in one direction over x (T/d, d B, inputs); returns y and the states after the last step."""
-    weight_ih, weight_hh, input_bias, state_bias = weights_of(cell, shape, tensors, layer, direction)
-    index = layer * shape.D + direction
-    states = [
-        x.new_zeros(shape.folded_rows, shape.H) if (start := tensors.get(name)) is None else start[index]
-        for name in ("h_0", "c_0")[: cell.states]
-    ]
+    weight_ih, weight_hh, input_bias, state_bias = weights
     h, c = states if cell.states == 2 else (states[0], None)
     outputs: list[Tensor] = [h] * len(x)
-    for t in reversed(range(len(x))) if direction else range(len(x)):
+    for t in reversed(range(len(x))) if backwards else range(len(x)):
         gx = F.linear(x[t], weight_ih, input_bias)
         new_h, new_c = cell.update(gx, F.linear(h, weight_hh, state_bias), h, c)
         if valid is None:
@@ -289,18 +285,25 @@ def _layer(
     return torch.stack(outputs), (h,) if c is None else (h, c)
 
 
-def weights_of(
-    cell: Cell, shape: Shape, tensors: dict[str, Any], layer: int, direction: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Weights of one layer in one direction: weight_ih, weight_hh, the bias of the input and that of the state.
+def weights_of(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> list[Weights]:
+    """The weights of every direction of every layer, as views whose gradients make one tensor per stack.
 
     Only gru has a bias of the state, in its last gate; it is filled up with zeros to all gates.
     """
-    weight_ih = tensors["weight_ih"][direction] if layer == 0 else tensors["weight_ih_upper"][layer - 1, direction]
-    bias = tensors["bias"][layer, direction]
-    rows = cell.gates * shape.H
-    state_bias = F.pad(bias[rows:], (2 * rows - len(bias), 0)) if len(bias) > rows else None
-    return weight_ih, tensors["weight_hh"][layer, direction], bias[:rows], state_bias
+    weight_ih = _each(tensors["weight_ih"])
+    if shape.L > 1:
+        weight_ih += _each(tensors["weight_ih_upper"].flatten(0, 1))
+    biases, rows = tensors["bias"].flatten(0, 1), cell.gates * shape.H
+    state_bias: list[Tensor | None] = [None] * len(biases)
+    if cell.biases > cell.gates:
+        biases, of_state = biases.split([rows, biases.shape[1] - rows], dim=1)
+        state_bias = [*_each(F.pad(of_state, (rows - of_state.shape[1], 0)))]
+    return list(zip(weight_ih, _each(tensors["weight_hh"].flatten(0, 1)), _each(biases), state_bias, strict=True))
+
+
+def _each(stack: Tensor) -> list[Tensor]:
+    """What is stacked, without the stack's gradient filled up with zeros for each; of a single one it is a view."""
+    return [stack.squeeze(0)] if len(stack) == 1 else list(stack.unbind(0))
 
 
 def spot(shape: Shape, tensors: Tensors, seed: int) -> list[Any]:

@@ -24,6 +24,7 @@ from ._recurrent_plan import Plan, Schedule
 from ._recurrent_tiles import DeviceCell, Tile, Variant, acc_of, columns_of, constants, options
 from ._recurrent_triton import BACKWARD, FORWARD, LAYER_LAG
 from ._torch import dtype_of, once_differentiable
+from ._triton import on_device_of
 
 # int32 counters of two groups must not share a line of the cache: 128 bytes.
 _COUNTER_STRIDE = 32
@@ -58,6 +59,16 @@ class _Layers:
     def input_of(self, index: int) -> Tensor:
         """The input (T, B, ...) of one of these layers: the source, or the outputs of the layer below."""
         return self.source if index == 0 else self.y[index - 1].flatten(2)
+
+    @property
+    def output(self) -> Tensor:
+        """The outputs (T, B, D H) of the highest of these layers."""
+        return self.y[-1].flatten(2)
+
+    @property
+    def kept(self) -> tuple[Tensor | None, ...]:
+        """What the gradients need besides the source."""
+        return self.y, self.saved, self.carries
 
 
 def recurrence(
@@ -131,7 +142,7 @@ def phases(cell: DeviceCell, shape: Shape, schedule: Schedule, **tensors: Any) -
     for first in stack.launches:
         operands.append((source, stack.input_weight(first)))
         products.append(_product(*operands[-1]))
-        source = _launch_layers(stack, first, source, products[-1], *states).y[-1].flatten(2)
+        source = _launch_layers(stack, first, source, products[-1], *states).output
 
     @torch.no_grad()
     def multiply() -> list[Tensor]:
@@ -141,7 +152,7 @@ def phases(cell: DeviceCell, shape: Shape, schedule: Schedule, **tensors: Any) -
     def advance() -> Tensor:
         states, y = stack.states(x), x
         for first, (source, _), product in zip(stack.launches, operands, products, strict=True):
-            y = _launch_layers(stack, first, source, product, *states).y[-1].flatten(2)
+            y = _launch_layers(stack, first, source, product, *states).output
         return y
 
     return Phases(multiply, advance, run.plan.layers)
@@ -221,26 +232,39 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, run: _Run, lengths: Tensor | None, x: Tensor, *given: Tensor | None) -> tuple[Tensor, ...]:
-        stack, source = _stack_of(run, lengths, x, given)
+        stack, inputs = _stack_of(run, lengths, x, given)
+        source = inputs
         state, carry = stack.states(x)
         layers: list[_Layers] = []
         for first in stack.launches:
             product = _product(source, stack.input_weight(first))
             done = _launch_layers(stack, first, source, product, state, carry)
-            source = done.y[-1].flatten(2)
+            source = done.output
             layers.append(done)
         if run.save:
-            ctx.save_for_backward(x, *(tensor for tensor in given if tensor is not None))
-            ctx.run, ctx.layers, ctx.ends = run, layers, stack.ends
-            ctx.given = (stack.weight_ih, stack.upper, stack.weight_hh, stack.bias, stack.h_0, stack.c_0)
+            ctx.run, ctx.firsts = run, [done.first for done in layers]
+            shared = (stack.weight_ih, stack.upper, stack.weight_hh, stack.bias, stack.h_0, stack.c_0)
+            # All of it, so that what is overwritten before the backward pass is noticed, and freed after it.
+            ctx.save_for_backward(stack.ends, *shared, inputs, *(tensor for done in layers for tensor in done.kept))
         states = (state, carry) if run.cell.carries else (state,)
-        return source, *(final.to(x.dtype) for final in states)
+        # Detached, else it would count as a view of y, and lose its gradients where it is overwritten without them.
+        return source.detach(), *(final.to(x.dtype) for final in states)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        _ = ctx.saved_tensors  # raises where one of them was overwritten since
-        return (None, None, *_gradients(ctx.run, ctx.layers, ctx.ends, ctx.given, *grad_outputs))
+        ends, *saved = ctx.saved_tensors
+        layers = _layers_again(ctx.firsts, saved[6], saved[7:])
+        return (None, None, *_gradients(ctx.run, layers, ends, tuple(saved[:6]), *grad_outputs))
+
+
+def _layers_again(firsts: list[int], source: Tensor, kept: list[Any]) -> list[_Layers]:
+    """What every launch left, from what was kept of each: the outputs of one are the input of the next."""
+    layers: list[_Layers] = []
+    for index, first in enumerate(firsts):
+        layers.append(_Layers(first, source, *kept[3 * index : 3 * index + 3]))
+        source = layers[-1].output
+    return layers
 
 
 def _product(source: Tensor, weight: Tensor) -> Tensor:
@@ -303,10 +327,11 @@ def _launch(
     program = (FORWARD if forward else BACKWARD).program(variant.aligned)
     grid = (-(-run.H // tile.units), per_launch, groups)
     ranges = [(step, step + 1) for step in range(steps)] if plan.stepwise else [(0, steps)]
-    for first_chain in range(0, layers * run.D, per_launch):
-        counters = torch.zeros(groups * run.D * _COUNTER_STRIDE, dtype=torch.int32, device=exchange.device)
-        for first, last in ranges:
-            program[grid](*tensors, counters, first, last, *sizes, first_chain, exchange.shape[2], **compiled)
+    with on_device_of(exchange):
+        for first_chain in range(0, layers * run.D, per_launch):
+            counters = torch.zeros(groups * run.D * _COUNTER_STRIDE, dtype=torch.int32, device=exchange.device)
+            for first, last in ranges:
+                program[grid](*tensors, counters, first, last, *sizes, first_chain, exchange.shape[2], **compiled)
 
 
 def _gradients(

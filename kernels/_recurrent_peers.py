@@ -62,7 +62,7 @@ def flashrnn_layout(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> tuple[
 
     The input product is done here: FlashRNN begins after it. R[g, n, d, p] goes from unit p to unit d.
     """
-    weight_ih, weight_hh, bias, _ = weights_of(cell, shape, tensors, 0, 0)
+    weight_ih, weight_hh, bias, _ = weights_of(cell, shape, tensors)[0]
     product = F.linear(tensors["x"], weight_ih).view(shape.T, shape.B, cell.gates, 1, shape.H)
     states = torch.stack(_initial(cell, shape, tensors))[:, :, None, None]
     heads = (cell.gates, 1, shape.H)
@@ -114,7 +114,7 @@ def torchrl_layout(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> list[Te
     The states are those to begin again with at every step that the mask of resets (B, T) names; here the first alone
     counts, and nothing is reset.
     """
-    weight_ih, weight_hh, bias, state_bias = weights_of(cell, shape, tensors, 0, 0)
+    weight_ih, weight_hh, bias, state_bias = weights_of(cell, shape, tensors)[0]
     rest = tensors["x"].new_zeros(shape.B, shape.T - 1, shape.H)
     states = [torch.cat((state[:, None], rest), dim=1) for state in _initial(cell, shape, tensors)]
     second = torch.zeros_like(bias) if state_bias is None else state_bias
@@ -186,7 +186,7 @@ def haste_layout(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> tuple[Ten
         gates = rows.unflatten(0, (cell.gates, shape.H))
         return torch.cat([gates[gate] for gate in _HASTE_ORDER[cell.name]])
 
-    weight_ih, weight_hh, bias, state_bias = weights_of(cell, shape, tensors, 0, 0)
+    weight_ih, weight_hh, bias, state_bias = weights_of(cell, shape, tensors)[0]
     parameters = {
         "kernel": ordered(weight_ih).t(),
         "recurrent_kernel": ordered(weight_hh).t(),

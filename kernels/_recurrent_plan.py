@@ -20,6 +20,7 @@ from ._recurrent_tiles import (
     FORWARD_BATCHES,
     DeviceCell,
     Tile,
+    columns_of,
     forward_batches,
     is_aligned,
     kept_tile,
@@ -37,6 +38,10 @@ Schedule = Literal["step", "streamed", "resident"]
 
 # Multiprocessors and bytes of shared memory per program of an H200, for what is planned or interpreted without a GPU.
 H200 = (132, 227 * 1024)
+# Elements of a state, of a step's exchange or of a layer's weights, where offsets are signed numbers of 32 bits.
+MOST_ELEMENTS = 2**31
+# Programs on the third axis of a grid: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
+MOST_GROUPS = 65535
 # The interpreter takes some 30 ms for a program and a step. Two programs, or groups, are a full and a narrower one; of
 # long sequences one has to do, as shorter ones show the same of programs side by side.
 _MOST_INTERPRETED = 2
@@ -92,13 +97,44 @@ def _kept_programs(cell: DeviceCell, H: int, dtype: str) -> int:
 
 @cache
 def plan_for(cell: DeviceCell, shape: Shape, dtype: str, schedule: Schedule, sms: int, shared_limit: int) -> Plan | str:
-    """Plan the launches of a stack; a string is the reason why its programs or weights cannot be on chip together."""
+    """Plan the launches of a stack; a string is the reason why its programs or weights cannot be on chip together, or
+    why it is too large for a launch."""
     if interpreted():
         return _interpreted_plan(cell, shape, dtype, schedule)
     if schedule == "step":
-        return _stepwise_plan(cell, shape, dtype)
-    if schedule == "streamed":
-        return _streamed_plan(cell, shape, dtype, sms)
+        plan = _stepwise_plan(cell, shape, dtype)
+    elif schedule == "streamed":
+        plan = _streamed_plan(cell, shape, dtype, sms)
+    else:
+        plan = _resident_plan(cell, shape, dtype, sms, shared_limit)
+    return plan if isinstance(plan, str) else _why_too_large(cell, shape, plan) or plan
+
+
+def _why_too_large(cell: DeviceCell, shape: Shape, plan: Plan) -> str | None:
+    """Refuse what the kernels cannot address: within a step, they count elements in 32 bits."""
+    # A wavefront has a chain for each of its layers, and else one for each direction; all states are one tensor.
+    chains, width = max(plan.layers, shape.D), -(-shape.H // 16) * 16
+    weights, states = cell.cell.gates * shape.H * width, chains * shape.folded_rows * width
+    forward, backward = (
+        -(-shape.folded_rows // tile.batch) * tile.batch * columns_of(tile, shape.H)
+        for tile in (plan.forward, plan.backward)
+    )
+    if max(weights, states, forward, cell.slots * backward) >= MOST_ELEMENTS:
+        return (
+            f"with H={shape.H} and {shape.folded_rows} sequences, weights or states have 2^31 elements or more, and "
+            "the kernels count them in 32 bits; take fewer units or sequences"
+        )
+    groups = max(plan.groups, plan.backward_groups)
+    if groups > MOST_GROUPS:
+        most = MOST_GROUPS * min(plan.forward.batch, plan.backward.batch)
+        return (
+            f"{shape.folded_rows} sequences are {groups} groups, and a launch has at most {MOST_GROUPS}; take at most "
+            f"{most} sequences"
+        )
+    return None
+
+
+def _resident_plan(cell: DeviceCell, shape: Shape, dtype: str, sms: int, shared_limit: int) -> Plan | str:
     tile = kept_tile(cell, shape.H, dtype, FORWARD_BATCHES[0], forward=True)
     programs = _kept_programs(cell, shape.H, dtype)
     if tile is None or programs > sms or shared_bytes(cell.slots, tile, dtype, wave=False) > shared_limit:

@@ -33,7 +33,11 @@ def _arrive(counter):
 
 @triton.jit
 def _wait(counter, goal, INTERPRET: tl.constexpr, SKIP_WAIT: tl.constexpr):
-    """Spin until `goal` programs have arrived. The count only grows, so no program can miss it."""
+    """Spin until `goal` programs have arrived. The count only grows, so no program can miss it.
+
+    Every thread polls: its own acquire is what keeps its later loads from stale lines of the first-level cache, as an
+    asynchronous copy of words narrower than 16 bytes may go through it whatever the load's modifier says.
+    """
     if INTERPRET:
         while tl.atomic_add(counter, 0, sem="acquire", scope="gpu") < goal:
             pass

@@ -6,6 +6,7 @@ over steps inside one operator. All of them do the input product once for all st
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,16 +15,15 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ._recurrent import Cell, Shape, Tensors, check, fold, folded_lengths, unfold, weights_of
+from ._torch import once_differentiable
 
 
 def flat_weights(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> list[Tensor]:
     """List the weights as torch.nn does: for every layer and direction weight_ih, weight_hh, bias_ih, bias_hh."""
     flat = []
     no_bias = tensors["bias"].new_zeros(cell.gates * shape.H)
-    for layer in range(shape.L):
-        for direction in range(shape.D):
-            weight_ih, weight_hh, bias, state_bias = weights_of(cell, shape, tensors, layer, direction)
-            flat += [weight_ih, weight_hh, bias, no_bias if state_bias is None else state_bias]
+    for weight_ih, weight_hh, bias, state_bias in weights_of(cell, shape, tensors):
+        flat += [weight_ih, weight_hh, bias, no_bias if state_bias is None else state_bias]
     return flat
 
 
@@ -75,27 +75,92 @@ def from_module(module: Any) -> Tensors:
     return weights
 
 
-# Per recurrent weight: what it was made from, and its copy in the one buffer that cuDNN wants.
+@dataclass
+class _Flattened:
+    """A copy of stacks of weights in the one buffer that cuDNN wants.
+
+    module : holds the buffer. places, versions : where the stacks lay, and how often they had been written, when they
+    were copied. held : all stacks but the recurrent weights, so that no other tensor takes their place in memory.
+    """
+
+    module: Any
+    places: list[tuple[int, tuple[int, ...]]]
+    versions: list[int]
+    held: list[Tensor]
+
+
+# By the recurrent weights.
 _FLATTENED: Any = WeakTensorKeyDictionary()
+# By the lengths: how often they had been written, and their copy.
 _ON_HOST: Any = WeakTensorKeyDictionary()
 
 
-def _vendor_weights(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> list[Tensor]:
-    """Weights for the operator; on CUDA, without gradients, kept in one buffer, else cuDNN would copy them every call.
+def _flattened(cell: Cell, shape: Shape, tensors: dict[str, Any], stacks: list[Tensor]) -> list[Tensor]:
+    """The weights in one buffer, copied again where a stack is another tensor or was written to.
 
-    The copy is made again when a weight was overwritten or is another tensor.
+    What was written to is copied into the same buffer, so that gradients of outputs from before are refused, as those
+    of a module are whose parameters were written to.
     """
-    names = ("weight_ih", "weight_ih_upper", "weight_hh", "bias")
-    sources = [tensors[name] for name in names if tensors.get(name) is not None]
-    wanted = torch.is_grad_enabled() and any(source.requires_grad for source in sources)
-    if wanted or not sources[0].is_cuda:
-        return flat_weights(cell, shape, tensors)
-    state = [(source.data_ptr(), source._version) for source in sources]
+    places = [(stack.data_ptr(), stack.stride()) for stack in stacks]
+    versions = [stack._version for stack in stacks]
     known = _FLATTENED.get(tensors["weight_hh"])
-    if known is None or known[0] != state:
+    if known is None or known.places != places:
         module = to_module(cell, shape, tensors).requires_grad_(False)
-        known = _FLATTENED[tensors["weight_hh"]] = (state, module)
-    return known[1]._flat_weights
+        held = [stack.detach() for stack in stacks if stack is not tensors["weight_hh"]]
+        known = _FLATTENED[tensors["weight_hh"]] = _Flattened(module, places, versions, held)
+    elif known.versions != versions:
+        with torch.no_grad():
+            torch._foreach_copy_(known.module._flat_weights, flat_weights(cell, shape, tensors))
+        known.versions = versions
+    return known.module._flat_weights
+
+
+class _Parameters(torch.autograd.Function):
+    """Copies of the weights in the place of what they were copied from: their gradients are those of the stacks."""
+
+    @staticmethod
+    def forward(ctx: Any, cell: Cell, shape: Shape, copies: list[Tensor], *stacks: Tensor) -> tuple[Tensor, ...]:
+        ctx.cell, ctx.shape, ctx.sizes = cell, shape, [stack.shape for stack in stacks]
+        return tuple(copy.detach() for copy in copies)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        parts = _by_stack(ctx.cell, ctx.shape, list(gradients))
+        return None, None, None, *(_joined(part, size) for part, size in zip(parts, ctx.sizes, strict=True))
+
+
+def _by_stack(cell: Cell, shape: Shape, flat: list[Tensor]) -> list[list[Tensor]]:
+    """Sort what `flat_weights` lists into its stacks: weight_ih, perhaps weight_ih_upper, weight_hh and bias."""
+    of_input, of_state, biases, state_biases = (flat[place::4] for place in range(4))
+    if cell.biases > cell.gates:  # the last gate of the state has a bias of its own
+        own = [bias[(cell.gates - 1) * shape.H :] for bias in state_biases]
+        biases = [part for pair in zip(biases, own) for part in pair]
+    upper = [of_input[shape.D :]] if shape.L > 1 else []
+    return [of_input[: shape.D], *upper, of_state, biases]
+
+
+def _joined(parts: list[Tensor], size: torch.Size) -> Tensor:
+    """Parts of a stack behind one another, in its size; a single dense one is not copied."""
+    return (parts[0] if len(parts) == 1 else torch.cat([part.reshape(-1) for part in parts])).reshape(size)
+
+
+def _wants_buffer(weight: Tensor) -> bool:
+    """Whether the operator takes its weights out of one buffer: on CUDA cuDNN does."""
+    return weight.is_cuda
+
+
+def _vendor_weights(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> list[Tensor]:
+    """Weights for the operator. cuDNN would copy them in every call if they did not lie in one buffer, as those of a
+    module do; beside such a module a training step then has one join of the gradients for every stack of several."""
+    names = ("weight_ih", "weight_ih_upper", "weight_hh", "bias")
+    stacks = [tensors[name] for name in names if tensors.get(name) is not None]
+    if not _wants_buffer(stacks[0]):
+        return flat_weights(cell, shape, tensors)
+    copies = _flattened(cell, shape, tensors, stacks)
+    if torch.is_grad_enabled() and any(stack.requires_grad for stack in stacks):
+        return list(_Parameters.apply(cell, shape, copies, *stacks))  # pyright: ignore[reportGeneralTypeIssues]
+    return copies
 
 
 def _host_lengths(shape: Shape, tensors: dict[str, Any]) -> Tensor | None:
@@ -128,7 +193,11 @@ def _operator(cell: Cell, shape: Shape, tensors: dict[str, Any], states: list[Te
 
 
 def run_torch(cell: Cell, shape: Shape, **tensors: Any) -> tuple[Tensor, ...]:
-    """Compute the stack by torch.nn's operator: dilation by folding, rows of different lengths by packing."""
+    """Compute the stack by torch.nn's operator: dilation by folding, rows of different lengths by packing.
+
+    What a module would not start besides is one join per stack of several weights' gradients, gru's join of its biases'
+    gradients, folding and packing, and after weights were written to a copy of them.
+    """
     check(cell, shape, tensors)
     x = fold(shape, tensors["x"])
     lengths = _host_lengths(shape, tensors)

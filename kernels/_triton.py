@@ -7,6 +7,7 @@ exists, so the file imports everywhere, and its `triton*` rows are skipped with 
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -67,6 +68,13 @@ def _why_not_this_gpu() -> str | None:
         f"{SHARED_BYTES_SM_80 // 1024} KiB of shared memory (A100, H100, H200, B200); {gpu.name} has "
         f"{gpu.major}.{gpu.minor} and {gpu.shared_memory_per_block_optin // 1024} KiB"
     )
+
+
+def on_device_of(tensor: Any) -> AbstractContextManager[Any]:
+    """Make the GPU of a tensor the current one, on which Triton launches; nothing for a tensor that is on none."""
+    import torch
+
+    return torch.cuda.device_of(tensor)
 
 
 @cache

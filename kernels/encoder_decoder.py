@@ -38,7 +38,7 @@ from ..roofline.contract import CompileCase, Implementation, PartCall
 from ..roofline.work import Work
 from . import _encoder_decoder_cost, _recurrent, _recurrent_cost, attention, lstm
 from ._encoder_decoder_cost import PARTS, costs_of, passes_of
-from ._torch import DTYPES, generator, normal, run_compiled, why_no_compiler
+from ._torch import DTYPES, check_tensors, generator, normal, run_compiled, why_no_compiler
 
 Stack = _recurrent.Shape
 
@@ -142,19 +142,6 @@ def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, Tensor
     return drawn
 
 
-def check(shape: Shape, tensors: dict[str, Any]) -> None:
-    """Refuse tensors that do not fit the shape; raises ValueError."""
-    sizes = sizes_of(shape)
-    for name, size in sizes.items():
-        if tensors.get(name) is None:
-            raise ValueError(f"{name} is missing; {shape} needs it with the size {size}")
-        if tuple(tensors[name].shape) != size:
-            raise ValueError(f"{name} has the size {tuple(tensors[name].shape)}; {size} was expected for {shape}")
-    unexpected = [name for name in tensors if name not in sizes]
-    if unexpected:
-        raise ValueError(f"{', '.join(unexpected)} was given, but {shape} has no use for it; leave it out")
-
-
 def spot(shape: Shape, tensors: dict[str, Tensor], seed: int) -> list[Any]:
     """Pick random sequences and the last one: sequences are independent, so theirs is a smaller problem.
 
@@ -226,7 +213,7 @@ def _decode(
 
 
 def _translate(shape: Shape, run: RunStack, attend: Attend, tensors: dict[str, Tensor]) -> tuple[Tensor]:
-    check(shape, tensors)
+    check_tensors(shape, tensors, sizes_of(shape))
     _, outputs, h, c = _encode(shape, run, tensors)
     if shape.score:
         return (torch.stack([state for _, state in _decode(shape, run, outputs, h, c, tensors)]),)
@@ -285,7 +272,7 @@ def _calls(shape: Shape) -> list[tuple[Stack, int]]:
 
 def _parts(row: str, attend: Attend, shape: Shape, tensors: dict[str, Tensor]) -> list[PartCall]:
     """Every stack and the attention alone, each on what the others have computed beforehand."""
-    check(shape, tensors)
+    check_tensors(shape, tensors, sizes_of(shape))
     if not shape.B:
         return []
     run, stacks = lstm.IMPLEMENTATIONS[row].run, shape.stacks

@@ -24,7 +24,7 @@ from ..roofline.work import Term, Work, terms
 from ._cost import operations, traffic
 from ._device import dot, sigmoid, tanh
 from ._torch import ELEMENT_BYTES, dtype_of, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
-from ._triton import checked_options, interpreted, tl, triton, why_no_triton
+from ._triton import checked_options, interpreted, on_device_of, tl, triton, why_no_triton
 
 GATES = 4
 
@@ -434,7 +434,12 @@ def _row_major(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _run_triton(shape: Shape, x, h, c, weight_ih, weight_hh, bias) -> tuple[torch.Tensor, torch.Tensor]:
-    """Launch the fused step. Rows may be any distance apart; a tensor whose rows are not dense is copied first."""
+    """Launch the fused step. Rows may be any distance apart; a tensor whose rows are not dense is copied first.
+
+    Raises ValueError where gradients are wanted.
+    """
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, h, c, weight_ih, weight_hh, bias)):
+        raise ValueError("The row 'triton' of lstm_step computes no gradients; take 'torch', or torch.no_grad().")
     tensors = [_row_major(tensor) for tensor in (x, h, c, weight_ih, weight_hh, bias)]
     tensors += [torch.empty((shape.B, shape.H), dtype=x.dtype, device=x.device) for _ in range(2)]
     dtype = dtype_of(x)
@@ -444,7 +449,8 @@ def _run_triton(shape: Shape, x, h, c, weight_ih, weight_hh, bias) -> tuple[torc
     grid = (triton.cdiv(shape.B, tile.batch), triton.cdiv(shape.H, tile.units))
     kernel = _step_aligned if aligned else _step_unaligned
     constexprs = tile.constexprs(_PRECISION[dtype], interpreted())
-    kernel[grid](*tensors, shape.B, *sizes, **constexprs, **tile.options())
+    with on_device_of(x):
+        kernel[grid](*tensors, shape.B, *sizes, **constexprs, **tile.options())
     return tensors[-2], tensors[-1]
 
 

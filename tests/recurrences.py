@@ -4,6 +4,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqroof.kernels import _recurrent, gru, lstm, rnn
 from seqroof.kernels._recurrent import Cell, Shape
@@ -27,3 +28,18 @@ def run(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> tuple[torch.Tensor
 def close(got: Any, want: Any) -> None:
     for mine, other in zip(got, want, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-11, atol=1e-12)
+
+
+class Operators(TorchDispatchMode):
+    """Counts operators that start work on a device: views start none."""
+
+    NAMES = "t select split split_with_sizes slice view _unsafe_view transpose unbind squeeze unsqueeze expand detach"
+    VIEWS = tuple(f"aten.{name}." for name in NAMES.split())
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not str(function).startswith(self.VIEWS)
+        return function(*args, **(kwargs or {}))

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,14 @@ def _equal(one: Any, other: Any) -> bool:
 
 def test_calls_on_other_streams_give_the_same_bits() -> None:
     """Two streams at once: a second launch that needs all multiprocessors must wait for the first, and not hang."""
-    shape = lstm.Shape(16, 64, 64, 768)
+    shape = lstm.Shape(16, 64, 64, 1536)
+    if reason := _refused(lstm, "triton_resident", shape, "bf16"):
+        pytest.skip(reason)
+    sms, shared_bytes = _recurrent_plan.device_limits("cuda:0")
+    plan = _recurrent_plan.plan_for(lstm.DEVICE, shape, "bf16", "resident", sms, shared_bytes)
+    assert isinstance(plan, _recurrent_plan.Plan)
+    programs = shape.H // plan.forward.units * plan.groups
+    assert programs <= sms < 2 * programs  # else both would run side by side
     inputs = lstm.inputs(shape, "bf16", "cuda:0", 0)
     want = _forward(lstm, shape, inputs)
     torch.cuda.synchronize()
@@ -160,6 +168,39 @@ def test_calls_on_other_streams_give_the_same_bits() -> None:
             found.append(_forward(lstm, shape, inputs))
     torch.cuda.synchronize()
     assert [_equal(want, got) for got in found] == [True] * len(found)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="a second GPU is needed")
+@pytest.mark.parametrize("row", [*ROWS, "triton_streamed"])
+def test_tensors_on_another_device_than_the_current_one(row: str) -> None:
+    shape = lstm.Shape(16, 24, 64, 256)
+    there = lstm.inputs(shape, "bf16", "cuda:1", 0)
+    with torch.cuda.device(0):
+        got = _forward(lstm, shape, there, row)
+    with torch.cuda.device(1):
+        want = _forward(lstm, shape, there, row)
+    assert torch.cuda.current_device() == 0 and _equal(got, want)
+
+
+@pytest.mark.parametrize("kernel", [lstm, gru, rnn], ids=["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("sizes", [(16, 24, 64, 256), (4, 9, 40, 72, 3, 2), (6, 12, 40, 64, 2, 1, 1, 1)], ids=str)
+def test_cudnn_finds_its_weights_in_one_buffer(kernel: Any, sizes: tuple[int, ...]) -> None:
+    """In training too: it says so where it has to copy them. Gradients are those of the reference."""
+    shape = kernel.Shape(*sizes)
+    open_device("cuda:0").allow_tf32(False)
+    inputs = kernel.inputs(shape, "fp32", "cuda:0", 3)
+    truth = check.truth_of(
+        lambda tensors: _results(kernel.reference, shape, tensors, "fp32"), inputs, "fp32", "both", chained=True
+    )
+    torch.set_warn_always(True)  # not only the first time in this process
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*single contiguous chunk.*")
+            got = _results(kernel.IMPLEMENTATIONS["torch"].run, shape, inputs, "fp32")
+    finally:
+        torch.set_warn_always(False)
+    verdict = check.compare(got, truth)
+    assert verdict.passed, verdict.detail
 
 
 @pytest.mark.parametrize("kernel", [lstm, gru, rnn], ids=["lstm", "gru", "rnn"])

@@ -243,6 +243,7 @@ BAD = [
     ("target", lambda t: t[:, 1:], r"target has the size \(4, 2, 6\)"),
     ("stack_weight_hh", lambda t: t[..., 1:], "stack_weight_hh has the size"),
     ("decoder_weight_ih", lambda t: t[..., 1:], "decoder_weight_ih has the size"),
+    ("stack_weight_hh", lambda t: t.float(), "stack_weight_hh is torch.float32 on cpu and source is torch.float64"),
     ("query_weight", lambda t: None, r"query_weight is missing; .* needs it with the size \(7, 7\)"),
     ("output_weight", lambda t: torch.zeros(7, 14), "output_weight was given, but .* leave it out"),
 ]

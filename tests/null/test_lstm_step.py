@@ -1,13 +1,16 @@
 """The LSTM step is torch.nn.LSTMCell, in every implementation that runs here, and its tiles are chosen as meant."""
 
+import contextlib
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 
-from seqroof.kernels import _catalog, lstm_step
+from seqroof.kernels import _catalog, _triton, lstm_step
 from seqroof.kernels._triton import checked_options
 from seqroof.kernels.lstm_step import Shape, inputs, reference
 
@@ -85,6 +88,39 @@ def test_rows_with_gradients_agree_with_the_reference(row: str) -> None:
     want = torch.autograd.grad(reference(SHAPE, **tensors), list(tensors.values()), gradients)
     for mine, other in zip(got, want, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["x", "h", "c", "weight_ih", "weight_hh", "bias"])
+def test_gradients_of_the_triton_row_are_refused(name: str) -> None:
+    """Whatever wants them: outputs that do not require gradients would drop them in silence."""
+    tensors = inputs(SHAPE, "fp32", "cpu", seed=1)
+    tensors[name].requires_grad_()
+    with pytest.raises(ValueError, match=r"'triton' of lstm_step computes no gradients; take 'torch'"):
+        lstm_step.IMPLEMENTATIONS["triton"].run(SHAPE, **tensors)
+
+
+@pytest.mark.skipif(not _triton.AVAILABLE, reason="triton is not installed here")
+def test_the_triton_row_is_launched_on_the_device_of_its_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched, current = [], []
+
+    @contextlib.contextmanager
+    def on_device_of(tensor: torch.Tensor) -> Iterator[None]:
+        current.append(tensor.device)
+        yield
+        current.pop()
+
+    class Noting:
+        def __getitem__(self, grid: tuple[int, ...]) -> Any:
+            return lambda *arguments, **values: launched.append(([one.device for one in arguments[:8]], *current))
+
+    monkeypatch.setattr(lstm_step, "on_device_of", on_device_of)
+    for name in ("_step_aligned", "_step_unaligned"):
+        monkeypatch.setattr(lstm_step, name, Noting())
+    devices = [torch.device("cpu"), torch.device("meta")]
+    for device in devices:
+        tensors = {name: tensor.to(device) for name, tensor in inputs(SHAPE, "bf16", "cpu", 0).items()}
+        lstm_step.IMPLEMENTATIONS["triton"].run(SHAPE, **tensors)
+    assert launched == [([device] * 8, device) for device in devices]
 
 
 @pytest.mark.parametrize("row", ROWS)

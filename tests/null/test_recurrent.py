@@ -88,7 +88,7 @@ def test_projections_are_refused() -> None:
 
 def by_definition(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> tuple[torch.Tensor, ...]:
     """One dilated layer by its definition: h_t from h_{t-d}, without folding."""
-    weight_ih, weight_hh, bias, state_bias = _recurrent.weights_of(cell, shape, tensors, 0, 0)
+    weight_ih, weight_hh, bias, state_bias = _recurrent.weights_of(cell, shape, tensors)[0]
     d, B = shape.dilation, shape.B
     starts = [tensors[name][0] for name in ("h_0", "c_0")[: cell.states]]
     states = [[state[t % d * B : (t % d + 1) * B] for state in starts] for t in range(d)]
@@ -121,7 +121,11 @@ BAD = [
     ("h_0", lambda t: t[0], "h_0 has the size"),
     ("weight_ih", lambda t: None, "weight_ih is missing"),
     ("lengths", lambda t: None, "lengths is missing"),
-    ("lengths", lambda t: t.int(), "torch.int64 was expected"),
+    ("weight_hh", lambda t: t.float(), "weight_hh is torch.float32 on cpu and x is torch.float64 on cpu; convert one"),
+    ("h_0", lambda t: t.bfloat16(), "h_0 is torch.bfloat16 on cpu and x is torch.float64 on cpu"),
+    ("h_0", lambda t: t.to("meta"), "h_0 is torch.float64 on meta and x is torch.float64 on cpu"),
+    ("lengths", lambda t: t.int(), "lengths is torch.int32 on cpu; torch.int64 on cpu was expected"),
+    ("lengths", lambda t: t.to("meta"), "lengths is torch.int64 on meta; torch.int64 on cpu was expected"),
     ("lengths", lambda t: t * 0, "lengths must lie between 1 and T=9; found 0 to 0"),
     ("lengths", lambda t: t + 9, "lengths must lie between 1 and T=9"),
     ("weight_ih_upper", lambda t: torch.zeros(1), "weight_ih_upper was given, but"),

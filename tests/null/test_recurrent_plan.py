@@ -4,6 +4,7 @@ The launchers run on tensors of the device "meta", which hold no values, with ke
 started. So what is checked is what would be launched, at sizes whose weights would take seconds to draw.
 """
 
+import contextlib
 import itertools
 import re
 from collections.abc import Iterator
@@ -60,8 +61,9 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True)
 class Launch:
-    """One start of a kernel. values : its compile-time values and options."""
+    """One start of a kernel. values : its compile-time values and options. current : devices made current around it."""
 
+    current: tuple[torch.device, ...]
     program: Any
     grid: tuple[int, ...]
     tensors: dict[str, torch.Tensor]
@@ -72,8 +74,8 @@ class Launch:
 class Noting:
     """Stands where a Triton function stands in the launchers; notes how it is started."""
 
-    def __init__(self, kernel: Any, program: Any, launches: list[Launch]) -> None:
-        self.kernel, self.program, self.launches = kernel, program, launches
+    def __init__(self, kernel: Any, program: Any, launches: list[Launch], current: list[torch.device]) -> None:
+        self.kernel, self.program, self.launches, self.current = kernel, program, launches, current
 
     def __getitem__(self, grid: tuple[int, ...]) -> Any:
         def start(*arguments: Any, **values: Any) -> None:
@@ -81,7 +83,7 @@ class Noting:
             tensors, numbers = (
                 {name: given[name] for name in names} for names in (self.kernel.tensors, self.kernel.numbers)
             )
-            self.launches.append(Launch(self.program, grid, tensors, numbers, values))
+            self.launches.append(Launch(tuple(self.current), self.program, grid, tensors, numbers, values))
 
         return start
 
@@ -90,9 +92,18 @@ class Noting:
 def launches(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
     """Everything that is launched from here on; nothing runs."""
     found: list[Launch] = []
+    current: list[torch.device] = []
+
+    @contextlib.contextmanager
+    def on_device_of(tensor: torch.Tensor) -> Iterator[None]:
+        current.append(tensor.device)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(_recurrent_launch, "on_device_of", on_device_of)
     for name in ("FORWARD", "BACKWARD"):
         kernel = getattr(_recurrent_launch, name)
-        noting = {field: Noting(kernel, getattr(kernel, field), found) for field in ("aligned", "unaligned")}
+        noting = {field: Noting(kernel, getattr(kernel, field), found, current) for field in ("aligned", "unaligned")}
         monkeypatch.setattr(_recurrent_launch, name, replace(kernel, **noting))
     return found
 
@@ -156,6 +167,8 @@ def faults(name: str, launches: list[Launch], machine: tuple[int, int], dtype: s
         if case is None:
             yield f"launched, not compiled: {launch.values}"
             continue
+        if launch.current != (launch.tensors["exchange"].device,):
+            yield f"launched on {launch.current} and not on the device of its tensors"
         programs, chains, groups = launch.grid
         H, values = launch.numbers["H"], launch.values
         if programs * values["UNITS"] < H or (programs - 1) * values["UNITS"] >= H:
@@ -173,6 +186,14 @@ def faults(name: str, launches: list[Launch], machine: tuple[int, int], dtype: s
                 yield f"{tile.chunks} x {tile.depth} columns are kept of H={H}"
             if tiles.shared_bytes(values["SLOTS"], tile, dtype, values.get("WAVE", False)) > shared:
                 yield "more shared memory than there is"
+
+
+def counted(launch: Launch) -> int:
+    """Most elements of what a launch counts in 32 bits: weights of a chain, all states, and what a chain exchanges."""
+    tensors = launch.tensors
+    states = next(tensors[name] for name in ("state", "dstate") if name in tensors)
+    rows, width = tensors["weight_hh"].shape[-2:]
+    return max(rows * width, states.numel(), tensors["exchange"][0, 0].numel())
 
 
 def _fails(
@@ -238,6 +259,56 @@ def test_programs_that_stream_are_refused_where_they_cannot_wait_for_one_another
         f"the {sms + 1} programs of H={largest + 1} in {dtype} wait for one another, and {sms} multiprocessors hold "
         f"one each; H={largest} is the largest that fits"
     )
+
+
+# The largest sizes at which every offset fits into 32 bits, and the next. Weights have gates times H times the next
+# multiple of 16 elements: 4 23168^2 < 2^31 < 4 23169 23184.
+LARGEST = [
+    ("lstm", "step", Shape(1, 1, 3, 23168), Shape(1, 1, 3, 23169)),
+    ("gru", "step", Shape(1, 1, 3, 26752), Shape(1, 1, 3, 26753)),
+    ("rnn_tanh", "step", Shape(1, 1, 3, 46336), Shape(1, 1, 3, 46337)),
+    # Gradients of four slots are exchanged: 4 B H < 2^31.
+    ("lstm", "resident", Shape(2**19 - 16, 1, 3, 1024), Shape(2**19 - 15, 1, 3, 1024)),
+    ("lstm", "step", Shape(2**18 - 16, 1, 3, 2048), Shape(2**18 - 15, 1, 3, 2048)),
+    # The states of both directions, of a single slot each.
+    ("rnn_tanh", "resident", Shape(2**20 - 1, 1, 3, 1024, D=2), Shape(2**20, 1, 3, 1024, D=2)),
+    # The states of as many layers as run together.
+    ("rnn_tanh", "resident", Shape(2**19 - 1, 1, 3, 512, L=8), Shape(2**19, 1, 3, 512, L=8)),
+    # 320 columns of a backward pass that this schedule does not have are counted, too.
+    ("lstm", "streamed", Shape(1677712, 1, 3, 300), Shape(1677713, 1, 3, 300)),
+]
+
+
+@pytest.mark.parametrize(("name", "schedule", "largest", "beyond"), LARGEST)
+def test_what_offsets_of_32_bits_do_not_reach_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    launches: list[Launch],
+    name: str,
+    schedule: Schedule,
+    largest: Shape,
+    beyond: Shape,
+) -> None:
+    call(monkeypatch, name, largest, "bf16", schedule, H100)
+    assert max(counted(launch) for launch in launches) < 2**31
+    refusal = plan_for(DEVICE_CELLS[name], beyond, "bf16", schedule, *H100)
+    assert refusal == (
+        f"with H={beyond.H} and {beyond.B} sequences, weights or states have 2^31 elements or more, and the kernels "
+        "count them in 32 bits; take fewer units or sequences"
+    )
+
+
+@cells
+def test_more_groups_than_a_grid_holds_are_refused(
+    monkeypatch: pytest.MonkeyPatch, launches: list[Launch], name: str
+) -> None:
+    most = 65535 * 16
+    call(monkeypatch, name, Shape(most, 1, 3, 16), "bf16", "step", H100)
+    assert max(launch.grid[2] for launch in launches) == 65535
+    refusal = plan_for(DEVICE_CELLS[name], Shape(most + 1, 1, 3, 16), "bf16", "step", *H100)
+    assert refusal == (
+        f"{most + 1} sequences are 65536 groups, and a launch has at most 65535; take at most {most} sequences"
+    )
+    assert isinstance(plan_for(DEVICE_CELLS[name], Shape(most + 1, 1, 3, 16), "bf16", "resident", *H100), Plan)
 
 
 @cells

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from recurrences import cells, close, doubles
-from torch.utils._python_dispatch import TorchDispatchMode
+from recurrences import Operators, cells, close, doubles
 
 from seqroof.kernels import gru, lstm, rnn
 from seqroof.kernels._recurrent import Cell, Shape
@@ -90,20 +89,6 @@ def test_nan_and_infinities_propagate_alike_in_every_row(kernel: Any, cell: Cell
                 got = kernel.IMPLEMENTATIONS[row].run(shape, **tensors)
                 for mine, other in zip(got, want, strict=True):
                     torch.testing.assert_close(mine, other, rtol=1e-11, atol=1e-11, equal_nan=True)
-
-
-class Operators(TorchDispatchMode):
-    """Counts operators that start work on a device: views start none."""
-
-    VIEWS = ("aten.t.", "aten.select.", "aten.split.", "aten.slice.", "aten.view.", "aten.transpose.")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += not str(function).startswith(self.VIEWS)
-        return function(*args, **(kwargs or {}))
 
 
 @kernels

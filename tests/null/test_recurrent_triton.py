@@ -60,7 +60,10 @@ BAD = [
     ("bias", lambda t: t[..., 1:], "bias has the size"),
     ("x", lambda t: t[:, :, :4], r"x has the size \(9, 4, 4\); \(9, 4, 5\) was expected"),
     ("h_0", lambda t: t[:, :3], r"h_0 has the size \(1, 3, 6\); \(1, 4, 6\) was expected"),
+    ("h_0", lambda t: t.float(), "h_0 is torch.float32 on cpu and x is torch.float64 on cpu; convert one"),
+    ("weight_hh", lambda t: t.to("meta"), "weight_hh is torch.float64 on meta"),
     ("lengths", lambda t: None, "lengths is missing"),
+    ("lengths", lambda t: t.to("meta"), "lengths is torch.int64 on meta; torch.int64 on cpu was expected"),
     ("lengths", lambda t: t + 9, "lengths must lie between 1 and T=9"),
 ]
 
@@ -115,9 +118,53 @@ def _held_by(node: Any) -> Iterator[torch.Tensor]:
     """All tensors that the recurrence's node of a graph holds, with whatever stands between it and the output."""
     while not hasattr(node, "run"):
         node = node.next_functions[0][0]
-    for layer in node.layers:
-        yield from (tensor for tensor in (layer.source, layer.y, layer.saved, layer.carries) if tensor is not None)
-    yield from (tensor for tensor in (*node.given, node.ends) if tensor is not None)
+    assert vars(node).keys() == {"run", "firsts"}  # no tensor beside those that autograd knows of
+    yield from (tensor for tensor in node.saved_tensors if tensor is not None)
+
+
+@checks.each(*((row, cell) for row in ROWS for cell in EVERY_CELL))
+def outputs_that_are_overwritten_refuse_their_gradients(row: str, cell: Cell) -> None:
+    """As those of torch.nn do: gradients need the outputs as they were."""
+    for shape in (Shape(3, 4, 5, 6), Shape(3, 4, 5, 6, L=2, D=2, ragged=1), Shape(3, 4, 5, 6, L=2)):
+        tensors = doubles(cell, shape)
+        for name in ("x", "weight_hh", "y"):
+            given = {key: value.clone().requires_grad_(value.is_floating_point()) for key, value in tensors.items()}
+            y = run_row(row, cell, shape, given)[0]
+            with torch.no_grad():
+                (y if name == "y" else given[name]).add_(1)
+            try:
+                torch.autograd.grad(y.sum(), given["weight_ih"])
+            except RuntimeError as error:
+                assert "modified by an inplace operation" in str(error), error
+            else:
+                assert (name, shape.ragged) == ("x", 1), f"{shape}: {name} was overwritten"  # a ragged x was copied
+
+
+@checks.each(*((row, cell, again) for row in ROWS for cell in EVERY_CELL for again in (False, True)))
+def what_the_gradients_need_can_be_kept_elsewhere(row: str, cell: Cell, again: bool) -> None:
+    """Hooks see all of it: memory, checkpoints and offloading go by them."""
+    shape = Shape(3, 5, 4, 18, L=3)
+    tensors = doubles(cell, shape)
+    plain = with_gradients(lambda given: run_row(row, cell, shape, given, recompute=again), tensors)
+    inputs = {tensor.data_ptr() for tensor in tensors.values()}
+    there: list[torch.Tensor] = []
+    kept: list[torch.Tensor] = []
+
+    def put(tensor: torch.Tensor) -> int:
+        there.append(tensor)
+        kept.append(tensor.detach().clone())
+        return len(kept) - 1
+
+    def moved(given: Tensors) -> tuple[torch.Tensor, ...]:
+        with torch.autograd.graph.saved_tensors_hooks(put, lambda place: kept[place]):
+            outputs = run_row(row, cell, shape, given, recompute=again)
+        for tensor in there:
+            if tensor.is_floating_point() and tensor.data_ptr() not in inputs:
+                tensor.detach().fill_(math.nan)  # what is kept here must not be read there
+        return outputs
+
+    close(with_gradients(moved, tensors)[1 + cell.states :], plain[1 + cell.states :])
+    assert sum(tensor.nbytes for tensor in kept) >= _recurrent_cost.saved_bytes(COSTS[cell.name], shape, "fp64", again)
 
 
 @contextlib.contextmanager
