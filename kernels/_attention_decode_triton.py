@@ -523,7 +523,7 @@ def decode(
 ) -> Tensor:
     """Attend by the Triton kernels, differentiably; returns o (B, N, P). B must be at least 1.
 
-    All axes but the last may have any stride; where that is not dense, a copy is made.
+    All axes but the last may have any stride; where that is not dense, a copy is made, as of lengths.
     lengths : (B,) int64, keys of every sequence, if the shape is ragged. splits : parts into which the keys are cut,
         at most one per tile of keys; chosen by the size of the problem and of the GPU unless given.
     Raises ValueError for a shape that the kernels do not take.
@@ -533,6 +533,6 @@ def decode(
         raise ValueError(refused + ".")
     q, k, v = _dense(q), _dense(k), _dense(v)
     plan = _plan(shape, splits, q, k, v)
-    if lengths is None:  # nobody reads it, but it has a type
-        lengths = torch.empty(1, dtype=torch.int64, device=q.device)
+    # Without lengths nobody reads them, but they have a type.
+    lengths = torch.empty(1, dtype=torch.int64, device=q.device) if lengths is None else lengths.contiguous()
     return _Decode.apply(plan, lengths, q, k, v)  # pyright: ignore[reportReturnType]

@@ -177,6 +177,18 @@ def a_query_inside_of_a_projection_is_as_good() -> None:
     assert torch.equal(run(shape, {"q": joined, **turned}), run(shape, tensors))
 
 
+@checks.each()
+def lengths_of_any_stride_are_as_good() -> None:
+    tensors = doubles(RAGGED)
+    lengths = tensors["lengths"]
+    want = with_gradients(run, RAGGED, tensors)
+    column = torch.stack([lengths, lengths - 1], 1)[:, 0]
+    close(with_gradients(run, RAGGED, tensors | {"lengths": column}), want, 0)
+    repeated = lengths[1:2].expand(RAGGED.B)
+    want = with_gradients(run, RAGGED, tensors | {"lengths": repeated.clone()})
+    close(with_gradients(run, RAGGED, tensors | {"lengths": repeated}), want, 0)
+
+
 @pytest.fixture(scope="module")
 def faults() -> dict[str, str]:
     return run_interpreted(__file__)
