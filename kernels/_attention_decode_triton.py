@@ -159,14 +159,15 @@ def _attend_split_backward(
     for start in range(begin, end, KEYS):
         key = start + tl.arange(0, KEYS)
         inside = key < valid
+        paired = (row < R)[:, None] & inside[None, :]
         keys = _block(k, key, k_row, inside, P, WIDTH, PADDED)
         values = _block(v, key, v_row, inside, P, WIDTH, PADDED)
         scores = dot(queries, tl.trans(keys), nothing, PRECISION, INTERPRET) * scale
-        weights = tl.where(inside[None, :], tl.exp2(scores - top[:, None]), 0.0)
+        weights = tl.where(paired, tl.exp2(scores - top[:, None]), 0.0)
         dweights = dot(above, tl.trans(values), nothing, PRECISION, INTERPRET)
         # ln 2 turns the scale of powers of two back into 1/sqrt(P).
         dscores = weights * (dweights - share) * (scale * 0.6931471805599453)
-        dscores = tl.where(inside[None, :], dscores, 0.0).to(keys.dtype)
+        dscores = tl.where(paired, dscores, 0.0).to(keys.dtype)
         dqueries = dot(dscores, keys, dqueries, PRECISION, INTERPRET)
         empty = tl.zeros((KEYS, WIDTH), ACC)
         dkeys = dot(tl.trans(dscores), queries, empty, PRECISION, INTERPRET)

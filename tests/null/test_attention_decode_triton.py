@@ -137,6 +137,16 @@ def what_is_not_finite_spreads_as_in_the_reference(name: str, value: float) -> N
 
 
 @checks.each()
+def a_key_of_infinitely_low_scores_gets_no_gradient() -> None:
+    tensors = doubles(WHOLE)
+    tensors["q"][..., 0] = 1.0
+    tensors["k"][:, :, 3, 0] = -math.inf
+    got, want = with_gradients(run, WHOLE, tensors), with_gradients(plain, WHOLE, tensors)
+    assert all((gradient[:, :, 3] == 0).all() for gradient in want[2:])
+    close((got[0], *got[2:]), (want[0], *want[2:]), 1e-6)
+
+
+@checks.each()
 def scores_that_are_all_infinitely_low_give_nan_as_a_softmax_does() -> None:
     tensors = doubles(WHOLE)
     tensors["q"][..., 0] = 1.0
