@@ -159,14 +159,15 @@ def _attend_split_backward(
     for start in range(begin, end, KEYS):
         key = start + tl.arange(0, KEYS)
         inside = key < valid
+        paired = (row < R)[:, None] & inside[None, :]
         keys = _block(k, key, k_row, inside, P, WIDTH, PADDED)
         values = _block(v, key, v_row, inside, P, WIDTH, PADDED)
         scores = dot(queries, tl.trans(keys), nothing, PRECISION, INTERPRET) * scale
-        weights = tl.where(inside[None, :], tl.exp2(scores - top[:, None]), 0.0)
+        weights = tl.where(paired, tl.exp2(scores - top[:, None]), 0.0)
         dweights = dot(above, tl.trans(values), nothing, PRECISION, INTERPRET)
         # ln 2 turns the scale of powers of two back into 1/sqrt(P).
         dscores = weights * (dweights - share) * (scale * 0.6931471805599453)
-        dscores = tl.where(inside[None, :], dscores, 0.0).to(keys.dtype)
+        dscores = tl.where(paired, dscores, 0.0).to(keys.dtype)
         dqueries = dot(dscores, keys, dqueries, PRECISION, INTERPRET)
         empty = tl.zeros((KEYS, WIDTH), ACC)
         dkeys = dot(tl.trans(dscores), queries, empty, PRECISION, INTERPRET)
@@ -523,7 +524,7 @@ def decode(
 ) -> Tensor:
     """Attend by the Triton kernels, differentiably; returns o (B, N, P). B must be at least 1.
 
-    All axes but the last may have any stride; where that is not dense, a copy is made.
+    All axes but the last may have any stride; where that is not dense, a copy is made, as of lengths.
     lengths : (B,) int64, keys of every sequence, if the shape is ragged. splits : parts into which the keys are cut,
         at most one per tile of keys; chosen by the size of the problem and of the GPU unless given.
     Raises ValueError for a shape that the kernels do not take.
@@ -533,6 +534,6 @@ def decode(
         raise ValueError(refused + ".")
     q, k, v = _dense(q), _dense(k), _dense(v)
     plan = _plan(shape, splits, q, k, v)
-    if lengths is None:  # nobody reads it, but it has a type
-        lengths = torch.empty(1, dtype=torch.int64, device=q.device)
+    # Without lengths nobody reads them, but they have a type.
+    lengths = torch.empty(1, dtype=torch.int64, device=q.device) if lengths is None else lengths.contiguous()
     return _Decode.apply(plan, lengths, q, k, v)  # pyright: ignore[reportReturnType]

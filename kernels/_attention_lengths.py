@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ._torch import check_agreement, spread_lengths
+from ._torch import check_agreement, check_place, spread_lengths
 
 if TYPE_CHECKING:
     from .attention import Shape
@@ -53,6 +53,7 @@ def check(shape: Shape, q: Tensor, k: Tensor, v: Tensor, query_lengths: Tensor |
         if (lengths is not None) != bool(shape.ragged):
             raise ValueError(f"{name} is {'missing' if lengths is None else 'given'}, but ragged is {shape.ragged}.")
         if lengths is not None:
+            check_place(name, lengths, "q", q)
             _check_lengths(name, lengths, shape.B, longest, letter)
 
 

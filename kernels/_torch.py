@@ -77,7 +77,10 @@ def check_tensors(shape: Any, tensors: Mapping[str, Any], sizes: Mapping[str, tu
     unexpected = [name for name, tensor in tensors.items() if tensor is not None and name not in sizes]
     if unexpected:
         raise ValueError(f"{', '.join(unexpected)} was given, but {shape} has no use for it; leave it out.")
-    check_agreement({name: tensors[name] for name in sizes if name != "lengths"}, next(iter(sizes)))
+    lead = next(iter(sizes))
+    check_agreement({name: tensors[name] for name in sizes if name != "lengths"}, lead)
+    if "lengths" in sizes:
+        check_place("lengths", tensors["lengths"], lead, tensors[lead])
 
 
 def check_agreement(tensors: Mapping[str, torch.Tensor], lead: str) -> None:
@@ -89,6 +92,12 @@ def check_agreement(tensors: Mapping[str, torch.Tensor], lead: str) -> None:
                 f"{name} is {tensor.dtype} on {tensor.device} and {lead} is {first.dtype} on {first.device}; "
                 "convert one, so that all tensors agree."
             )
+
+
+def check_place(name: str, tensor: torch.Tensor, lead: str, first: torch.Tensor) -> None:
+    """Refuse a tensor, of whatever dtype, on another device than `first`, named `lead`; raises ValueError."""
+    if tensor.device != first.device:
+        raise ValueError(f"{name} is on {tensor.device} and {lead} on {first.device}; move it there.")
 
 
 def not_current(tensor: torch.Tensor) -> str | None:

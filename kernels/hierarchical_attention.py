@@ -354,5 +354,6 @@ IMPLEMENTATIONS = {
         grad=True,
     ),
     # The last program of a window goes on with its parent, without a barrier of the whole grid.
-    "triton_tree": Implementation(_run_tree, chain="inside", supports=_why_not_triton, grad=True),
+    # Beside the tree, the zeros of its counters.
+    "triton_tree": Implementation(_run_tree, chain="inside", launches=2, supports=_why_not_triton, grad=True),
 }

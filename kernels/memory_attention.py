@@ -410,6 +410,14 @@ def _why_not_triton(resident: bool, shape: Shape, dtype: str, device: str) -> st
     return refused or (tile if isinstance(tile, str) else None)
 
 
+def _launches_around(shape: Shape, dtype: str) -> int:
+    """What the Triton rows launch around their steps: conversions of the weights, and rows filled up and cut again.
+
+    Between equal types the weights are copied by the driver, which is no launch.
+    """
+    return 2 * (dtype in ("fp16", "bf16")) + 3 * (shape.P % 16 > 0)
+
+
 IMPLEMENTATIONS = {
     "reference": Implementation(
         reference,
@@ -436,7 +444,10 @@ IMPLEMENTATIONS = {
         _run_triton(resident=False),
         weights="reread",
         chain="launch",
-        launches=lambda shape, dtype, device: 2 * shape.T + 1,
+        # Beside the steps the sum of what the parts read, and its conversion and cut.
+        launches=lambda shape, dtype, device: (
+            2 * shape.T + 1 + (dtype in ("fp16", "bf16")) + (shape.P % 16 > 0) + _launches_around(shape, dtype)
+        ),
         supports=partial(_why_not_triton, False),
         depth=lambda shape, dtype, device, direction: (4 if direction == "both" else 2) * shape.T,
         grad=True,
@@ -445,7 +456,7 @@ IMPLEMENTATIONS = {
         _run_triton(resident=True),
         weights="kept",
         chain="inside",
-        launches=1,
+        launches=lambda shape, dtype, device: 1 + _launches_around(shape, dtype),
         supports=partial(_why_not_triton, True),
         grad=True,
     ),

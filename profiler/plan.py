@@ -129,7 +129,8 @@ def _class_of(name: str, implementation: Any, case: tuple[Any, str, str], direct
     return {
         "weights": implementation.weights_for(*case),
         "chain": implementation.chain_for(*case),
-        "launches": implementation.launches_for(*case),
+        # Declared of the forward pass alone.
+        "launches": implementation.launches_for(*case) if direction == "forward" else None,
         "hoists": implementation.hoists_for(*case),
         "depth": implementation.depth(*case, direction),
         "compiler": declared(name) | ({"algorithm_derived": algorithm} if algorithm else {}),

@@ -82,7 +82,8 @@ def _declared(point: Point) -> list[Warning_]:
     """Counted bytes that the work cannot explain.
 
     Fewer reads than every input once, from cold caches, mean that the work declares too much or not all is read. More
-    bytes than the design declares are told of single launches only: several launches pass results through memory.
+    bytes than the design declares are told of single launches only, declared and counted as one: several launches pass
+    results through memory.
     """
     work, counted = point.work, point.counted
     if work is None or counted is None or counted.dram_read_bytes is None or counted.provenance != "measured":
@@ -93,7 +94,8 @@ def _declared(point: Point) -> list[Warning_]:
     moved = counted.dram_bytes
     declared = work.streamed_bytes if point.weights == "reread" else work.compulsory_bytes
     declared = max(declared, work.compulsory_bytes)
-    if moved is not None and point.launches == 1 and moved > (1 + MORE_BYTES) * declared:
+    single = point.launches == 1 and counted.launches in (None, 1)
+    if moved is not None and single and moved > (1 + MORE_BYTES) * declared:
         values = {"counted": si(moved, "B"), "declared": si(declared, "B")}
         return [warn("declared-bytes-differ", relation="more than the declared bytes", **values)]
     return []

@@ -62,7 +62,7 @@ class Implementation:
     weights : where the weights of a dependent step come from: `reread` from memory at every step, or `kept` on chip.
     chain : how one dependent step waits for the one before: a `launch`, a `graph` node, a grid `barrier`, or `inside`
         one running program.
-    launches : kernels started per call, as far as known.
+    launches : kernels started per call of the forward pass, as far as known.
     supports : `supports(shape, dtype, device) -> None | str`; a string is the reason for a refusal and is shown.
         `device` is "cpu" or "cuda".
     grad : the outputs can be differentiated with `torch.autograd.grad`.
@@ -103,7 +103,7 @@ class Implementation:
         return self.chain(shape, dtype, device) if callable(self.chain) else self.chain
 
     def launches_for(self, shape: Any, dtype: str, device: str) -> int:
-        """Kernels started per call in this case."""
+        """Kernels started per call of the forward pass in this case."""
         return self.launches(shape, dtype, device) if callable(self.launches) else self.launches
 
     def hoists_for(self, shape: Any, dtype: str, device: str) -> bool:

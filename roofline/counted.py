@@ -58,14 +58,21 @@ def imported(run: Run, text: str, source: str) -> Run:
 
 def _counted_again(point: Point, launches: list[ncu.Launch], source: str) -> Point:
     """A point with these launches, which are as many calls as its own number of launches allows."""
-    kinds = len({launch.name for launch in launches})
-    calls = max(1.0, len(launches) / max(point.launches or kinds, 1))
+    calls = max(1.0, len(launches) / _launches_per_call(point, len({launch.name for launch in launches})))
     point = with_counts(point, ncu.summed(launches, calls, f"ncu, imported from {source}"))
     if point.counted is not None and (point.counted.launches or 0) > 1:
         point = point.model_copy(update={"counted": _without_amplification(point.counted)})
     kept = tuple(warning for warning in point.warnings if warning.id != "declared-bytes-differ")
     declared = tuple(doubt for doubt in circumstances.doubts(point) if doubt.id == "declared-bytes-differ")
     return point.model_copy(update={"warnings": (*kept, *declared)})
+
+
+def _launches_per_call(point: Point, kinds: int) -> float:
+    """Kernels of one call: as the second clock counted them, else as declared, else one of each of `kinds` names."""
+    second = point.second_clock
+    if second is not None and second.launches and second.calls:
+        return second.launches / second.calls
+    return point.launches or kinds
 
 
 def _without_amplification(counted: Counted) -> Counted:

@@ -138,6 +138,7 @@ class Point(Frozen):
     hoists : the input product is done once for all steps. depth : dependent steps of this implementation where they are
         not those of its work. padding_waste : the share of all steps that is padding, in a ragged batch.
     receptive_field : steps that an output sees, its own included, where the kernel limits them.
+    launches : kernels of one call as the implementation declares them for the forward pass, null in other directions.
     step_s : time per dependent step. launch_tax_s : what launching adds to each: host clock minus graph clock.
     best_floors_s, best_bound : of the best possible implementation of the same work.
     attribution : the wall as experiments show it, beside the modelled `bound`; None where none were made.

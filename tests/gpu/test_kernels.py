@@ -48,13 +48,15 @@ def test_results_agree_with_the_reference(name, suite, index, dtype, direction):
 
 
 @pytest.mark.parametrize("name", _catalog.kernel_names())
-def test_strided_inputs_give_the_same_bits(name):
+def test_strided_inputs_give_the_same_results(name):
+    """Between neighbouring values of every input, lengths among them, lies one that is wrong."""
     kernel = _catalog.load(name)
-    shape = kernel.suite("quick")[0]
-    inputs = kernel.module.inputs(shape, "bf16", "cuda:0", 0)
-    strided = {k: torch.stack([v, v], -1)[..., 0] for k, v in inputs.items()}
-    for row, implementation in kernel.implementations.items():
-        if row.startswith("triton"):
+    for shape in kernel.suite("quick"):
+        inputs = kernel.module.inputs(shape, "bf16", "cuda:0", 0)
+        strided = {key: torch.stack([tensor, tensor - 1], -1)[..., 0] for key, tensor in inputs.items()}
+        for row, implementation in kernel.implementations.items():
+            if not row.startswith("triton") or implementation.supports(shape, "bf16", "cuda"):
+                continue
             plain, other = implementation.run(shape, **inputs), implementation.run(shape, **strided)
-            for a, b in zip(plain, other):
+            for a, b in zip(plain, other, strict=True):
                 torch.testing.assert_close(a.double(), b.double(), rtol=2e-2, atol=2e-2)

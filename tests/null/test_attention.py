@@ -283,6 +283,8 @@ BAD_TENSORS = [
     ("key_lengths", lambda t: None, "key_lengths is missing, but ragged is 1"),
     ("k", lambda t: t[:, :, 1:], r"k has the size \(4, 2, 16, 8\); \(4, 2, 17, 8\) was expected"),
     ("v", lambda t: t.float(), "v is torch.float32 on cpu and q is torch.float64"),
+    ("query_lengths", lambda t: t.to("meta"), "query_lengths is on meta and q on cpu; move it there"),
+    ("key_lengths", lambda t: t.to("meta"), "key_lengths is on meta and q on cpu; move it there"),
 ]
 
 

@@ -210,6 +210,7 @@ BAD = [
     ("lengths", lambda t: t.int(), "torch.int64 was expected"),
     ("lengths", lambda t: t[:3], r"lengths has the size \(3,\)"),
     ("lengths", lambda t: None, "lengths is missing"),
+    ("lengths", lambda t: t.to("meta"), "lengths is on meta and q on cpu; move it there"),
     ("k", lambda t: t[:, :, 1:], r"k has the size \(4, 3, 40, 24\); \(4, 3, 41, 24\) was expected"),
     ("q", lambda t: t[:, 1:], "q has the size"),
 ]

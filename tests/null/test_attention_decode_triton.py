@@ -137,6 +137,16 @@ def what_is_not_finite_spreads_as_in_the_reference(name: str, value: float) -> N
 
 
 @checks.each()
+def a_key_of_infinitely_low_scores_gets_no_gradient() -> None:
+    tensors = doubles(WHOLE)
+    tensors["q"][..., 0] = 1.0
+    tensors["k"][:, :, 3, 0] = -math.inf
+    got, want = with_gradients(run, WHOLE, tensors), with_gradients(plain, WHOLE, tensors)
+    assert all((gradient[:, :, 3] == 0).all() for gradient in want[2:])
+    close((got[0], *got[2:]), (want[0], *want[2:]), 1e-6)
+
+
+@checks.each()
 def scores_that_are_all_infinitely_low_give_nan_as_a_softmax_does() -> None:
     tensors = doubles(WHOLE)
     tensors["q"][..., 0] = 1.0
@@ -175,6 +185,18 @@ def a_query_inside_of_a_projection_is_as_good() -> None:
     turned = {name: tensors[name].transpose(1, 2).contiguous().transpose(1, 2) for name in ("k", "v")}
     assert not joined.is_contiguous() and not turned["k"].is_contiguous()
     assert torch.equal(run(shape, {"q": joined, **turned}), run(shape, tensors))
+
+
+@checks.each()
+def lengths_of_any_stride_are_as_good() -> None:
+    tensors = doubles(RAGGED)
+    lengths = tensors["lengths"]
+    want = with_gradients(run, RAGGED, tensors)
+    column = torch.stack([lengths, lengths - 1], 1)[:, 0]
+    close(with_gradients(run, RAGGED, tensors | {"lengths": column}), want, 0)
+    repeated = lengths[1:2].expand(RAGGED.B)
+    want = with_gradients(run, RAGGED, tensors | {"lengths": repeated.clone()})
+    close(with_gradients(run, RAGGED, tensors | {"lengths": repeated}), want, 0)
 
 
 @pytest.fixture(scope="module")

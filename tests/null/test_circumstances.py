@@ -75,7 +75,8 @@ def test_clocks_changed_between_arms():
 
 
 def counted_point(read, write=0.0, **changes):
-    counts = Counted(dram_read_bytes=read, dram_write_bytes=write, provenance=changes.pop("provenance", "measured"))
+    how = {"provenance": changes.pop("provenance", "measured"), "launches": changes.pop("counted_launches", None)}
+    counts = Counted(dram_read_bytes=read, dram_write_bytes=write, **how)
     return judge(point(timing(200.0), counted=counts, **({"launches": 1} | changes)), ROUND)
 
 
@@ -84,6 +85,9 @@ def test_declared_bytes_differ():
     assert ids(counted_point(9_100.0)) == ids(counted_point(12_400.0)) == []
     assert ids(counted_point(12_600.0)) == ["declared-bytes-differ"]
     assert ids(counted_point(30_000.0, launches=3)) == [], "results between launches go through memory"
+    assert ids(counted_point(30_000.0, launches=None)) == [], "how many launches is not known"
+    assert ids(counted_point(30_000.0, counted_launches=1)) == ["declared-bytes-differ"]
+    assert ids(counted_point(30_000.0, counted_launches=3)) == [], "more were counted than declared"
     assert ids(counted_point(100.0, cache="warm")) == [], "found in a cache"
     assert ids(counted_point(100.0, provenance="derived")) == [], "misses are a lower bound"
     streams = work(depth=4, weights=5000, streamed_bytes=30_000)

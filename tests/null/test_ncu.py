@@ -5,6 +5,7 @@ import samples
 from typer.testing import CliRunner
 
 from seqroof.roofline import counted, ncu
+from seqroof.roofline.second_clock import SecondClock
 from seqroof.roofline.store import save
 from seqroof.roofline.telemetry import Counted
 from seqroof.scripts.main import app
@@ -134,6 +135,19 @@ def test_several_imported_kernels_get_no_amplification():
     found = run.points[0].counted
     assert found.launches == 2 and found.dram_bytes > 0
     assert found.amplification is None and "no amplification" in found.how
+
+
+ROWS = "".join(f'"{number}","lstm_step_{name}","(128, 1, 1)","1.0","0","50"\n' for number, name in enumerate("abb"))
+THREE = "\n".join(WIDE.splitlines()[:2]) + "\n" + ROWS
+
+
+@pytest.mark.parametrize(("calls", "launches", "each"), [(5, 15, 3e9), (5, 5, 1e9), (None, None, 2e9)])
+def test_calls_in_a_file_follow_from_the_launches_that_the_second_clock_saw(calls, launches, each):
+    """Three launches are one call of three or three calls of one; uncounted, a call has one of each name."""
+    second = SecondClock(source="profiler", time_s=1e-3, calls=calls, launches=launches)
+    point = run_of(SHAPE).points[1].model_copy(update={"second_clock": second, "launches": None, "direction": "both"})
+    found = counted.imported(samples.run(points=(point,)), THREE, "f").points[0].counted
+    assert found.dram_read_bytes == pytest.approx(each)
 
 
 def test_a_kernel_that_fits_two_points_is_left_out_and_named():

@@ -30,5 +30,14 @@ def test_what_just_fits_and_named_sizes_are_measured() -> None:
         assert not any("suites stop" in reason for reason in reasons)
 
 
+def test_launches_are_told_of_the_forward_pass_alone() -> None:
+    """What an implementation declares of a call without gradients says nothing of its gradients."""
+    kernel = _catalog.load("attention")
+    shape = kernel.shape(B=1, N=1, S=64, P=64, causal=0)
+    directions = ["forward", "backward", "both"]
+    groups = groups_of(kernel, [shape], ["fp32"], directions, {**REQUEST, "most_flops": None})
+    assert [group["classes"]["triton"]["launches"] for group in groups] == [1, None, None]
+
+
 def test_the_limit_grows_with_the_cores() -> None:
     assert CpuDevice().most_suite_flops == SUITE_FLOPS_PER_CORE * usable_cores()
