@@ -33,7 +33,7 @@ def test_every_piece_leaves_a_status_and_a_log(tmp_path):
         python("bad", "import sys; sys.exit('went wrong')"),
         python("after", "import sys; print(sys.argv)"),
     )
-    outcomes = run_suite(pieces, tmp_path, HERE, FOREVER)
+    outcomes = run_suite(pieces, tmp_path, FACTS, FOREVER)
     assert [outcomes[piece.name].status for piece in pieces] == ["ok", "failed", "ok"]
     assert outcomes["bad"].exit_code == 1
     assert (tmp_path / "good.log").read_text() == "said\n"
@@ -52,7 +52,7 @@ def test_every_piece_leaves_a_status_and_a_log(tmp_path):
 def test_a_piece_past_its_limit_takes_its_children_with_it(tmp_path):
     child = f"import subprocess as s; p = s.Popen([{sys.executable!r}, '-c', 'import time; time.sleep(600)'])"
     hangs = python("hangs", f"{child}; print(p.pid, flush=True); p.wait()", limit_s=1.5)
-    outcomes = run_suite((hangs, python("next", "pass")), tmp_path, HERE, FOREVER)
+    outcomes = run_suite((hangs, python("next", "pass")), tmp_path, FACTS, FOREVER)
     assert (outcomes["hangs"].status, outcomes["next"].status) == ("timed out", "ok")
     child_id = int((tmp_path / "hangs.log").read_text().split()[0])
     deadline = time.monotonic() + 20
@@ -99,7 +99,7 @@ def test_what_a_piece_prints_is_kept_apart_from_its_log_when_it_went_well(tmp_pa
     source = "import sys; print('{}'); print('said', file=sys.stderr); sys.exit(len(sys.argv) - 1)"
     good = Piece("good", "a test", 60, (sys.executable, "-c", source), keeps="good.json")
     bad = Piece("bad", "a test", 60, (sys.executable, "-c", source, "1"), keeps="bad.json")
-    run_suite((good, bad), tmp_path, HERE, FOREVER)
+    run_suite((good, bad), tmp_path, FACTS, FOREVER)
     assert (tmp_path / "good.json").read_text() == "{}\n"
     assert (tmp_path / "good.log").read_text() == (tmp_path / "bad.log").read_text() == "said\n"
     assert not (tmp_path / "bad.json").exists()
@@ -108,11 +108,11 @@ def test_what_a_piece_prints_is_kept_apart_from_its_log_when_it_went_well(tmp_pa
 def test_a_piece_that_is_held_to_roofs_waits_for_them_and_takes_the_best(tmp_path, capsys):
     words = ("-c", "import sys; print(*sys.argv[1:])", "--roofs", "{roofs}", "last")
     shown = Piece("shown", "a test", 60, (sys.executable, *words))
-    assert run_suite((shown,), tmp_path, HERE, FOREVER)["shown"].status == "waits"
+    assert run_suite((shown,), tmp_path, FACTS, FOREVER)["shown"].status == "waits"
     assert "wait for roofs" in capsys.readouterr().err
     for name in reversed(ROOFS):
         (tmp_path / name).write_text("{}")
-        run_suite((shown,), tmp_path, HERE, FOREVER)
+        run_suite((shown,), tmp_path, FACTS, FOREVER)
         assert (tmp_path / "shown.log").read_text() == f"--roofs {tmp_path}/{name} last\n"
 
 
@@ -120,7 +120,7 @@ def test_brief_roofs_stand_in_where_the_whole_ones_failed(tmp_path):
     whole = Piece("whole", "a test", 60, (sys.executable, "-c", "1/0"), keeps=ROOFS[0])
     brief = replace(python("brief", "print('{}')"), keeps=ROOFS[1], unless=ROOFS[0])
     held = Piece("held", "a test", 60, (sys.executable, "-c", "pass", "--roofs", "{roofs}"))
-    outcomes = run_suite((whole, held, brief), tmp_path, HERE, FOREVER)
+    outcomes = run_suite((whole, held, brief), tmp_path, FACTS, FOREVER)
     assert [outcomes[name].status for name in ("whole", "brief", "held")] == ["failed", "ok", "ok"]
     measured = replace(whole, command=(sys.executable, "-c", "print('{}')"))
     outcomes = run_suite((measured, brief), tmp_path / "other", FACTS, FOREVER)
@@ -130,7 +130,7 @@ def test_brief_roofs_stand_in_where_the_whole_ones_failed(tmp_path):
 
 def test_what_was_never_tried_comes_before_what_failed(tmp_path):
     pieces = tuple(python(name, source) for name, source in (("bad", "1/0"), ("good", "pass"), ("fresh", "pass")))
-    run_suite(pieces[:2], tmp_path, HERE, FOREVER)
+    run_suite(pieces[:2], tmp_path, FACTS, FOREVER)
     order = list(json.loads((tmp_path / "manifest.json").read_text())["pieces"])
     assert order == ["bad", "good"]
     source = "import sys, time; open(sys.argv[1], 'a').write(sys.argv[2] + ' ')"
@@ -138,12 +138,12 @@ def test_what_was_never_tried_comes_before_what_failed(tmp_path):
         Piece(piece.name, "a test", 60, (sys.executable, "-c", source, str(tmp_path / "order"), piece.name))
         for piece in pieces
     )
-    run_suite(noted, tmp_path, HERE, FOREVER)
+    run_suite(noted, tmp_path, FACTS, FOREVER)
     assert (tmp_path / "order").read_text().split() == ["fresh", "bad", "good"]
 
 
 def test_a_failure_stays_on_record_while_it_waits(tmp_path):
-    run_suite((python("bad", "1/0"),), tmp_path, HERE, FOREVER)
+    run_suite((python("bad", "1/0"),), tmp_path, FACTS, FOREVER)
     outcomes = run_suite((python("bad", "1/0", 600),), tmp_path, FACTS, 60)
     assert outcomes["bad"].status == "failed" and outcomes["bad"].exit_code == 1
 
@@ -182,20 +182,20 @@ def test_only_what_was_cut_off_is_resumed(tmp_path, facts, status, word):
 
 
 def test_what_cannot_be_resumed_is_begun_anew(tmp_path):
-    run_suite((profile("refuse"),), tmp_path, HERE, FOREVER)
+    run_suite((profile("refuse"),), tmp_path, FACTS, FOREVER)
     write_manifest(tmp_path, FACTS, {"cut": Outcome("timed out", 1.0, -9, "cut.log")})
-    assert run_suite((profile("refuse"),), tmp_path, HERE, FOREVER)["cut"].status == "ok"
+    assert run_suite((profile("refuse"),), tmp_path, FACTS, FOREVER)["cut"].status == "ok"
     assert (tmp_path / "cut.log").read_text() == "--force\n"
 
 
 def test_pieces_are_told_the_commit_of_a_copy_without_git(tmp_path):
-    run_suite((python("told", "import os; print(os.environ['SEQROOF_COMMIT'])"),), tmp_path, HERE, FOREVER)
+    run_suite((python("told", "import os; print(os.environ['SEQROOF_COMMIT'])"),), tmp_path, FACTS, FOREVER)
     assert (tmp_path / "told.log").read_text() == "abc\n"
 
 
 def test_a_piece_counts_as_interrupted_until_it_has_ended(tmp_path):
     source = f"print(open({str(tmp_path / 'manifest.json')!r}).read())"
-    outcomes = run_suite((python("reader", source),), tmp_path, HERE, FOREVER)
+    outcomes = run_suite((python("reader", source),), tmp_path, FACTS, FOREVER)
     seen = json.loads((tmp_path / "reader.log").read_text())
     assert seen["pieces"]["reader"]["status"] == "interrupted" and outcomes["reader"].status == "ok"
 
@@ -203,7 +203,7 @@ def test_a_piece_counts_as_interrupted_until_it_has_ended(tmp_path):
 def test_a_piece_whose_packages_are_missing_is_skipped_with_their_names(tmp_path):
     absent = Piece("absent", "a test", 60, (sys.executable, "-c", "1/0"), needs=("no_such_package", "nor_this"))
     present = Piece("present", "a test", 60, (sys.executable, "-c", "pass"), needs=("no_such_package", "json"))
-    outcomes = run_suite((absent, present), tmp_path, HERE, FOREVER)
+    outcomes = run_suite((absent, present), tmp_path, FACTS, FOREVER)
     assert (outcomes["absent"].status, outcomes["present"].status) == ("skipped", "ok")
     assert "none of no_such_package, nor_this is installed" in table((absent, present), outcomes)
     assert finished(tmp_path, FACTS) == {"present"}
