@@ -6,9 +6,10 @@
 
 Each piece is a process of its own with a time limit and a log, so one that hangs or crashes costs only itself. Results
 go to `results/<machine>-<date>/`; `manifest.json` there says what ran, of which commit and on which GPU, how it ended
-and how long it took. A piece that was cut off is finished by a later call on the same card, and one that failed is tried
-again when all others have had their turn. Another card of the same name goes on too, under roofs of its own. What the recurrent pieces were expected to show was written down before, in
-`results/predictions.md`. Nothing here changes clocks, power limits or modes of the device, and nothing resets it.
+and how long it took. A piece that was cut off is finished by a later call on the same card, and one that failed is
+tried again when all others have had their turn. Another card of the same name goes on too, under roofs of its own. What
+the recurrent pieces were expected to show was written down before, in `results/predictions.md`. Nothing here changes
+clocks, power limits or modes of the device, and nothing resets it.
 """
 
 from __future__ import annotations
