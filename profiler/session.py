@@ -132,8 +132,9 @@ class Session:
         elif kind in ("group", "cases"):
             points = [recalled(entry, classes.get(data["key"], {})) for entry in data["points"]]
             again = self.counting.missing(points)
-            left = [point for point in points if point.implementation not in again]
-            self._settle("cases" if again else kind, data["key"], left)
+            if again:  # the group is asked for once more, which tells anew who is refused
+                kind, again = "cases", again | {point.implementation for point in points if point.status == "skipped"}
+            self._settle(kind, data["key"], [point for point in points if point.implementation not in again])
         self.earlier_s += data["session_s"] if kind == "end" else 0.0
 
     def run(self) -> None:

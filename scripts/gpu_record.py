@@ -67,9 +67,14 @@ class Facts:
 
 def recorded(folder: Path, facts: Facts) -> dict[str, Outcome]:
     """The outcomes in a folder's manifest if it is of this commit and this GPU; nothing otherwise."""
+    return _outcomes(folder, {"commit": facts.commit, "gpu": facts.gpu})
+
+
+def _outcomes(folder: Path, wanted: dict[str, str]) -> dict[str, Outcome]:
+    """The outcomes in a folder's manifest if that says all that is wanted; nothing otherwise."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        if (manifest["commit"], manifest["gpu"]) != (facts.commit, facts.gpu):
+        if any(manifest[name] != value for name, value in wanted.items()):
             return {}
         return {name: Outcome(**outcome) for name, outcome in manifest["pieces"].items()}
     except FileNotFoundError:
@@ -87,9 +92,19 @@ def write_manifest(out: Path, facts: Facts, outcomes: dict[str, Outcome]) -> Non
     fresh.replace(out / MANIFEST)
 
 
-def finished(folder: Path, facts: Facts) -> set[str]:
-    """The pieces recorded as ok in a folder; none where it cannot be told of what the record is."""
-    return {name for name, outcome in recorded(folder, facts).items() if outcome.ok and facts.settled}
+def history(folders: list[Path], facts: Facts) -> dict[str, Outcome]:
+    """How pieces of this commit ended on any GPU of this name, the best outcome of each.
+
+    What is complete needs no repetition on another card of the name; it stands beside the roofs of its own. Nothing
+    where it cannot be told of what the records are.
+    """
+    found: dict[str, Outcome] = {}
+    for folder in folders if facts.settled else ():
+        for name, outcome in _outcomes(folder, {"commit": facts.commit, "machine": facts.machine}).items():
+            held = found.setdefault(name, outcome)
+            if (outcome.ok, outcome.tried) > (held.ok, held.tried):
+                found[name] = outcome
+    return found
 
 
 def new_folder(results: Path, facts: Facts) -> Path:

@@ -1,14 +1,15 @@
 """Does everything that waits for a GPU, in pieces, the most telling first, and keeps what was measured.
 
-    scripts/gpu_suite                       # all pieces that this commit has not got yet on this GPU
+    scripts/gpu_suite                       # all pieces that this commit has not got yet
     scripts/gpu_suite --only ceilings       # one of them
     scripts/gpu_suite --budget 9m           # start no piece that may outlast nine minutes; the next call goes on
 
 Each piece is a process of its own with a time limit and a log, so one that hangs or crashes costs only itself. Results
 go to `results/<machine>-<date>/`; `manifest.json` there says what ran, of which commit and on which GPU, how it ended
-and how long it took. A piece that was cut off is finished by the next call, and one that failed is tried again when
-all others have had their turn. What the recurrent pieces were expected to show was written down before, in
-`results/predictions.md`. Nothing here changes clocks, power limits or modes of the device, and nothing resets it.
+and how long it took. A piece that was cut off is finished by a later call on the same card, and one that failed is
+tried again when all others have had their turn. Another card of the same name goes on too, under roofs of its own. What
+the recurrent pieces were expected to show was written down before, in `results/predictions.md`. Nothing here changes
+clocks, power limits or modes of the device, and nothing resets it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -35,13 +37,15 @@ from seqroof.scripts.gpu_record import (
     Facts,
     Outcome,
     commit_of_tree,
-    finished,
     gpu_here,
+    history,
     new_folder,
     recorded,
     write_manifest,
 )
 
+# The pieces that measure roofs, which are those of one card.
+_ROOFS = tuple(piece.name for piece in PIECES if piece.keeps in ROOFS)
 # Exit codes of a profile that is complete although cases of it were wrong, invalid, crashed or out of memory.
 CASES_FAILED = (Exit.WRONG_RESULT, Exit.INVALID_POINT, Exit.CASE_FAILED)
 GRACE_S = 10  # between asking a piece to stop and killing it: time to write down what it has measured
@@ -113,19 +117,25 @@ def _end(process: subprocess.Popen, ask: bool) -> int:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    return process.wait()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(GRACE_S)
+    return -signal.SIGKILL  # a driver holds it in the kernel: it is left behind
 
 
-def run_suite(pieces: tuple[Piece, ...], out: Path, facts: Facts, budget_s: float) -> dict[str, Outcome]:
+def run_suite(
+    pieces: tuple[Piece, ...], out: Path, facts: Facts, budget_s: float, tried: Collection[str] = ()
+) -> dict[str, Outcome]:
     """Run the pieces within the budget, those that were never tried first; `out/manifest.json` is kept up to date.
 
     A piece whose limit does not fit into what is left of the budget waits, and a shorter one after it may still run;
-    so does one that is held to roofs until there are some.
+    so does one that is held to roofs until there are some. tried : pieces that were tried on another card; those of
+    roofs come first on this one all the same.
     """
     out.mkdir(parents=True, exist_ok=True)
     outcomes = recorded(out, facts)
     end = time.monotonic() + budget_s
-    left = sorted(pieces, key=lambda piece: outcomes.get(piece.name, Outcome("waits")).tried)
+    tried = {name for name in tried if name not in _ROOFS} | {name for name in outcomes if outcomes[name].tried}
+    left = sorted(pieces, key=lambda piece: piece.name in tried)
     while piece := next((piece for piece in left if _can_start(piece, out, end - time.monotonic())), None):
         left.remove(piece)
         before = outcomes.get(piece.name, Outcome("waits"))
@@ -148,15 +158,17 @@ def run_suite(pieces: tuple[Piece, ...], out: Path, facts: Facts, budget_s: floa
 
 
 def _can_start(piece: Piece, out: Path, left_s: float) -> bool:
-    """Whether a piece fits into the time that is left, and has what it is held to."""
-    return piece.limit_s <= left_s and ("{roofs}" not in piece.command or roofs_in(out) is not None)
+    """Whether a piece fits into the time that is left, its end included, and has what it is held to."""
+    return piece.limit_s + GRACE_S <= left_s and ("{roofs}" not in piece.command or roofs_in(out) is not None)
 
 
 def _is_needed(piece: Piece, out: Path) -> bool:
     """Whether a piece has packages that it is about, and has not been made needless."""
-    return not (piece.needs and not any(map(installed, piece.needs))) and not (
-        piece.unless and (out / piece.unless).exists()
-    )
+    return _has_packages(piece) and not (piece.unless and (out / piece.unless).exists())
+
+
+def _has_packages(piece: Piece) -> bool:
+    return not piece.needs or any(map(installed, piece.needs))
 
 
 def _run_or_start_anew(piece: Piece, out: Path, facts: Facts, before: Outcome) -> Outcome:
@@ -198,7 +210,8 @@ def plan(pieces: tuple[Piece, ...]) -> str:
     total_s = sum(piece.limit_s for piece in pieces if not (piece.needs or piece.unless))
     return (
         f"What waits takes {total_s / 60:.0f} minutes at most. It need not be one call: --budget 9m starts what fits "
-        "into nine minutes, and the next call, on the same GPU and of the same commit, goes on with the rest."
+        "into nine minutes, and the next call of the same commit goes on with the rest, on another GPU of the same "
+        "name too, whose roofs it measures first."
     )
 
 
@@ -238,6 +251,17 @@ def _refuse_other_run(out: Path, facts: Facts) -> None:
         raise SystemExit(Exit.USAGE)
 
 
+def _waiting(known: dict[str, Outcome], here: dict[str, Outcome]) -> list[str]:
+    """The pieces that are not complete; roofs of this card too while there is a profile to hold to them.
+
+    known : outcomes on all cards of the name. here : those on this card.
+    """
+    waiting = {piece.name for piece in PIECES if not known.get(piece.name, Outcome("waits")).ok}
+    if any("{roofs}" in piece.command and _has_packages(piece) for piece in PIECES if piece.name in waiting):
+        waiting |= {name for name in _ROOFS if not here.get(name, Outcome("waits")).ok}
+    return [piece.name for piece in PIECES if piece.name in waiting]
+
+
 def main(words: list[str] | None = None) -> int:
     """Run the suite; returns 0 unless a piece failed (1) or was interrupted (130)."""
     choices = _choices(words)
@@ -245,19 +269,20 @@ def main(words: list[str] | None = None) -> int:
     facts = _facts(choices, has_gpu)
     out = (choices.out or new_folder(ROOT / "results", facts)).resolve()
     _refuse_other_run(out, facts)
-    done = finished(out, facts)
-    wanted = choices.only.split(",") if choices.only else [piece.name for piece in PIECES if piece.name not in done]
+    known = history([*(ROOT / "results").glob(f"{facts.machine}-*"), out], facts)
+    wanted = choices.only.split(",") if choices.only else _waiting(known, recorded(out, facts))
     pieces = tuple(piece for piece in PIECES if piece.name in wanted)
     if choices.list or not has_gpu:
-        print(table(PIECES, {**recorded(out, facts), **{name: Outcome("ok") for name in done}}))
+        print(table(PIECES, known))
         print(plan(pieces))
         if not has_gpu:
             print("There is no NVIDIA GPU here: on a machine that has one, scripts/gpu_suite runs what waits.")
         return 0
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    outcomes = run_suite(pieces, out, facts, choices.budget)
-    print(table(PIECES, {**{name: Outcome("ok") for name in done}, **outcomes}))
+    tried = {name for name, outcome in known.items() if outcome.tried}
+    outcomes = run_suite(pieces, out, facts, choices.budget, tried)
+    print(table(PIECES, {**known, **{name: outcomes[name] for name in wanted}}))
     print(f"results: {out}")
     statuses = {outcome.status for name, outcome in outcomes.items() if name in wanted}
     return Exit.INTERRUPTED if "interrupted" in statuses else int(bool(statuses & {"failed", "timed out"}))

@@ -9,17 +9,56 @@ import pytest
 from scripted_pieces import CHANGED, FACTS, FOREVER, python
 
 from seqroof.scripts import gpu_suite, measuring
-from seqroof.scripts.gpu_record import finished, gpu_here, new_folder
+from seqroof.scripts.gpu_pieces import ROOFS
+from seqroof.scripts.gpu_record import Outcome, gpu_here, history, new_folder, recorded
 from seqroof.scripts.gpu_suite import run_suite
 
+OTHER = replace(FACTS, gpu="another card of the same name")
 
-def test_what_is_recorded_for_the_commit_and_the_gpu_is_finished(tmp_path):
+
+def finished(folder, facts):
+    return {name for name, outcome in history([folder], facts).items() if outcome.ok}
+
+
+def test_what_is_recorded_for_the_commit_is_finished(tmp_path):
     folder = tmp_path / "gpu-2026-01-01"
     run_suite((python("good", "pass"), python("bad", "1/0")), folder, FACTS, FOREVER)
     assert finished(folder, FACTS) == {"good"}
-    assert finished(folder, replace(FACTS, commit="abd")) == set()
-    assert finished(folder, replace(FACTS, gpu="another card of the same name")) == set()
+    assert finished(folder, replace(FACTS, commit="abd")) == finished(folder, replace(FACTS, machine="b200")) == set()
     assert finished(tmp_path, FACTS) == set()
+
+
+def test_another_card_of_the_name_goes_on_and_nothing_of_it_is_taken_up(tmp_path):
+    run_suite((python("good", "pass"), python("bad", "1/0")), tmp_path, FACTS, FOREVER)
+    assert finished(tmp_path, OTHER) == {"good"} and recorded(tmp_path, OTHER) == {}
+
+
+def test_of_several_records_of_a_piece_the_best_counts(tmp_path):
+    for place, source in (("a", "1/0"), ("b", "pass"), ("c", "1/0")):
+        run_suite((python("piece", source), python("long", "pass", 99)), tmp_path / place, FACTS, 75)
+    found = history([tmp_path / place for place in "abc"], OTHER)
+    assert {name: outcome.status for name, outcome in found.items()} == {"piece": "ok", "long": "waits"}
+
+
+PROFILE = replace(python("profile", "pass"), command=("profile", "{roofs}"))
+ABSENT = replace(PROFILE, name="absent", needs=("no_such_package",))
+ROOF = replace(python("ceilings", "pass"), keeps=ROOFS[0])
+
+
+def test_roofs_are_measured_on_every_card_that_holds_a_profile_to_them(monkeypatch):
+    monkeypatch.setattr(gpu_suite, "PIECES", (ROOF, PROFILE, python("tests", "pass"), ABSENT))
+    ok = {name: Outcome("ok") for name in ("ceilings", "profile", "tests")}
+    assert gpu_suite._waiting({}, {}) == ["ceilings", "profile", "tests", "absent"]
+    without = {name: outcome for name, outcome in ok.items() if name != "profile"}
+    assert gpu_suite._waiting(without, {}) == ["ceilings", "profile", "absent"]
+    assert gpu_suite._waiting(without, without) == ["profile", "absent"]
+    assert gpu_suite._waiting(ok, {}) == ["absent"], "nothing that runs here is left to hold to roofs"
+
+
+def test_roofs_come_first_on_another_card_and_what_was_tried_there_last(tmp_path):
+    names = ("ceilings", "tried", "fresh")
+    outcomes = run_suite(tuple(python(name, "pass") for name in names), tmp_path, OTHER, FOREVER, names[:2])
+    assert list(outcomes) == ["ceilings", "fresh", "tried"]
 
 
 @pytest.mark.parametrize("facts", [CHANGED, replace(FACTS, commit="unknown"), replace(FACTS, gpu="")])
@@ -41,7 +80,7 @@ def test_a_run_goes_on_in_its_folder_on_another_day_too(tmp_path):
     assert new_folder(tmp_path, FACTS) == new_folder(tmp_path, replace(FACTS, date="2026-01-02")) == folder
 
 
-@pytest.mark.parametrize("other", [replace(FACTS, commit="abd"), replace(FACTS, gpu="another card of the same name")])
+@pytest.mark.parametrize("other", [replace(FACTS, commit="abd"), OTHER])
 def test_another_commit_or_gpu_on_the_same_day_gets_its_own_folder(tmp_path, other):
     run_suite((python("good", "pass"),), new_folder(tmp_path, FACTS), FACTS, FOREVER)
     assert new_folder(tmp_path, other).name == "gpu-2026-01-01-2"

@@ -15,7 +15,7 @@ from scripted_pieces import CHANGED, FACTS, FOREVER, python
 
 from seqroof.scripts import gpu_suite
 from seqroof.scripts.gpu_pieces import PIECES, ROOFS, Piece
-from seqroof.scripts.gpu_record import Outcome, finished, recorded, write_manifest
+from seqroof.scripts.gpu_record import Outcome, recorded, write_manifest
 from seqroof.scripts.gpu_suite import run_suite, seconds, table
 
 
@@ -206,7 +206,7 @@ def test_a_piece_whose_packages_are_missing_is_skipped_with_their_names(tmp_path
     outcomes = run_suite((absent, present), tmp_path, FACTS, FOREVER)
     assert (outcomes["absent"].status, outcomes["present"].status) == ("skipped", "ok")
     assert "none of no_such_package, nor_this is installed" in table((absent, present), outcomes)
-    assert finished(tmp_path, FACTS) == {"present"}
+    assert recorded(tmp_path, FACTS)["absent"].status == "skipped"
 
 
 def test_durations_and_wrong_names():
