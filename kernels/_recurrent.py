@@ -193,6 +193,8 @@ def inputs(cell: Cell, shape: Shape, dtype: str, device: str, seed: int) -> Tens
 
 def fold(shape: Shape, x: Tensor) -> Tensor:
     """Turn x (T, B, I) into (T/d, d B, I), with zeros after its end where d does not divide T."""
+    if shape.dilation == 1:
+        return x
     missing = shape.folded_steps * shape.dilation - shape.T
     padded = F.pad(x, (0, 0, 0, 0, 0, missing)) if missing else x
     return padded.reshape(shape.folded_steps, shape.folded_rows, x.shape[2])
@@ -200,6 +202,8 @@ def fold(shape: Shape, x: Tensor) -> Tensor:
 
 def unfold(shape: Shape, y: Tensor) -> Tensor:
     """Undo `fold`: (T/d, d B, C) becomes (T, B, C). A cut that takes all would copy its gradient."""
+    if shape.dilation == 1:
+        return y
     padded = y.reshape(shape.folded_steps * shape.dilation, shape.B, y.shape[2])
     return padded if len(padded) == shape.T else padded[: shape.T]
 
@@ -222,8 +226,11 @@ def check(cell: Cell, shape: Shape, tensors: dict[str, Tensor | None]) -> None:
 
     Lengths are looked at on the CPU only, for elsewhere that would stop the queue, and not while torch.compile traces.
     """
-    left_out = {name for name in ("h_0", "c_0") if tensors.get(name) is None}
-    check_tensors(shape, tensors, {name: size for name, size in sizes_of(cell, shape).items() if name not in left_out})
+    sizes = sizes_of(cell, shape)
+    for name in ("h_0", "c_0"):
+        if tensors.get(name) is None:
+            sizes.pop(name, None)
+    check_tensors(shape, tensors, sizes)
     lengths, x = tensors.get("lengths"), tensors["x"]
     if lengths is None:
         return
@@ -290,20 +297,22 @@ def weights_of(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> list[Weight
 
     Only gru has a bias of the state, in its last gate; it is filled up with zeros to all gates.
     """
-    weight_ih = _each(tensors["weight_ih"])
+    weight_ih = _each(tensors["weight_ih"], 1)
     if shape.L > 1:
-        weight_ih += _each(tensors["weight_ih_upper"].flatten(0, 1))
-    biases, rows = tensors["bias"].flatten(0, 1), cell.gates * shape.H
-    state_bias: list[Tensor | None] = [None] * len(biases)
+        weight_ih += _each(tensors["weight_ih_upper"], 2)
+    bias, rows = tensors["bias"], cell.gates * shape.H
+    state_bias: list[Tensor | None] = [None] * (shape.L * shape.D)
     if cell.biases > cell.gates:
-        biases, of_state = biases.split([rows, biases.shape[1] - rows], dim=1)
-        state_bias = [*_each(F.pad(of_state, (rows - of_state.shape[1], 0)))]
-    return list(zip(weight_ih, _each(tensors["weight_hh"].flatten(0, 1)), _each(biases), state_bias, strict=True))
+        bias, of_state = bias.split([rows, bias.shape[2] - rows], dim=2)
+        state_bias = [*_each(F.pad(of_state, (rows - of_state.shape[2], 0)), 2)]
+    return list(zip(weight_ih, _each(tensors["weight_hh"], 2), _each(bias, 2), state_bias, strict=True))
 
 
-def _each(stack: Tensor) -> list[Tensor]:
-    """What is stacked, without the stack's gradient filled up with zeros for each; of a single one it is a view."""
-    return [stack.squeeze(0)] if len(stack) == 1 else list(stack.unbind(0))
+def _each(stack: Tensor, axes: int) -> list[Tensor]:
+    """What is stacked along the first axes, without a gradient of the whole stack for each; a single one is a view."""
+    if stack.shape[:axes].numel() == 1:
+        return [stack.view(stack.shape[axes:])]
+    return list(stack.flatten(0, axes - 1).unbind(0))
 
 
 def spot(shape: Shape, tensors: Tensors, seed: int) -> list[Any]:

@@ -20,10 +20,12 @@ from ._torch import once_differentiable
 
 def flat_weights(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> list[Tensor]:
     """List the weights as torch.nn does: for every layer and direction weight_ih, weight_hh, bias_ih, bias_hh."""
-    flat = []
-    no_bias = tensors["bias"].new_zeros(cell.gates * shape.H)
+    flat: list[Tensor] = []
+    no_bias = None
     for weight_ih, weight_hh, bias, state_bias in weights_of(cell, shape, tensors):
-        flat += [weight_ih, weight_hh, bias, no_bias if state_bias is None else state_bias]
+        if state_bias is None:
+            no_bias = state_bias = bias.new_zeros(bias.shape) if no_bias is None else no_bias
+        flat += [weight_ih, weight_hh, bias, state_bias]
     return flat
 
 

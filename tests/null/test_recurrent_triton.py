@@ -130,10 +130,11 @@ def outputs_that_are_overwritten_refuse_their_gradients(row: str, cell: Cell) ->
         for name in ("x", "weight_hh", "y"):
             given = {key: value.clone().requires_grad_(value.is_floating_point()) for key, value in tensors.items()}
             y = run_row(row, cell, shape, given)[0]
+            total = y.sum()
             with torch.no_grad():
                 (y if name == "y" else given[name]).add_(1)
             try:
-                torch.autograd.grad(y.sum(), given["weight_ih"])
+                torch.autograd.grad(total, given["weight_ih"])
             except RuntimeError as error:
                 assert "modified by an inplace operation" in str(error), error
             else:
