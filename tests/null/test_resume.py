@@ -263,7 +263,7 @@ def test_a_signal_while_counting_keeps_the_times_and_they_are_counted_when_resum
         first.run()
     first.close("interrupted")
     assert statuses(first) == {"triton": "skipped", "reference": "ok", "torch": "ok"}
-    assert {point.counted.reason for point in first.points if point.headline} == {INTERRUPTED}
+    assert {point.counted.reason for point in first.points if point.counted} == {INTERRUPTED}
     worker, reporter = Scripted(whole("reference", "torch")), Reporter(quiet=True)
     second = Session(Request(), worker, reporter, Roofs(worker, reporter, ROUND))  # type: ignore[arg-type]
     second.groups, second.counting = [refused], CutOff([])
