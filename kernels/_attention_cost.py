@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from ..roofline.work import Term, terms
 
 
@@ -45,8 +47,14 @@ def backward_operations(pairs: int, queries: int, P: int) -> tuple[Term, ...]:
     )
 
 
-def recomputed(pairs: int, P: int, direction: str) -> dict[str, int]:
-    """What of these operations gradients do a second time, as fields of `Work`."""
-    if direction == "forward":
-        return {}
-    return {"recomputed_flops": 2 * pairs * P, "recomputed_ops": pairs}
+class Recomputed(TypedDict):
+    """Fields of a `Work`."""
+
+    recomputed_flops: int
+    recomputed_ops: int
+
+
+def recomputed(pairs: int, P: int, direction: str) -> Recomputed:
+    """What of these operations gradients do a second time."""
+    again = direction != "forward"
+    return {"recomputed_flops": 2 * pairs * P * again, "recomputed_ops": pairs * again}
