@@ -3,6 +3,8 @@
 The buffer of CUDA is made here on a CPU, where it changes nothing but the way of the weights.
 """
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -91,19 +93,33 @@ def test_what_is_written_to_weights_reaches_the_buffer(kernel: Any, cell: Cell, 
 
 
 @one_buffer
-def test_weights_beside_the_same_recurrent_weights_may_be_others(buffer: bool) -> None:
-    """In the same place turned around, or in the place of what is gone: neither is taken for what was copied."""
+def test_weights_turned_around_in_the_same_place_are_others(buffer: bool) -> None:
     shape = Shape(3, 4, 64, 16)
     tensors = doubles(lstm.CELL, shape)
     close(run_torch(lstm.CELL, shape, **tensors), run(lstm.CELL, shape, tensors))
     tensors["weight_ih"] = tensors["weight_ih"].transpose(1, 2)
     close(run_torch(lstm.CELL, shape, **tensors), run(lstm.CELL, shape, tensors))
-    for seed in range(1, 9):
-        del tensors["weight_ih"]
-        tensors["weight_ih"] = torch.randn(
-            1, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
-        )
-        close(run_torch(lstm.CELL, shape, **tensors), run(lstm.CELL, shape, tensors))
+
+
+@one_buffer
+def test_what_was_copied_keeps_its_place_as_long_as_the_recurrent_weights_live(buffer: bool) -> None:
+    """Else other weights could come to lie there, and be taken for those that were copied."""
+
+    class Memory(bytearray):
+        """Bytes that can be watched."""
+
+    shape = Shape(3, 4, 5, 6)
+    tensors = doubles(lstm.CELL, shape)
+    memory = Memory(tensors["weight_ih"].nbytes)
+    watched = weakref.ref(memory)
+    shared = torch.frombuffer(memory, dtype=torch.float64).view(tensors["weight_ih"].shape)
+    tensors["weight_ih"] = shared.copy_(tensors["weight_ih"])
+    run_torch(lstm.CELL, shape, **tensors)
+    del memory, shared, tensors["weight_ih"]
+    assert watched() is not None
+    del tensors
+    gc.collect()
+    assert watched() is None
 
 
 @one_buffer
