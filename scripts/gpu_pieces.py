@@ -95,7 +95,7 @@ _COUNTED = ("--dtype", "bf16", "--counters")
 _TRAINING = ("--dtype", "bf16", "--direction", "forward,both")
 # The most telling first. The ceilings are what all numbers are held to; every profile checks its results itself, so the
 # tests, which look for what its checks cannot see, need not precede it. Up to `lstm_sizes` all limits together are
-# below half an hour; the long ones after it are taken up by a later call where one cuts them off.
+# below half an hour; what takes long and tells less comes after it.
 PIECES = (
     Piece(
         "ceilings",
