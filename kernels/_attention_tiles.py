@@ -197,9 +197,10 @@ _QUERIES_FP32: _Table = {
     for layout in ("exact", "padded", "unaligned")
 }
 _KEYS_16_BIT: _Table = {
-    (32, "descriptor"): Tile(32, 128, 8, 2),
+    (32, "descriptor"): Tile(32, 128, 8, 2, ALL),
     (32, "exact"): Tile(64, 64, 4, 2),
     (32, "padded"): Tile(64, 64, 4, 2),
+    (32, "padded_80"): Tile(64, 64, 4, 2, ALL),
     (32, "unaligned"): Tile(32, 64, 4, 1),
     (64, "descriptor"): Tile(32, 128, 8, 2),
     (64, "descriptor_100"): Tile(32, 64, 8, 2, ALL),
@@ -222,7 +223,7 @@ _KEYS_16_BIT: _Table = {
     (256, "unaligned"): Tile(16, 16, 8, 1),
 }
 _KEYS_TF32: _Table = {
-    (width, layout): Tile(tile.keys, tile.queries, tile.warps, tile.stages)
+    (width, layout): Tile(tile.keys, tile.queries, tile.warps, tile.stages, ALL if width == 32 else 0)
     for (width, layout), tile in _QUERIES_TF32.items()
 } | {(256, "unaligned"): Tile(16, 32, 8, 1)}
 _KEYS_FP32: _Table = {
