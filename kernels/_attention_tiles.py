@@ -20,7 +20,7 @@ import torch
 
 from ..roofline.contract import CompileCase
 from ._attention_triton import attend, key_gradient, query_gradient
-from ._triton import checked_options, tl, triton
+from ._triton import checked_options, older_than, tl, triton
 
 WIDEST = 256
 NARROWEST = 32  # two of the shortest products that a tensor core takes
@@ -29,16 +29,24 @@ DESCRIPTOR_CAPABILITY = 90  # the first with a copy engine for tensors
 
 @dataclass(frozen=True)
 class Tile:
-    """What one program does at a time: `queries` rows of queries against `keys` keys."""
+    """What one program does at a time: `queries` rows of queries against `keys` keys.
+
+    registers : most of a thread; 0 leaves it to ptxas, which may spill a few bytes so that one more program would fit.
+    """
 
     queries: int
     keys: int
     warps: int
     stages: int
+    registers: int = 0
 
     def options(self) -> dict[str, Any]:
         """Launch options."""
-        return checked_options(num_warps=self.warps, num_stages=self.stages)
+        limit = {"maxnreg": self.registers} if self.registers else {}
+        return checked_options(num_warps=self.warps, num_stages=self.stages, **limit)
+
+
+ALL = 255  # registers that a thread can have
 
 
 @dataclass(frozen=True)
@@ -189,12 +197,13 @@ _QUERIES_FP32: _Table = {
     for layout in ("exact", "padded", "unaligned")
 }
 _KEYS_16_BIT: _Table = {
-    (32, "descriptor"): Tile(32, 128, 8, 2),
+    (32, "descriptor"): Tile(32, 128, 8, 2, ALL),
     (32, "exact"): Tile(64, 64, 4, 2),
     (32, "padded"): Tile(64, 64, 4, 2),
+    (32, "padded_80"): Tile(64, 64, 4, 2, ALL),
     (32, "unaligned"): Tile(32, 64, 4, 1),
     (64, "descriptor"): Tile(32, 128, 8, 2),
-    (64, "descriptor_100"): Tile(32, 64, 8, 2),
+    (64, "descriptor_100"): Tile(32, 64, 8, 2, ALL),
     (64, "exact"): Tile(32, 64, 8, 2),
     (64, "exact_80"): Tile(32, 64, 8, 1),
     (64, "padded"): Tile(32, 64, 8, 2),
@@ -203,7 +212,9 @@ _KEYS_16_BIT: _Table = {
     (128, "descriptor"): Tile(32, 128, 8, 2),
     (128, "descriptor_100"): Tile(32, 64, 8, 2),
     (128, "exact"): Tile(16, 64, 8, 2),
+    (128, "exact_100"): Tile(16, 64, 8, 1),
     (128, "padded"): Tile(16, 64, 8, 2),
+    (128, "padded_100"): Tile(16, 64, 8, 1),
     (128, "unaligned"): Tile(16, 32, 8, 1),
     (256, "descriptor"): Tile(16, 64, 8, 2),
     (256, "descriptor_100"): Tile(32, 32, 8, 2),
@@ -212,11 +223,11 @@ _KEYS_16_BIT: _Table = {
     (256, "unaligned"): Tile(16, 16, 8, 1),
 }
 _KEYS_TF32: _Table = {
-    (width, layout): Tile(tile.keys, tile.queries, tile.warps, tile.stages)
+    (width, layout): Tile(tile.keys, tile.queries, tile.warps, tile.stages, ALL if width == 32 else 0)
     for (width, layout), tile in _QUERIES_TF32.items()
 } | {(256, "unaligned"): Tile(16, 32, 8, 1)}
 _KEYS_FP32: _Table = {
-    (width, layout): Tile(tile.keys, tile.queries, tile.warps, tile.stages)
+    (width, layout): Tile(tile.keys, tile.queries, tile.warps, tile.stages, ALL)
     for (width, layout), tile in _QUERIES_FP32.items()
 }
 
@@ -267,11 +278,21 @@ def layout_of(dtype: str, P: int, ragged: int, strides: list[int], addresses: li
     """Choose the layout for a head dimension, the strides of the loaded tensors and the addresses of all."""
     if any(number % 16 for number in (P, *strides, *addresses)):
         return "unaligned"
-    # A descriptor has one length for all rows of the batch, and no axis that stays in place.
+    # A descriptor has one length for all rows of the batch, and no axis that stays in place. On sm_100, drivers of CUDA
+    # 13.1 or older may fault at one of a tensor with gaps in an allocation below 128 KiB; Triton avoids that from 3.7
+    # on, and PyTorch, which reserves 2 MiB at a time, with any Triton.
     if dtype in ("bf16", "fp16", "tf32") and not ragged and all(strides) and capability >= DESCRIPTOR_CAPABILITY:
-        return "descriptor" if capability < 100 else "descriptor_100"
-    layout = "exact" if width_of(P) == P else "padded"
-    return layout if capability >= DESCRIPTOR_CAPABILITY else f"{layout}_80"
+        layout = "descriptor"
+    else:
+        layout = "exact" if width_of(P) == P else "padded"
+    if capability < DESCRIPTOR_CAPABILITY:
+        return f"{layout}_80"
+    return layout if capability < 100 else f"{layout}_100"
+
+
+def widest_of(dtype: str) -> int:
+    """The largest head dimension for a dtype: Triton 3.6 spills dq of wider float32 heads with every tile."""
+    return 128 if dtype == "fp32" and older_than(3, 9) else WIDEST
 
 
 def width_of(P: int) -> int:
@@ -347,4 +368,5 @@ COMPILE = [
     for kernel in (FORWARD, QUERIES, KEYS)
     for dtype, table in TILES[kernel.name].items()
     for width, layout in table
+    if width <= widest_of(dtype)
 ]

@@ -234,7 +234,7 @@ def _gather(
     """Add to the gradients of a block of keys and values what comes from the queries `begin` to `end` of a head.
 
     Products are transposed, keys by queries: none of the two accumulators then needs turning. Queries beyond the last
-    one have an infinite logarithm and with it no weight.
+    one have no weight: their zeros times a key that is not finite would be NaN.
     """
     BLOCK_K: tl.constexpr = keys.shape[0]
     WIDTH: tl.constexpr = keys.shape[1]
@@ -245,7 +245,7 @@ def _gather(
         logarithm = tl.load(logarithms + row, mask=row < S, other=float("inf"))
         nothing = tl.zeros((BLOCK_K, BLOCK_S), dk.dtype)
         scores = dot(keys, tl.trans(queries), nothing, PRECISION, INTERPRET)
-        weights = tl.exp2(scores * scale - logarithm[None, :])
+        weights = tl.where((row < S)[None, :], tl.exp2(scores * scale - logarithm[None, :]), 0.0)
         if CHECK_KEYS:
             weights = tl.where(row[None, :] > last_query_blind[:, None], weights, 0.0)
         above = _rows(do, batch, head, start, S, do_row, P, BLOCK_S, WIDTH, True, LAYOUT)

@@ -45,6 +45,11 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+def older_than(major: int, minor: int) -> bool:
+    """Whether the Triton at hand is older than this version; nothing is where there is none."""
+    return AVAILABLE and tuple(int(part) for part in triton.__version__.split(".")[:2]) < (major, minor)
+
+
 def why_no_triton(device: str) -> str | None:
     """Say why a Triton kernel cannot run on `device` ("cpu" or "cuda"), or None when it can."""
     if not AVAILABLE:

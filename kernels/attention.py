@@ -32,7 +32,7 @@ from . import _attention_launch, _attention_sdpa
 from ._attention_cost import backward_operations, forward_operations, recomputed
 from ._attention_lengths import blanked, check, lengths_of, padding_waste, visible
 from ._attention_peers import peer_rows
-from ._attention_tiles import COMPILE, WIDEST
+from ._attention_tiles import COMPILE, WIDEST, widest_of
 from ._cost import operations, traffic
 from ._torch import (
     ELEMENT_BYTES,
@@ -313,6 +313,12 @@ def _why_not_triton(shape: Shape, dtype: str, device: str) -> str | None:
         return "the Triton kernel accumulates in float32; float64 is for the reference"
     if shape.P > WIDEST:
         return f"the Triton kernel takes head dimensions up to {WIDEST}, not P={shape.P}"
+    widest = widest_of(dtype)
+    if widest < shape.P and not interpreted():
+        return (
+            f"under a triton older than 3.9 gradients of {dtype} heads wider than {widest} spill registers, and these "
+            f"have P={shape.P}; take triton 3.9, or tf32, fp16 or bf16"
+        )
     return why_no_triton(device) or tf32_on_cpu(dtype, device)
 
 

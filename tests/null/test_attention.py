@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from seqroof.kernels import _attention_peers, attention
+from seqroof.kernels import _attention_peers, _triton, attention
 from seqroof.kernels._attention_lengths import lengths_of, padding_waste
 from seqroof.kernels.attention import IMPLEMENTATIONS, ODD, SHAPES, Shape, attend, inputs, reference, spot, work
 
@@ -382,6 +382,15 @@ def test_flash_attn_is_a_row_where_it_can_be_imported(monkeypatch: pytest.Monkey
 
 def _refusal(row: str, dtype: str, device: str, **sizes: Any) -> str | None:
     return IMPLEMENTATIONS[row].supports(Shape(**({"B": 1, "N": 4, "S": 512, "P": 64} | sizes)), dtype, device)
+
+
+@pytest.mark.skipif(not _triton.AVAILABLE, reason="triton is not installed here")
+def test_wide_float32_heads_are_refused_under_a_triton_that_would_spill(monkeypatch: pytest.MonkeyPatch) -> None:
+    for version, refused in (("3.6.0", True), ("3.8.1", True), ("3.9.0", False), ("3.10.0+git1", False)):
+        monkeypatch.setattr(_triton.triton, "__version__", version)
+        assert ("take triton 3.9" in (_refusal("triton", "fp32", "cuda", P=160) or "")) == refused, version
+        assert _refusal("triton", "fp32", "cuda", P=128) is None
+        assert _refusal("triton", "bf16", "cuda", P=256) is None
 
 
 def test_rows_that_cannot_run_say_why() -> None:

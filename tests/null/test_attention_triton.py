@@ -15,6 +15,7 @@ from interpreting import Checks, run_interpreted
 
 from seqroof.kernels import _attention_launch, _attention_tiles, _triton
 from seqroof.kernels._attention_lengths import lengths_of
+from seqroof.kernels._torch import DTYPES
 from seqroof.kernels.attention import IMPLEMENTATIONS, Shape, attend, inputs, reference
 from seqroof.profiler.poison import poisoned_memory
 
@@ -145,6 +146,19 @@ def infinite_scores_are_those_of_the_reference(shape: Shape, sign: float) -> Non
     torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
+@checks.each(*((shape, dtype) for shape in (40, 48) for dtype in ("fp32", "bf16")))
+def a_key_of_infinitely_low_scores_gets_no_gradient(S: int, dtype: str) -> None:
+    """Nor does it where the last block of queries has rows beyond the last query, as for S=40."""
+    shape = Shape(1, 2, S, 16, causal=0)
+    tensors = {name: tensor.to(DTYPES[dtype]) for name, tensor in infinite(shape, -1.0).items()}
+    got, want = with_gradients(RUN, shape, tensors), with_gradients(reference, shape, tensors)
+    for mine, other in zip(got[2:], want[2:], strict=True):
+        assert (mine[:, :, 3] == 0).all() and (other[:, :, 3] == 0).all()
+        assert mine.isfinite().all() and other.isfinite().all()
+    if dtype == "fp32":
+        close(got[2:], want[2:], 1e-5)
+
+
 @checks.each()
 def queries_whose_scores_are_all_minus_infinity_see_nothing() -> None:
     shape = Shape(1, 2, 20, 16, causal=0)
@@ -197,6 +211,7 @@ def the_launched_layout_follows_the_tensors() -> None:
     assert layout_of("bf16", 64, 0, [64, 128], [256], 100) == "descriptor_100"
     assert layout_of("bf16", 64, 0, [64, 128], [256], 80) == "exact_80"
     assert layout_of("bf16", 64, 1, [64, 128], [256], 90) == "exact"
+    assert layout_of("bf16", 64, 1, [64, 128], [256], 100) == "exact_100"
     assert layout_of("bf16", 48, 1, [64, 128], [256], 90) == "padded"
     assert layout_of("fp32", 64, 0, [64, 128], [256], 90) == "exact"
     assert layout_of("bf16", 64, 0, [64, 0], [256], 90) == "exact"

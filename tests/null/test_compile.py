@@ -97,6 +97,8 @@ def test_compiles(case_name: str, compiled: dict[str, list[str]]) -> None:
 
 @needs_triton
 def test_compiles_with_the_oldest_triton(case_name: str, compiled_by_old: dict[str, list[str]]) -> None:
+    if case_name not in compiled_by_old:
+        pytest.skip("the oldest triton is not given this configuration")
     assert compiled_by_old[case_name] == []
 
 
