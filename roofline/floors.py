@@ -250,16 +250,14 @@ def best_floors(work: Work, dtype: str, machine: Machine, cache: CacheState) -> 
     """
     private, shared, chip = (most_held(machine, level) for level in ("private", "cache", "chip"))
     residency = best_residency(work, machine)
-    streamed = min(work.hoisted_bytes, work.streamed_bytes)
-    again = _again(work.depth, streamed, work.recurrent_bytes)
+    streamed = max(work.compulsory_bytes, min(work.hoisted_bytes, work.streamed_bytes))
+    again, held = _again(work.depth, streamed, work.recurrent_bytes), max(chip, private)
     dram_total = work.compulsory_bytes
-    if residency == "chip":
-        cache_total = work.compulsory_bytes + work.depth * work.exchange_bytes * (work.depth > 1)
-    else:
-        held = max(chip, private)
-        cache_total = _missed(work.compulsory_bytes, streamed, again, held)
-        if residency == "dram":
-            dram_total = _missed(work.compulsory_bytes, streamed, again, held + shared)
+    cache_total = min(work.compulsory_bytes + work.depth * work.exchange_bytes * (work.depth > 1), streamed)
+    if residency != "chip":
+        cache_total = _missed(cache_total, streamed, again, held)
+    if residency == "dram":
+        dram_total = _missed(dram_total, streamed, again, held + shared)
     return _assemble(
         {
             "compute": _compute(work, dtype, machine, least=True),
