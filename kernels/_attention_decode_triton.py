@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..roofline.contract import CompileCase
+from ._attention_tiles import ALL
 from ._device import dot
 from ._torch import dtype_of, once_differentiable
 from ._triton import checked_options, interpreted, tl, triton
@@ -224,11 +225,15 @@ BACKWARD = _program(_attend_split_backward, _BACKWARD, _COUNTS, ("P", *_STRIDES)
 
 @dataclass(frozen=True)
 class Tile:
-    """What a program has in hand beside the queries of its group: `keys` keys at a time."""
+    """What a program has in hand beside the queries of its group: `keys` keys at a time.
+
+    registers : most of a thread; 0 leaves it to ptxas, which may spill a few bytes so that one more program would fit.
+    """
 
     keys: int
     warps: int
     stages: int
+    registers: int = 0
 
     def constexprs(self, width: int, layout: str, dtype: str, interpret: bool) -> dict[str, Any]:
         """Compile-time values of both split kernels."""
@@ -244,7 +249,8 @@ class Tile:
 
     def options(self) -> dict[str, Any]:
         """Launch options."""
-        return checked_options(num_warps=self.warps, num_stages=self.stages)
+        limit = {"maxnreg": self.registers} if self.registers else {}
+        return checked_options(num_warps=self.warps, num_stages=self.stages, **limit)
 
 
 def accumulator(dtype: str) -> tuple[Any, torch.dtype]:
@@ -275,9 +281,10 @@ def tile_for(dtype: str, width: int, layout: str, backward: bool) -> Tile:
     keys = _keys(dtype, width, layout)
     if backward:
         keys = 16 if layout == "unaligned" else max(16, keys // 2)
+    registers = ALL if backward and dtype in ("fp32", "tf32") else 0
     if dtype in ("fp32", "fp64"):
-        return Tile(keys, 8 if width > 64 else 4, 1)
-    return Tile(keys, 8 if backward and width == 256 else 4, 1 if layout == "unaligned" else 3)
+        return Tile(keys, 8 if width > 64 else 4, 1, registers)
+    return Tile(keys, 8 if backward and width == 256 else 4, 1 if layout == "unaligned" else 3, registers)
 
 
 def _too_wide(dtype: str, width: int) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from scripted_pieces import CHANGED, FACTS, FOREVER, python
 
-from seqroof.scripts import gpu_suite, measuring
+from seqroof.scripts import gpu_suite, run_folder
 from seqroof.scripts.gpu_pieces import ROOFS
 from seqroof.scripts.gpu_record import Outcome, gpu_here, history, new_folder, recorded
 from seqroof.scripts.gpu_suite import run_suite
@@ -126,10 +126,10 @@ def test_a_copy_without_git_is_of_the_commit_that_it_is_told(monkeypatch):
     monkeypatch.setenv("SEQROOF_COMMIT", "abc")
     found = []
     for of_git in ("", "def"):
-        measuring.commit.cache_clear()
-        monkeypatch.setattr(measuring, "commit_of", lambda folder, known=of_git: known)
-        found.append(measuring.commit())
-    measuring.commit.cache_clear()
+        run_folder.commit.cache_clear()
+        monkeypatch.setattr(run_folder, "commit_of", lambda folder, known=of_git: known)
+        found.append(run_folder.commit())
+    run_folder.commit.cache_clear()
     assert found == ["abc", "def"]
 
 

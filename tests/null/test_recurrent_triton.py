@@ -63,7 +63,7 @@ BAD = [
     ("h_0", lambda t: t.float(), "h_0 is torch.float32 on cpu and x is torch.float64 on cpu; convert one"),
     ("weight_hh", lambda t: t.to("meta"), "weight_hh is torch.float64 on meta"),
     ("lengths", lambda t: None, "lengths is missing"),
-    ("lengths", lambda t: t.to("meta"), "lengths is torch.int64 on meta; torch.int64 on cpu was expected"),
+    ("lengths", lambda t: t.to("meta"), "lengths is on meta and x on cpu; move it there"),
     ("lengths", lambda t: t + 9, "lengths must lie between 1 and T=9"),
 ]
 
