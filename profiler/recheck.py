@@ -83,10 +83,18 @@ class Recheck:
         found: list[Doubt] = [("output-changed-after-timing", {"detail": detail}) for detail in details if detail]
         return (found + slower + self._elsewhere(name))[:1]
 
-    def _called(self, name: str, subject: Subject, values: Values, memory: Any = None) -> tuple[Any, float, str]:
-        """Outputs, seconds and overwritten inputs of one call on other values, made as the calls of `subject` are."""
+    def _called(
+        self, name: str, subject: Subject, values: Values, memory: Any = None, settled: bool = False
+    ) -> tuple[Any, float, str]:
+        """Outputs, seconds and overwritten inputs of one call on other values, made as the calls of `subject` are.
+
+        settled : the other sets are called in between, so that what was written has left the caches, as before a cold
+        call that was timed; else such a call also waits until the caches have written it back.
+        """
         operands = operands_of(subject.calls[0], self._inputs)
         operands.fill(*values)
+        for other in subject.calls[1:] if settled and subject.cache == "cold" else ():
+            other()
         self._group.device.finish()
         outputs, time_s = self._timed(subject, subject.calls[0], memory)
         changed = operands.changed(*values)
@@ -116,17 +124,17 @@ class Recheck:
         fastest_s = known_s = float("inf")
         found: list[Doubt] = []
         for attempt in range(1, TRIES + 1):
-            fastest_s = min(fastest_s, self._on_new_data(name, timings[0][0], FRESH + attempt))
+            fastest_s = min(fastest_s, self._on_new_data(name, timings[0][0], FRESH + attempt, settled=bool(found)))
             found = slower_on_new_data(fastest_s, timings)
             if not found:
                 break
             known_s = min(known_s, self._untouched(timings[0][0]))
         return found if fastest_s > SLOWER["cold"] * known_s else []
 
-    def _on_new_data(self, name: str, subject: Subject, number: int) -> float:
+    def _on_new_data(self, name: str, subject: Subject, number: int, settled: bool) -> float:
         """Seconds of a call on inputs that nobody has met, in a graph of its own where graphs are built before."""
         if not self._built_before:
-            return self._called(name, subject, self._new(number))[1]
+            return self._called(name, subject, self._new(number), settled=settled)[1]
         group, run = self._group, self._group.kernel.implementations[name].run
         call = call_of(run, group.shape, group.inputs(number), group.direction, number)
         group.device.finish()
