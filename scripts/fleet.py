@@ -117,7 +117,7 @@ def profile(
     rounds: Annotated[int | None, typer.Option(min=1, max=1000, show_default=False)] = None,
     counters: main.Counters = False,
     attribution: main.Attribution = None,
-    deadline: Annotated[str | None, typer.Option(help="A case hangs after so long without news.")] = None,
+    deadline: main.Deadline = None,
     seed: main.Seed = 0,
 ) -> None:
     """Measure the same cases on the device of every rank; started by torchrun."""
