@@ -30,7 +30,7 @@ def flat_weights(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> list[Tens
 
 
 def to_module(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> Any:
-    """Make the torch.nn module of this shape with a copy of these weights."""
+    """Make the torch.nn module of this shape with a copy of these weights, drawing no random numbers for it."""
     options = {"nonlinearity": cell.name.removeprefix("rnn_")} if cell.module is nn.RNN else {}
     weight = tensors["weight_ih"]
     module = cell.module(
@@ -38,10 +38,10 @@ def to_module(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> Any:
         shape.H,
         num_layers=shape.L,
         bidirectional=shape.D == 2,
-        device=weight.device,
+        device="meta",
         dtype=weight.dtype,
         **options,
-    )
+    ).to_empty(device=weight.device)
     with torch.no_grad():
         for parameter, value in zip(module.parameters(), flat_weights(cell, shape, tensors), strict=True):
             parameter.copy_(value)

@@ -23,7 +23,16 @@ from ..roofline.contract import CompileCase, Implementation
 from ..roofline.work import Term, Work, terms
 from ._cost import operations, traffic
 from ._device import dot, sigmoid, tanh
-from ._torch import ELEMENT_BYTES, dtype_of, generator, normal, run_compiled, tf32_on_cpu, why_no_compiler
+from ._torch import (
+    ELEMENT_BYTES,
+    check_tensors,
+    dtype_of,
+    generator,
+    normal,
+    run_compiled,
+    tf32_on_cpu,
+    why_no_compiler,
+)
 from ._triton import checked_options, interpreted, on_device_of, tl, triton, why_no_triton
 
 GATES = 4
@@ -57,18 +66,24 @@ SHAPES = {
 ODD = [Shape(1, 1, 1), Shape(17, 16, 48), Shape(33, 130, 7), Shape(3, 160, 32), Shape(70, 16, 32)]
 
 
+def _sizes(shape: Shape) -> dict[str, tuple[int, ...]]:
+    B, I, H = shape.B, shape.I, shape.H
+    return {
+        "x": (B, I),
+        "h": (B, H),
+        "c": (B, H),
+        "weight_ih": (GATES * H, I),
+        "weight_hh": (GATES * H, H),
+        "bias": (GATES * H,),
+    }
+
+
 def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, torch.Tensor]:
     """Draw random tensors. Weights are scaled by 1/sqrt(fan-in), which keeps the gates away from saturation."""
-    B, I, H = shape.B, shape.I, shape.H
+    weights = (shape.I + shape.H) ** -0.5
+    scales = {"x": 1.0, "h": 0.5, "c": 1.0, "weight_ih": weights, "weight_hh": weights, "bias": 0.5}
     source = generator(device, seed)
-    return {
-        "x": normal((B, I), dtype, device, source),
-        "h": normal((B, H), dtype, device, source, scale=0.5),
-        "c": normal((B, H), dtype, device, source),
-        "weight_ih": normal((GATES * H, I), dtype, device, source, scale=(I + H) ** -0.5),
-        "weight_hh": normal((GATES * H, H), dtype, device, source, scale=(I + H) ** -0.5),
-        "bias": normal((GATES * H,), dtype, device, source, scale=0.5),
-    }
+    return {name: normal(size, dtype, device, source, scales[name]) for name, size in _sizes(shape).items()}
 
 
 def _update(gates: torch.Tensor, c: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -436,11 +451,13 @@ def _row_major(tensor: torch.Tensor) -> torch.Tensor:
 def _run_triton(shape: Shape, x, h, c, weight_ih, weight_hh, bias) -> tuple[torch.Tensor, torch.Tensor]:
     """Launch the fused step. Rows may be any distance apart; a tensor whose rows are not dense is copied first.
 
-    Raises ValueError where gradients are wanted.
+    Raises ValueError where tensors do not fit the shape or each other, and where gradients are wanted.
     """
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, h, c, weight_ih, weight_hh, bias)):
+    given = {"x": x, "h": h, "c": c, "weight_ih": weight_ih, "weight_hh": weight_hh, "bias": bias}
+    check_tensors(shape, given, _sizes(shape))
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given.values()):
         raise ValueError("The row 'triton' of lstm_step computes no gradients; take 'torch', or torch.no_grad().")
-    tensors = [_row_major(tensor) for tensor in (x, h, c, weight_ih, weight_hh, bias)]
+    tensors = [_row_major(tensor) for tensor in given.values()]
     tensors += [torch.empty((shape.B, shape.H), dtype=x.dtype, device=x.device) for _ in range(2)]
     dtype = dtype_of(x)
     sizes = [shape.I, shape.H, *(tensor.stride(0) for tensor in tensors[:5])]

@@ -67,7 +67,7 @@ class Supervisor:
         self.opened: dict[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._answers = -1
-        self._buffer = b""
+        self._buffer, self._searched = bytearray(), 0
         self._secret = ""
         self._log: Any = None
 
@@ -101,7 +101,7 @@ class Supervisor:
         )
         interruption.workers.add(self._process.pid)
         os.close(write_end)
-        self._answers, self._buffer = read_end, b""
+        self._answers, self._buffer, self._searched = read_end, bytearray(), 0
         # The worker writes it before every answer, so that what a kernel writes there is known for what it is.
         self._secret = os.urandom(8).hex()
         share = {"threads": self.threads} if self.threads else {}
@@ -184,7 +184,8 @@ class Supervisor:
 
     def _next(self, news: float, latest: float, deadline_s: float, most_s: float) -> bytes:
         """The next line of the worker; ends it when the time for that is over."""
-        while b"\n" not in self._buffer:
+        while (end := self._buffer.find(b"\n", self._searched)) < 0:
+            self._searched = len(self._buffer)
             left_s = min(news, latest) - time.monotonic()
             ready, _, _ = select.select([self._answers], [], [], max(0.0, min(left_s, _LOOK_S)))
             if not ready and left_s <= 0 and latest < news:
@@ -200,7 +201,9 @@ class Supervisor:
             self._buffer += chunk
             if len(self._buffer) > MOST_LINE_BYTES:
                 raise self._ended("crashed", "wrote without end where only answers belong; ended")
-        line, self._buffer = self._buffer.split(b"\n", 1)
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        self._searched = 0
         return line
 
     def _parsed(self, line: bytes) -> dict[str, Any]:

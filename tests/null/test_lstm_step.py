@@ -99,6 +99,17 @@ def test_gradients_of_the_triton_row_are_refused(name: str) -> None:
         lstm_step.IMPLEMENTATIONS["triton"].run(SHAPE, **tensors)
 
 
+@pytest.mark.parametrize("name", ["x", "h", "c", "weight_ih", "weight_hh", "bias"])
+def test_the_triton_row_refuses_tensors_that_do_not_fit(name: str) -> None:
+    """A pointer knows neither its size nor its dtype: the kernel would read past the end, or another format."""
+    run = lstm_step.IMPLEMENTATIONS["triton"].run
+    tensors = inputs(SHAPE, "bf16", "cpu", seed=1)
+    with pytest.raises(ValueError, match=f"{name} has the size .* was expected"):
+        run(SHAPE, **{**tensors, name: tensors[name][:-1]})
+    with pytest.raises(ValueError, match="convert one, so that all tensors agree"):
+        run(SHAPE, **{**tensors, name: tensors[name].float()})
+
+
 @pytest.mark.skipif(not _triton.AVAILABLE, reason="triton is not installed here")
 def test_the_triton_row_is_launched_on_the_device_of_its_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     launched, current = [], []

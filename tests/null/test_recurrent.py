@@ -38,6 +38,15 @@ def module_outputs(cell: Cell, shape: Shape, module: Any, tensors: dict[str, Any
 
 
 @cells
+def test_a_module_of_torch_is_made_without_random_numbers(kernel: Any, cell: Cell) -> None:
+    """A row that makes one inside a call must leave what the caller draws next as it is."""
+    shape = kernel.Shape(B=2, T=3, I=4, H=5, L=2, D=2)
+    tensors, before = doubles(cell, shape), torch.get_rng_state()
+    to_module(cell, shape, tensors)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@cells
 @stacks
 @pytest.mark.parametrize("with_states", [True, False], ids=["states", "zeros"])
 def test_outputs_and_gradients_are_those_of_torch(kernel: Any, cell: Cell, shape: Shape, with_states: bool) -> None:
