@@ -180,7 +180,7 @@ def _per_step(work: Work, hoists: bool) -> int:
     return (work.recurrent_bytes if hoists else work.weight_bytes) + work.state_bytes
 
 
-def _again(depth: int, streamed: int, per_pass: int) -> int:
+def _returns(depth: int, streamed: int, per_pass: int) -> int:
     """How often a call comes back to bytes that it used in the step before.
 
     A stack goes through its weights more often than its chain has steps, for its layers may work side by side.
@@ -188,9 +188,32 @@ def _again(depth: int, streamed: int, per_pass: int) -> int:
     return max(depth, streamed // max(1, per_pass)) - 1 if depth > 1 else 0
 
 
-def _missed(least: int, streamed: int, again: int, held: float) -> int:
+def _from_below(least: int, streamed: int, returns: int, held: float) -> int:
     """Bytes that come from below a level that keeps up to `held` bytes from each pass to the next, `least` anyway."""
-    return max(least, streamed - again * int(held))
+    return max(least, streamed - returns * int(held))
+
+
+def _traffic(
+    work: Work, residency: Residency, *, exchanged: int, streamed: int, per_pass: int, near: float, shared: float
+) -> tuple[int, int]:
+    """Bytes of a call that come from the shared cache, and from DRAM, by where the weights live.
+
+    | weights in | from the shared cache               | from DRAM                                       |
+    | chip       | exchanged                           | compulsory                                      |
+    | cache      | streamed - near, exchanged at least | compulsory                                      |
+    | dram       | streamed - near, exchanged at least | streamed - (near + shared), compulsory at least |
+
+    exchanged : the compulsory bytes and what steps hand to one another. streamed : those of all passes where nothing is
+    kept. per_pass : of one of them. near, shared : what is kept from each pass to the next, taken off at every return:
+    nearer than the shared cache, and in it.
+    """
+    cache_bytes, dram_bytes = exchanged, work.compulsory_bytes
+    returns = _returns(work.depth, streamed, per_pass)
+    if residency != "chip":
+        cache_bytes = _from_below(min(exchanged, streamed), streamed, returns, near)
+    if residency == "dram":
+        dram_bytes = _from_below(work.compulsory_bytes, streamed, returns, near + shared)
+    return cache_bytes, dram_bytes
 
 
 def own_floors(
@@ -212,23 +235,23 @@ def own_floors(
     private, shared = most_held(machine, "private"), most_held(machine, "cache")
     # The streamed bytes leave out what a single step need not write twice, such as the last state beside the output.
     streamed = max(work.hoisted_bytes if hoists else work.streamed_bytes, work.compulsory_bytes)
-    again = _again(work.depth, streamed, _per_step(work, hoists))
-    dram_total = work.compulsory_bytes
     exchanged = work.compulsory_bytes + work.depth * work.exchange_bytes
-    if residency == "chip":
-        cache_total = exchanged
-    else:
-        cache_total = _missed(min(exchanged, streamed), streamed, again, private)
-    if residency == "dram":
-        dram_total = _missed(work.compulsory_bytes, streamed, again, private + shared)
+    cache_bytes, dram_bytes = _traffic(
+        work,
+        residency,
+        exchanged=exchanged,
+        streamed=streamed,
+        per_pass=_per_step(work, hoists),
+        near=private,
+        shared=shared,
+    )
+    levels = ("pointwise",) if _element_wise(work) and chain == "inside" else (chain,)
     return _assemble(
         {
             "compute": _compute(work, dtype, machine),
-            "dram": _bytes_floor("dram", dram_total, work, shared, cache, machine),
-            "cache": _bytes_floor("cache", cache_total, work, private, cache, machine),
-            "serial": _serial(
-                work, ("pointwise",) if _element_wise(work) and chain == "inside" else (chain,), machine, depth
-            ),
+            "dram": _bytes_floor("dram", dram_bytes, work, shared, cache, machine),
+            "cache": _bytes_floor("cache", cache_bytes, work, private, cache, machine),
+            "serial": _serial(work, levels, machine, depth),
         },
         residency,
     )
@@ -251,18 +274,22 @@ def best_floors(work: Work, dtype: str, machine: Machine, cache: CacheState) -> 
     private, shared, chip = (most_held(machine, level) for level in ("private", "cache", "chip"))
     residency = best_residency(work, machine)
     streamed = max(work.compulsory_bytes, min(work.hoisted_bytes, work.streamed_bytes))
-    again, held = _again(work.depth, streamed, work.recurrent_bytes), max(chip, private)
-    dram_total = work.compulsory_bytes
-    cache_total = min(work.compulsory_bytes + work.depth * work.exchange_bytes * (work.depth > 1), streamed)
-    if residency != "chip":
-        cache_total = _missed(cache_total, streamed, again, held)
-    if residency == "dram":
-        dram_total = _missed(dram_total, streamed, again, held + shared)
+    handed_on = work.depth * work.exchange_bytes if work.depth > 1 else 0
+    exchanged = min(work.compulsory_bytes + handed_on, streamed)
+    cache_bytes, dram_bytes = _traffic(
+        work,
+        residency,
+        exchanged=exchanged,
+        streamed=streamed,
+        per_pass=work.recurrent_bytes,
+        near=max(chip, private),
+        shared=shared,
+    )
     return _assemble(
         {
             "compute": _compute(work, dtype, machine, least=True),
-            "dram": _bytes_floor("dram", dram_total, work, shared, cache, machine),
-            "cache": _bytes_floor("cache", cache_total, work, private, cache, machine),
+            "dram": _bytes_floor("dram", dram_bytes, work, shared, cache, machine),
+            "cache": _bytes_floor("cache", cache_bytes, work, private, cache, machine),
             "serial": _serial(work, _waits(work), machine),
         },
         residency,
