@@ -27,6 +27,7 @@ from seqroof.roofline.store import remove_leftovers, save
 
 from . import main, measuring, merging, profile_verb, reading, run_folder
 from .exits import Exit, Stop, exit_code, room_for
+from .options import Typed
 from .progress import Reporter, say, say_once
 
 # torchrun ends the other ranks 30 s after the first has died. So long may the case in hand take ...
@@ -124,21 +125,22 @@ def profile(
     if resume and force:
         raise Stop("--resume keeps a fleet and --force replaces it; choose one.", Exit.USAGE)
     at = place()
-    request = profile_verb.request_of(
-        kernels,
-        suite,
-        shape,
-        dtype,
-        direction,
-        device,
-        implementation,
-        budget,
-        rounds,
-        seed,
-        counters,
-        deadline,
-        attribution,
+    options = Typed(
+        kernels=kernels,
+        suite=suite,
+        shape=shape,
+        dtype=dtype,
+        direction=direction,
+        device=device,
+        implementation=implementation,
+        budget=budget,
+        rounds=rounds,
+        seed=seed,
+        counters=counters,
+        deadline=deadline,
+        attribution=attribution,
     )
+    request = profile_verb.request_of(options)
     together = _measure(replace(request, device=device_for(device, at)), at, out, resume, force, roofs)
     if at.rank == 0 and together:
         raise typer.Exit(int(_gather(out, at.ranks)))

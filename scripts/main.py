@@ -29,6 +29,7 @@ from .options import (
     Seed,
     Shape,
     Suite,
+    Typed,
 )
 
 app = typer.Typer(
@@ -99,29 +100,28 @@ def profile(
     """Measure kernels: correctness, time, roofs, floors, verdict. Without arguments: the quick suite in a minute."""
     from . import profile_verb
 
-    typed = {"suite": suite, "shape": shape, "dtype": dtype, "direction": direction, "seed": seed}
-    typed |= {"implementation": implementation, "budget": budget}
+    options = Typed(
+        kernels=kernels,
+        suite=suite,
+        shape=shape,
+        dtype=dtype,
+        direction=direction,
+        device=device,
+        implementation=implementation,
+        budget=budget,
+        rounds=rounds,
+        seed=seed,
+        counters=counters,
+        deadline=deadline,
+        attribution=attribution,
+    )
     profile_verb.run(
-        request=profile_verb.request_of(
-            kernels,
-            suite,
-            shape,
-            dtype,
-            direction,
-            device,
-            implementation,
-            budget,
-            rounds,
-            seed,
-            counters,
-            deadline,
-            attribution,
-        ),
+        request=profile_verb.request_of(options),
         out=out,
         resume=resume,
         force=force,
         against=against,
-        given={name for name, value in typed.items() if value is not None},
+        given=options.given(),
         band=band,
         roofs=roofs,
         fresh_roofs=fresh_roofs,
@@ -152,12 +152,17 @@ def verify(
 
     if quick and long:
         raise Stop("--quick and --long exclude each other.", Exit.USAGE)
-    suite = "standard" if long else "quick"
-    both = direction or ["forward", "backward"]
-    request = profile_verb.request_of(
-        kernels, suite, shape, dtype, both, device, None, None, None, seed, deadline=deadline
+    options = Typed(
+        kernels=kernels,
+        suite="standard" if long else "quick",
+        shape=shape,
+        dtype=dtype,
+        direction=direction or ["forward", "backward"],
+        device=device,
+        deadline=deadline,
+        seed=seed,
     )
-    profile_verb.run_verify(request, long, parse_part(part), as_json=json)
+    profile_verb.run_verify(profile_verb.request_of(options), long, parse_part(part), as_json=json)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -51,3 +51,26 @@ class Destination:
     out: Path | None = None
     resume: bool = False
     force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Typed:
+    """What to measure, as typed: each option under its own name, or its default where it was left out."""
+
+    kernels: list[str] | None = None
+    suite: str | None = None
+    shape: list[str] | None = None
+    dtype: list[str] | None = None
+    direction: list[str] | None = None
+    device: str = "auto"
+    implementation: list[str] | None = None
+    budget: str | None = None
+    rounds: int | None = None
+    seed: int | None = None
+    counters: bool = False
+    deadline: str | None = None
+    attribution: bool | None = None
+
+    def given(self) -> set[str]:
+        """Names of the options that differ from their defaults."""
+        return {option.name for option in fields(self) if getattr(self, option.name) != option.default}

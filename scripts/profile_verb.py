@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from . import measuring, reading
 from .against import take_over
 from .comparing import parse_band, print_comparison
 from .exits import Exit, Stop, exit_code
+from .options import Typed
 from .progress import say, typed
 from .sweep import check_device, parse_directions, parse_dtypes, parse_duration, parse_shape
 
@@ -32,54 +34,64 @@ QUICK_GROUP_S = 3.0
 CLAIMS_GROUP_S = 1.5
 
 
-def request_of(
-    kernels: list[str] | None,
-    suite: str | None,
-    shape: list[str] | None,
-    dtype: list[str] | None,
-    direction: list[str] | None,
-    device: str,
-    implementation: list[str] | None,
-    budget: str | None,
-    rounds: int | None,
-    seed: int | None,
-    counters: bool = False,
-    deadline: str | None = None,
-    attribution: bool | None = None,
-) -> Request:
+def request_of(options: Typed) -> Request:
     """Check the options that can be checked without torch; raises `Stop` with a sentence."""
-    suite = suite or "quick"
+    suite = _suite_of(options)
+    axes = parse_shape(options.shape or [])
+    wanted = ",".join(options.implementation or [])
+    named_s = parse_duration(options.budget)
+    usual = _suite_defaults(suite, swept=bool(axes))
+    limited = not options.kernels and options.rounds is None
+    return replace(
+        usual,
+        kernels=list(options.kernels or []),
+        axes=axes,
+        dtypes=parse_dtypes(options.dtype or []),
+        directions=parse_directions(options.direction or []),
+        device=check_device(options.device),
+        implementations=[name.strip() for name in wanted.split(",") if name.strip()],
+        compile=usual.compile or "compile" in wanted,
+        attribution=usual.attribution if options.attribution is None else options.attribution,
+        budget_s=named_s or (usual.budget_s if limited else None),
+        group_s=MOST_GROUP_S if named_s else usual.group_s,
+        rounds=options.rounds,
+        counters=options.counters,
+        seed=options.seed or 0,
+        deadline_s=parse_duration(options.deadline),
+    )
+
+
+def _suite_of(options: Typed) -> str:
+    """The suite that is meant; raises `Stop` where there is none of that name, or it has no use for other options."""
+    suite = options.suite or "quick"
     if suite not in SUITES:
         raise Stop(f"There is no suite {suite!r}; suites are {', '.join(SUITES)}.", Exit.USAGE)
-    typed = {"--shape": shape, "--dtype": dtype, "--direction": direction}
-    if suite == CLAIMS and any(typed.values()):
-        options = ", ".join(name for name, value in typed.items() if value)
-        raise Stop(f"The suite {CLAIMS!r} says itself what to measure; leave out {options}.", Exit.USAGE)
-    axes = parse_shape(shape or [])
-    wanted = ",".join(implementation or [])
-    quick, for_claims = suite == "quick" and not axes, suite == CLAIMS
-    named_s = parse_duration(budget)
-    whole_s = measuring.QUICK_BUDGET_S if quick else measuring.CLAIMS_BUDGET_S if for_claims else None
-    usual_group_s = QUICK_GROUP_S if quick else CLAIMS_GROUP_S if for_claims else FULL_GROUP_S
-    return Request(
-        kernels=list(kernels or []),
-        suite=suite,
-        axes=axes,
-        dtypes=parse_dtypes(dtype or []),
-        directions=parse_directions(direction or []),
-        device=check_device(device),
-        implementations=[name.strip() for name in wanted.split(",") if name.strip()],
-        compile=not (quick or for_claims) or "compile" in wanted,
-        attribution=(suite in ("standard", "full", CLAIMS) and not axes) if attribution is None else attribution,
-        parts=not for_claims,
-        budget_s=named_s or (None if kernels or rounds is not None else whole_s),
-        group_s=MOST_GROUP_S if named_s else usual_group_s,
-        rounds=rounds,
-        counters=counters,
-        seed=seed or 0,
-        effort="quick" if quick or for_claims else "full",
-        deadline_s=parse_duration(deadline),
-    )
+    cases = {"--shape": options.shape, "--dtype": options.dtype, "--direction": options.direction}
+    if suite == CLAIMS and any(cases.values()):
+        typed_too = ", ".join(name for name, value in cases.items() if value)
+        raise Stop(f"The suite {CLAIMS!r} says itself what to measure; leave out {typed_too}.", Exit.USAGE)
+    return suite
+
+
+def _suite_defaults(suite: str, swept: bool) -> Request:
+    """What a suite decides where no option does: its time, its effort and its extras.
+
+    swept : sizes were typed, so that the cases are not those of the suite.
+    """
+    if suite == CLAIMS:
+        return Request(
+            suite=suite,
+            compile=False,
+            attribution=True,
+            parts=False,
+            budget_s=measuring.CLAIMS_BUDGET_S,
+            group_s=CLAIMS_GROUP_S,
+            effort="quick",
+        )
+    if suite == "quick" and not swept:
+        return Request(suite=suite, budget_s=measuring.QUICK_BUDGET_S, group_s=QUICK_GROUP_S, effort="quick")
+    long = suite in ("standard", "full") and not swept
+    return Request(suite=suite, compile=True, attribution=long, group_s=FULL_GROUP_S, effort="full")
 
 
 def run(

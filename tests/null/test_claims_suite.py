@@ -23,6 +23,7 @@ from seqroof.roofline.claim_board import decided
 from seqroof.roofline.record import Point
 from seqroof.scripts import measuring, profile_verb
 from seqroof.scripts.exits import Exit, Stop
+from seqroof.scripts.options import Typed
 
 DEVICES = ("cpu", "cuda")
 
@@ -154,11 +155,8 @@ def test_a_case_of_several_claims_has_what_all_of_them_need():
 
 @pytest.mark.parametrize("options", [{"shape": ["B=1"]}, {"dtype": ["fp32"]}, {"direction": ["both"]}])
 def test_the_suite_says_itself_what_to_measure(options):
-    typed = {"shape": None, "dtype": None, "direction": None} | options
     with pytest.raises(Stop, match=f"leave out --{next(iter(options))}") as stopped:
-        profile_verb.request_of(
-            None, "claims", typed["shape"], typed["dtype"], typed["direction"], "cpu", None, None, None, None
-        )
+        profile_verb.request_of(Typed(suite="claims", device="cpu", **options))
     assert stopped.value.code == Exit.USAGE
 
 
@@ -315,7 +313,7 @@ def test_the_probe_that_times_comes_last_and_its_silence_is_the_users():
 def test_a_dry_run_says_about_how_long_the_suite_takes():
     work = {"depth": 1000, "flops": 6e10, "compulsory_bytes": 0}
     group = {"kind": "cpu", "direction": "forward", "work": work}
-    request = profile_verb.request_of(None, "claims", None, None, None, "cpu", None, None, None, None)
+    request = profile_verb.request_of(Typed(suite="claims", device="cpu"))
     one, two = (measuring.about_s(request, [group] * count) for count in (1, 2))
     assert one is not None and two is not None and one > claim_time.BESIDE_GROUPS_S
     assert two - one == pytest.approx(claim_time.START_S + claim_time.OVERTIME * request.group_s + 60 * 1.105)
