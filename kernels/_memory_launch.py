@@ -82,7 +82,7 @@ def tile_for(M: int, P: int, resident: bool) -> Tile | str:
             f"every program holds rows of at most {_STEP_COLUMNS[-1]} values and the weights of at most "
             f"{_STEP_EVERY[-1]} rows, not M={M} of P={P}; the rows reference and torch take any size"
         )
-    return Tile(_STEP_VALUES // columns, columns, every, 2 * _STEP_WARPS if every > 1024 else _STEP_WARPS)
+    return _step_tile(columns, every)
 
 
 def walks_back(tile: Tile, element_bytes: int) -> bool:
@@ -104,12 +104,12 @@ def _constants(kernel: Kernel, tile: Tile, save: bool, acc: torch.dtype, interpr
 
 
 _CONSTANTS = {
-    "compare": "ROWS COLUMNS EPSILON ACC",
+    "cosines": "ROWS COLUMNS EPSILON ACC",
     "read_and_write": "ROWS COLUMNS ALL ACC INTERPRET",
     "walk": "ALL COLUMNS SAVE AHEAD EPSILON ACC INTERPRET",
-    "weigh_back": "ROWS COLUMNS ACC",
-    "move_back": "ROWS COLUMNS ALL EPSILON ACC",
-    "collect": "COLUMNS EPSILON ACC",
+    "write_gradients": "ROWS COLUMNS ACC",
+    "address_gradients": "ROWS COLUMNS ALL EPSILON ACC",
+    "sum_parts": "COLUMNS EPSILON ACC",
     "walk_back": "ALL COLUMNS EPSILON ACC",
 }
 
@@ -119,7 +119,7 @@ def _options(kernel: Kernel, tile: Tile) -> dict[str, Any]:
         # All registers that a thread can have: else ptxas spills a few bytes so that one more program would fit, and a
         # batch seldom has as many.
         return checked_options(num_warps=tile.warps, num_stages=1, maxnreg=255)
-    few = 1 if kernel is kernels.COLLECT else _STEP_WARPS
+    few = 1 if kernel is kernels.SUM_PARTS else _STEP_WARPS
     return checked_options(num_warps=tile.warps if "ALL" in _CONSTANTS[kernel.name] else few, num_stages=1)
 
 
@@ -226,7 +226,7 @@ def _advance(
     for t in range(call.T):
         onto = history[t] if call.save and t + 1 < call.T else target
         cosine, before, after = cosines[t % len(cosines)], track[t % len(track)], track[(t + 1) % len(track)]
-        call.launch(kernels.COMPARE, programs, source, controls[t], cosine, call.M)
+        call.launch(kernels.COSINES, programs, source, controls[t], cosine, call.M)
         call.launch(
             kernels.READ_AND_WRITE, programs,
             source, onto, controls[t], cosine, before, after, parts[t], call.M,
@@ -263,27 +263,27 @@ def _gradients_stepwise(
     for t in reversed(range(call.T)):
         rows = history[t - 1] if t else memory
         call.launch(
-            kernels.WEIGH_BACK, programs,
+            kernels.WRITE_GRADIENTS, programs,
             rows, drows, controls[t], dr[t], track[t + 1], dweights, dshares, parts[t], call.M,
         )  # fmt: skip
         call.launch(
-            kernels.MOVE_BACK, programs,
+            kernels.ADDRESS_GRADIENTS, programs,
             rows, drows, controls[t], dr[t], cosines[t], track[t], track[t + 1], dshares, dweights, parts[t],
             along[t], dcontrols[t], call.M,
         )  # fmt: skip
-    call.launch(kernels.COLLECT, call.T * call.B, controls, parts, along, dcontrols, call.blocks)
+    call.launch(kernels.SUM_PARTS, call.T * call.B, controls, parts, along, dcontrols, call.blocks)
     return drows.to(memory.dtype), dweights.to(memory.dtype), dcontrols
 
 
 _ELEMENT = {"bf16": "*bf16", "fp16": "*fp16", "fp32": "*fp32"}
-_STEP_KERNELS = (kernels.COMPARE, kernels.READ_AND_WRITE, kernels.WEIGH_BACK, kernels.MOVE_BACK)
+_STEP_KERNELS = (kernels.COSINES, kernels.READ_AND_WRITE, kernels.WRITE_GRADIENTS, kernels.ADDRESS_GRADIENTS)
 # The sizes of the standard suite, in the type that most run in.
 _USUAL = ("bf16", 64)
 
 
 def _case(kernel: Kernel, dtype: str, tile: Tile, save: bool, usual: bool, representative: bool) -> CompileCase:
     constants = _constants(kernel, tile, save, torch.float32, interpret=False)
-    rows = f"{constants.get('ALL', tile.rows)} x " if kernel is not kernels.COLLECT else ""
+    rows = f"{constants.get('ALL', tile.rows)} x " if kernel is not kernels.SUM_PARTS else ""
     saving = " saving" if constants.get("SAVE") else ""
     return CompileCase(
         label=f"{kernel.name.replace('_', ' ')} {dtype} {rows}{tile.columns}{saving}",
@@ -298,7 +298,7 @@ def _case(kernel: Kernel, dtype: str, tile: Tile, save: bool, usual: bool, repre
         divisible=(*kernel.wide, "S"),
         options=_options(kernel, tile),
         # There is no matrix product here that tensor cores could do: every memory meets one key and one set of weights.
-        expects=() if kernel is kernels.COLLECT else ("wide",),
+        expects=() if kernel is kernels.SUM_PARTS else ("wide",),
         representative=representative,
         rare=not usual,
     )
@@ -313,7 +313,7 @@ def _step_cases(dtype: str) -> Iterator[CompileCase]:
                 if whole or every == _STEP_EVERY[0]:
                     middle = usual and whole and every == _STEP_EVERY[1]
                     yield _case(kernel, dtype, _step_tile(columns, every), False, usual, middle)
-        yield _case(kernels.COLLECT, dtype, _step_tile(columns, 0), False, usual, False)
+        yield _case(kernels.SUM_PARTS, dtype, _step_tile(columns, 0), False, usual, False)
 
 
 def _resident_cases(dtype: str) -> Iterator[CompileCase]:

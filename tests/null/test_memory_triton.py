@@ -225,7 +225,12 @@ def _identity(kernel: Any, values: dict[str, Any], warps: int, element: str) -> 
     return kernel, str(sorted(values.items())), warps, element
 
 
-STEP = (_memory_triton.COMPARE, _memory_triton.READ_AND_WRITE, _memory_triton.WEIGH_BACK, _memory_triton.MOVE_BACK)
+STEP = (
+    _memory_triton.COSINES,
+    _memory_triton.READ_AND_WRITE,
+    _memory_triton.WRITE_GRADIENTS,
+    _memory_triton.ADDRESS_GRADIENTS,
+)
 
 
 @pytest.mark.skipif(not _triton.AVAILABLE, reason="triton is not installed here")
@@ -247,7 +252,7 @@ def test_every_shape_that_is_taken_has_its_kernels_compiled(resident: bool, dtyp
             assert tile.columns >= P and tile.every >= M and (not resident or tile.rows >= M)
             walks = (_memory_triton.WALK, _memory_triton.WALK_BACK)
             two = _memory_launch.walks_back(tile, 4 if dtype == "fp32" else 2)
-            for kernel in (walks if two else walks[:1]) if resident else (*STEP, _memory_triton.COLLECT):
+            for kernel in (walks if two else walks[:1]) if resident else (*STEP, _memory_triton.SUM_PARTS):
                 for save in (False, True):
                     values = _memory_launch._constants(kernel, tile, save, torch.float32, interpret=False)
                     warps = _memory_launch._options(kernel, tile)["num_warps"]
