@@ -28,7 +28,7 @@ from .devices import DeviceError, machine_id, open_device
 from .identity import roof_identity
 from .lifeline import end_with_parent
 from .paired_times import paired_times
-from .plan import PlanError, check_names, groups_of, kernels_of, only, shapes_of
+from .plan import PlanError, check_names, check_sources, groups_of, kernels_of, only, shapes_of
 from .probes import PROBES
 from .settings import SETTINGS
 from .surroundings import look_around
@@ -111,6 +111,7 @@ class Worker:
         groups: list[dict] = []
         sources = kernels or kernels_of(cases, self.catalog.kernel_names()) or self.catalog.kernel_names()
         loaded = [self.kernel(source) for source in sources]
+        check_sources(loaded)
         check_names(loaded, more["implementations"])
         for kernel in loaded:
             shapes = shapes_of(kernel, suite, axes, cases)
