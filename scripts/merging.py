@@ -110,7 +110,7 @@ def _part(out: Path, rank: int, headers: dict[int, dict[str, Any]]) -> fleet.Par
     try:
         events = journal.read(folder)
     except journal.Damaged as error:
-        again = f"remove {folder} and resume the fleet to measure it again"
+        again = f"remove {folder.name} and resume the fleet to measure it again"
         return _lost(rank, f"its journal is damaged at line {error.line}; {again}")
     except OSError as error:
         return _lost(rank, f"its journal cannot be read ({error.strerror})")
