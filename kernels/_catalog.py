@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..roofline.contract import CompileCase, Implementation
+from ..roofline.contract import CompileCase, Implementation, whole_number
 
 FOLDER = Path(__file__).parent
 SUITES = ("quick", "standard", "full")
@@ -68,9 +68,9 @@ class Kernel:
         return (self.module.__doc__ or "").strip().splitlines()[0] if self.module.__doc__ else ""
 
     def sizes(self) -> dict[str, int | None]:
-        """Size names with their defaults; None marks a size that must be given."""
+        """Size names with their defaults; None marks a size that must be given. Raises `ValueError` with a sentence."""
         return {
-            field.name: None if field.default is dataclasses.MISSING else int(field.default)
+            field.name: None if field.default is dataclasses.MISSING else whole_number(field.name, field.default)
             for field in dataclasses.fields(self.shape_class)
         }
 
@@ -155,4 +155,9 @@ def _check(module: ModuleType, source: str, own: bool) -> Kernel:
     wrong = [name for name, entry in implementations.items() if not isinstance(entry, Implementation)]
     if wrong:
         raise ContractError(f"{source}: {', '.join(wrong)} in IMPLEMENTATIONS must be seqroof.roofline.Implementation.")
-    return Kernel(name=Path(source).stem, source=source, module=module)
+    kernel = Kernel(name=Path(source).stem, source=source, module=module)
+    try:
+        kernel.sizes()
+    except ValueError as error:
+        raise ContractError(f"{source}: {error}.") from error
+    return kernel

@@ -12,6 +12,7 @@ import importlib
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from .copies import rotating_copies
 from .counters import PROBE
 from .devices import open_device
 from .supervisor import CATALOG
+from .versions import refuse_other_code
 
 # Calls on a CPU between the two signals: perf's own share of the misses shrinks with them.
 CPU_CALLS = 20
@@ -69,12 +71,16 @@ def _cases(device: Any, request: dict[str, Any]) -> Iterator[tuple[str, Callable
     shape = kernel.shape(**request["shape"])
     group = Group(device, kernel, shape, request["dtype"], request["direction"], request["seed"])
     for name in request["implementations"]:
-        run = kernel.implementations[name].run
-        yield name, lambda run=run: _call(group, run, cold=request["cache"] == "cold")
+        yield name, partial(_call, group, name, request["cache"] == "cold", request.get("code", {}))
 
 
-def _call(group: Group, run: Callable[..., Any], cold: bool) -> Callable[[], Any]:
-    """One case. A GPU's caches are flushed before it; on a CPU cold calls rotate through copies, both as when timed."""
+def _call(group: Group, name: str, cold: bool, code: dict[str, str]) -> Callable[[], Any]:
+    """One case. A GPU's caches are flushed before it; on a CPU cold calls rotate through copies, both as when timed.
+
+    code : hashes of the files that were timed; raises `CodeChanged` where these are others.
+    """
+    refuse_other_code(group.module, code)
+    run = group.kernel.implementations[name].run
     inputs = group.inputs(0)
     if not cold or group.device.kind == "cuda" or group.direction != "forward":
         return call_of(run, group.shape, inputs, group.direction)

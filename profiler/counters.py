@@ -141,8 +141,9 @@ class Ncu:
             log, status = Path(folder, "ncu.csv"), Path(folder, "status.json")
             said = run_child(self._command(metrics, log, request, status), deadline_s)
             text = said + "\n" + (log.read_text(errors="replace") if log.exists() else "")
-            _refuse_if_denied(text)
-            return text, json.loads(status.read_text()) if status.exists() else {}
+            told = json.loads(status.read_text()) if status.exists() else {}
+            _refuse_if_denied(text, told)
+            return text, told
 
     def _command(self, metrics: Sequence[str], log: Path, request: Mapping[str, Any], status: Path) -> list[str]:
         options = ["--csv", "--page", "raw", "--print-units", "base", "--log-file", str(log), "--force-overwrite"]
@@ -248,8 +249,8 @@ def _launches(text: str, wanted: Sequence[str]) -> list[ncu.Launch]:
         raise CountersDenied(f"ncu gave {error} {last}".strip()[:300], "run ncu by hand and see") from error
 
 
-def _refuse_if_denied(text: str) -> None:
-    """Raise what ncu's known refusals mean."""
+def _refuse_if_denied(text: str, told: Mapping[str, Any]) -> None:
+    """Raise what ncu's known refusals mean. told : by the runner, whose failures leave ncu without a kernel too."""
     if "ERR_NVGPUCTRPERM" in text:
         raise NotOffered("the driver gives GPU counters to administrators only (ERR_NVGPUCTRPERM)", _PERMISSION_FIX)
     if "LibraryNotLoaded" in text or "Failed to initialize the profiler" in text:
@@ -257,7 +258,8 @@ def _refuse_if_denied(text: str) -> None:
             "ncu cannot reach the driver's profiler, as in some sandboxes", "run on the host or in a plain container"
         )
     if "No kernels were profiled" in text:
-        raise CountersDenied("ncu saw no kernel", "run ncu by hand on a small program and see what it says")
+        cause = next(iter(told.get("failed", {}).values()), "ncu saw no kernel")
+        raise CountersDenied(cause, "run ncu by hand on a small program and see what it says")
 
 
 def _by_case(

@@ -31,6 +31,7 @@ class Counting:
         if not self._wanted or not names or self._denied is not None:
             return points
         request = {name: group[name] for name in ("source", "shape", "dtype", "direction")}
+        request |= {"code": self._supervisor.code}
         request |= {"device": self._device(), "implementations": names, "seed": seed, "cache": headline(group)[0]}
         try:
             if self._tool is None:

@@ -23,6 +23,14 @@ class JournalError(Exception):
     """A journal that cannot be read or written, or does not belong here. The text is for people."""
 
 
+class Damaged(JournalError):
+    """A journal with a line that nobody can read. `line` : its number, from 1."""
+
+    def __init__(self, path: Path, line: int) -> None:
+        super().__init__(f"{path} is damaged at line {line}; start a new run with --force.")
+        self.line = line
+
+
 class Unreadable(JournalError):
     """A journal with events that this version cannot take up."""
 
@@ -102,7 +110,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def read(folder: Path) -> list[tuple[str, Any]]:
-    """All events of a folder's journal as (kind, data); raises `JournalError` with a sentence."""
+    """All events of a folder's journal as (kind, data); raises `JournalError` with a sentence, such as `Damaged`."""
     path = folder / NAME
     if not path.exists():
         raise JournalError(f"There is no journal in {folder}; leave out --resume to start a new run there.")
@@ -113,7 +121,7 @@ def read(folder: Path) -> list[tuple[str, Any]]:
             event = json.loads(line)
             events.append((event["kind"], event["data"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise JournalError(f"{path} is damaged at line {number}; start a new run with --force.") from error
+            raise Damaged(path, number) from error
     return events
 
 

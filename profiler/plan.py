@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
+from pydantic import ValidationError
+
+from ..roofline.contract import whole_number
 from ..roofline.work import Work
 from .configuration import declared
+from .journal import first_fault
+from .points import failed_point
 
 # Inputs in three sets, their float64 copies, and intermediate results of the reference.
 MEMORY_FACTOR = 12
@@ -69,47 +75,58 @@ def check_names(kernels: list[Any], wanted: list[str]) -> None:
         raise PlanError(f"There is no implementation {', '.join(unknown)}; there are {', '.join(sorted(known))}.")
 
 
+def check_sources(kernels: list[Any]) -> None:
+    """Refuse two files of one name: a run tells its rows apart by the names of kernels."""
+    sources: dict[str, str] = {}
+    for kernel in kernels:
+        other = sources.setdefault(kernel.name, kernel.source)
+        if other != kernel.source:
+            raise PlanError(
+                f"{other} and {kernel.source} are both the kernel {kernel.name!r} in a run, which could not tell their "
+                "rows apart; rename a file, or profile one after the other."
+            )
+
+
 def groups_of(kernel: Any, shapes: list[Any], dtypes: list[str], directions: list[str], request: dict) -> list[dict]:
     """The groups of one kernel as plain data, each implementation either planned or refused with a reason."""
     groups = []
     for shape, dtype, direction in itertools.product(shapes, dtypes, directions):
         work = _work_of(kernel, shape, dtype, direction)
+        case = (shape, dtype, request["kind"])
         planned, refused = [], {}
         for name, implementation in kernel.implementations.items():
-            reason = _refusal(name, implementation, shape, dtype, direction, request) or _too_long(work, request)
+            ask = partial(_refusal, name, implementation, shape, dtype, direction, request)
+            reason = _answer(kernel, f"supports() of {name}", ask) or _too_long(work, request)
             if reason:
                 refused[name] = reason
             else:
                 planned.append(name)
-        groups.append(
-            {
-                "source": kernel.source,
-                "kernel": kernel.name,
-                "kind": request["kind"],
-                "shape": complete(shape),
-                "dtype": dtype,
-                "direction": direction,
-                "implementations": planned,
-                "refused": refused,
-                "work": work.model_dump(mode="json"),
-                "memory_bytes": MEMORY_FACTOR * work.compulsory_bytes,
-                "sequence": work.depth > 1,
-                "padding_waste": _said(kernel, "padding_waste", shape),
-                "receptive_field": _said(kernel, "receptive_field", shape),
-                "classes": {
-                    name: _class_of(name, entry, (shape, dtype, request["kind"]), direction)
-                    for name, entry in kernel.implementations.items()
-                },
-            }
-        )
+        group = {
+            "source": kernel.source,
+            "kernel": kernel.name,
+            "kind": request["kind"],
+            "shape": complete(shape, kernel.source),
+            "dtype": dtype,
+            "direction": direction,
+            "implementations": planned,
+            "refused": refused,
+            "work": work.model_dump(mode="json"),
+            "memory_bytes": MEMORY_FACTOR * work.compulsory_bytes,
+            "sequence": work.depth > 1,
+            "padding_waste": _said(kernel, "padding_waste", shape),
+            "receptive_field": _said(kernel, "receptive_field", shape),
+            "classes": {
+                name: _answer(kernel, f"a declaration of {name}", partial(_class_of, name, entry, case, direction))
+                for name, entry in kernel.implementations.items()
+            },
+        }
+        _refuse_what_no_record_takes(kernel, group)
+        groups.append(group)
     return groups
 
 
 def _work_of(kernel: Any, shape: Any, dtype: str, direction: str) -> Work:
-    try:
-        work = kernel.module.work(shape, dtype, direction)
-    except Exception as error:  # a user's function may raise anything
-        raise PlanError(f"{kernel.source}: work() raised {type(error).__name__}: {error}") from error
+    work = _answer(kernel, "work()", partial(kernel.module.work, shape, dtype, direction))
     if not isinstance(work, Work):
         raise PlanError(
             f"{kernel.source}: work() returned {type(work).__name__}; a seqroof.roofline.Work was expected."
@@ -120,7 +137,27 @@ def _work_of(kernel: Any, shape: Any, dtype: str, direction: str) -> Work:
 def _said(kernel: Any, name: str, shape: Any) -> Any:
     """What an optional function of the kernel file says of a shape; None where it is missing or says nothing."""
     function = getattr(kernel.module, name, None)
-    return (function(shape) or None) if function else None
+    return _answer(kernel, f"{name}()", partial(function, shape)) or None if function else None
+
+
+def _answer(kernel: Any, called: str, function: Callable[[], Any]) -> Any:
+    """What a function of the kernel file returns; raises `PlanError` with what it is `called` where it raises."""
+    try:
+        return function()
+    except Exception as error:  # a user's function may raise anything
+        raise PlanError(f"{kernel.source}: {called} raised {type(error).__name__}: {error}") from error
+
+
+def _refuse_what_no_record_takes(kernel: Any, group: dict) -> None:
+    """Refuse a group of which the kernel file says what is no number, or none of the words that are known."""
+    light = group | {"work": None}  # it was checked when it was made
+    for name in group["classes"]:
+        try:
+            failed_point(light, name, "skipped", group["refused"].get(name, ""))
+        except ValidationError as error:
+            raise PlanError(
+                f"{kernel.source}: what it says of {name} cannot be recorded: {first_fault(error)}."
+            ) from error
 
 
 def _class_of(name: str, implementation: Any, case: tuple[Any, str, str], direction: str) -> dict[str, Any]:
@@ -161,9 +198,15 @@ def _refusal(name: str, implementation: Any, shape: Any, dtype: str, direction: 
     return implementation.supports(shape, dtype, request["kind"])
 
 
-def complete(shape: Any) -> dict[str, int]:
-    """The sizes of a shape by name, with those that were not given."""
-    return {name: int(value) for name, value in dataclasses.asdict(shape).items()}
+def complete(shape: Any, source: str = "") -> dict[str, int]:
+    """The sizes of a shape by name, with those that were not given.
+
+    Raises `PlanError`, which names its file `source`, where one is no whole number.
+    """
+    try:
+        return {name: whole_number(name, value) for name, value in dataclasses.asdict(shape).items()}
+    except ValueError as error:
+        raise PlanError(f"{source}: {error}." if source else f"{error}.") from error
 
 
 def kernels_of(cases: list[dict], known: list[str]) -> list[str]:

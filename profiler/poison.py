@@ -8,19 +8,28 @@ from typing import Any
 
 import torch
 
+from .settings import choose_determinism
+
+# The mode of torch that fills fresh tensors: deterministic algorithms, where there are some, and a warning where not.
+_FILLING = 1
+
 
 @contextlib.contextmanager
 def poisoned_memory() -> Iterator[None]:
-    """Fill fresh tensors with NaN, so that an output that is never written shows."""
+    """Fill fresh tensors with NaN, so that an output that is never written shows.
+
+    What is chosen of deterministic algorithms meanwhile stays, to be found among the settings that were changed.
+    """
     switches: Any = torch.utils.deterministic
-    before = switches.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    before = torch.get_deterministic_debug_mode(), switches.fill_uninitialized_memory
+    choose_determinism(_FILLING)
     switches.fill_uninitialized_memory = True
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(False)
-        switches.fill_uninitialized_memory = before
+        if torch.get_deterministic_debug_mode() == _FILLING:
+            choose_determinism(before[0])
+        switches.fill_uninitialized_memory = before[1]
 
 
 def memory_for(name: str) -> Any:

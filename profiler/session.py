@@ -82,6 +82,7 @@ class Session:
             compile=self.request.compile,
         )
         self.groups, self.code = answer["groups"], answer.get("code", {})
+        self.supervisor.code = self.code
         self.watcher.planned(self.groups)
         return self.groups
 

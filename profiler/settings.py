@@ -1,7 +1,8 @@
 """Settings of the whole process that decide what every later call costs or computes, and whether they have changed.
 
-Threads, processors, and how precisely products are made. They are remembered before code of a kernel file runs and
-compared afterwards; what has changed is named and put back.
+Threads, processors, how precisely products are made, and what else makes the operators of torch slower, or other ones:
+deterministic algorithms, the search for anomalies, a default device, backends that are switched off. They are
+remembered before code of a kernel file runs and compared afterwards; what has changed is named and put back.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils import _device
 
 _BACKENDS = torch.backends
 _THREADS = (torch.get_num_threads, torch.set_num_threads)
@@ -27,11 +29,15 @@ _SWITCHES = (
     "cudnn.rnn.fp32_precision",
     "cudnn.enabled",
     "cudnn.benchmark",
+    "cudnn.deterministic",
     "mkldnn.matmul.fp32_precision",
     "mkldnn.conv.fp32_precision",
     "mkldnn.rnn.fp32_precision",
     "mkldnn.enabled",
+    "mkldnn.deterministic",
 )
+# Switches of the backends of scaled_dot_product_attention, which are functions.
+_ATTENTION = ("flash_sdp", "mem_efficient_sdp", "math_sdp", "cudnn_sdp")
 # Where nothing is chosen, torch computes as IEEE 754 says; both names mean the same.
 _SAME = {"none": "ieee"}
 
@@ -62,16 +68,37 @@ def _switch(path: str) -> Setting | None:
     return Setting(f"torch.backends.{path}", lambda: getattr(owner, name), lambda value: setattr(owner, name, value))
 
 
+def _attention(name: str) -> Setting:
+    return Setting(
+        f"torch.backends.cuda.enable_{name}",
+        getattr(_BACKENDS.cuda, f"{name}_enabled"),
+        getattr(_BACKENDS.cuda, f"enable_{name}"),
+    )
+
+
+def choose_determinism(mode: int) -> None:
+    """Choose deterministic algorithms by torch's debug modes: 0 for none, 1 to warn and 2 to raise where there is none.
+
+    torch.set_deterministic_debug_mode would leave the switch of torch.compile as it was.
+    """
+    torch.use_deterministic_algorithms(mode > 0, warn_only=mode == 1)
+
+
 def _all() -> list[Setting]:
     """In the order in which they can be put back: the precision of all backends first, then that of each."""
     found = [
         Setting("the number of threads", *_THREADS),
         Setting("the default dtype", *_DTYPE),
         Setting("torch's float32_matmul_precision", *_PRECISION),
+        Setting("torch's deterministic_debug_mode", torch.get_deterministic_debug_mode, choose_determinism),
+        Setting("torch's anomaly detection", torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+        # torch.get_default_device() says "cpu" for none too, and one that is set makes every call take longer.
+        Setting("the default device", lambda: _device.CURRENT_DEVICE, torch.set_default_device),
     ]
     if hasattr(os, "sched_setaffinity"):
         affinity = (lambda: os.sched_getaffinity(0), lambda cores: os.sched_setaffinity(0, cores))
         found.append(Setting("the processors that it may use", *affinity))
+    found += map(_attention, _ATTENTION)
     return found + [switch for path in _SWITCHES if (switch := _switch(path)) is not None]
 
 

@@ -58,6 +58,7 @@ class Supervisor:
 
     interpret : run Triton kernels in its interpreter, for correctness on a machine without a GPU.
     threads : the most that PyTorch may take on a CPU, where other workers run beside it; None for one per core.
+    code : hashes of the kernel files of the run, once it is planned; a new worker refuses to load others.
     """
 
     def __init__(self, device: str, interpret: bool = False, threads: int | None = None) -> None:
@@ -65,6 +66,7 @@ class Supervisor:
         self.interpret = interpret
         self.threads = threads
         self.opened: dict[str, Any] = {}
+        self.code: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._answers = -1
         self._buffer, self._searched = bytearray(), 0
@@ -151,7 +153,7 @@ class Supervisor:
         """
         assert self._process is not None and self._process.stdin is not None
         try:
-            asked = json.dumps({"op": op, "secret": self._secret, **request})
+            asked = json.dumps({"op": op, "secret": self._secret, "code": self.code, **request})
             self._process.stdin.write(asked.encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:

@@ -11,7 +11,7 @@ from ..roofline.record import Correctness, Point
 from .points import UNCHECKED, failed_point, refused_points, settled_point
 from .session import Session
 from .stages import REFERENCE, stage_of
-from .supervisor import WorkerDied
+from .supervisor import Refused, WorkerDied
 
 
 class Verification:
@@ -73,9 +73,20 @@ class Verification:
             self._check(session, index, beside_others=False)
 
     def _check(self, session: Session, index: int, beside_others: bool) -> None:
-        """Check one group and keep its points, unless it lacked memory that other workers may have taken."""
+        """Check one group and keep its points, unless it lacked memory that other workers may have taken.
+
+        Where its worker is lost, what was checked by then is kept.
+        """
         group = self._waiting[index]
-        found = refused_points(group) + self._verify_group(session, index, group)
+        refused, checked = refused_points(group), []
+        try:
+            self._verify_group(session, index, group, checked)
+        except (WorkerDied, Refused):
+            if checked:
+                with self._lock:
+                    self._found[index] = refused + checked
+            raise
+        found = refused + checked
         with self._lock:
             if beside_others and any(point.status == "oom" for point in found):
                 self._crowded.append(index)
@@ -83,8 +94,8 @@ class Verification:
             self._found[index] = found
             session.watcher.finished(index, found)
 
-    def _verify_group(self, session: Session, index: int, group: dict[str, Any]) -> list[Point]:
-        points: list[Point] = []
+    def _verify_group(self, session: Session, index: int, group: dict[str, Any], points: list[Point]) -> None:
+        """Add the points of a group one by one, as they become known."""
         names = list(group["implementations"])
         while names:
             stage, current = REFERENCE, ""
@@ -97,23 +108,27 @@ class Verification:
                         points.append(settled_point(group, event))
                     elif event["event"] == "checked":
                         points.append(_passed(group, name, event["correctness"], self._mark))
-                return points
+                return
             except WorkerDied as death:
                 if self._ended:
                     raise
+                settled = {point.implementation for point in points}
+                names = [name for name in names if name not in settled]
+                points += (blamed := _blamed(group, names, stage, current, death))
+                names = [name for name in names if name not in {point.implementation for point in blamed}]
                 session.supervisor.restart()
                 if self._ended:  # between the death of the last worker and the start of this one
                     session.supervisor.kill()
                     raise
-                settled = {point.implementation for point in points}
-                names = [name for name in names if name not in settled]
-                if stage == REFERENCE:
-                    reason = f"the float64 reference of this shape failed: {death}"
-                    return points + [failed_point(group, name, death.status, reason) for name in names]
-                culprit = current if current in names else names[0]
-                points.append(failed_point(group, culprit, death.status, str(death)))
-                names.remove(culprit)
-        return points
+
+
+def _blamed(group: dict[str, Any], names: list[str], stage: str, current: str, death: WorkerDied) -> list[Point]:
+    """The points of those of `names`, which may be none, that brought the worker down: all where the reference did."""
+    if stage == REFERENCE:
+        reason = f"the float64 reference of this shape failed: {death}"
+        return [failed_point(group, name, death.status, reason) for name in names]
+    culprits = [current] if current in names else names[:1]
+    return [failed_point(group, name, death.status, str(death)) for name in culprits]
 
 
 def _narrowed(group: dict[str, Any], only: str) -> dict[str, Any]:

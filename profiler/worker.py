@@ -28,13 +28,13 @@ from .devices import DeviceError, machine_id, open_device
 from .identity import roof_identity
 from .lifeline import end_with_parent
 from .paired_times import paired_times
-from .plan import PlanError, check_names, groups_of, kernels_of, only, shapes_of
+from .plan import PlanError, check_names, check_sources, groups_of, kernels_of, only, shapes_of
 from .probes import PROBES
 from .settings import SETTINGS
 from .surroundings import look_around
 from .twins import time_twins
 from .unused_gpu import passed_over
-from .versions import code_of
+from .versions import CodeChanged, code_of, refuse_other_code
 
 
 class Worker:
@@ -45,6 +45,7 @@ class Worker:
         self.catalog = catalog
         self.device: Any = None
         self.loaded: dict[str, Any] = {}
+        self.code: dict[str, str] = {}  # hashes of the files that the run began with; empty where it is yet to begin
         self.replaced: dict[str, list[str]] = {}  # what a kernel file replaced when it was loaded
         self.chosen: dict[str, list[str]] = {}  # settings of the process that it changed then
 
@@ -53,16 +54,18 @@ class Worker:
         try:
             getattr(self, "do_" + request.pop("op"))(**request)
             self.answer("done")
-        except (DeviceError, PlanError, self.catalog.ContractError) as error:
+        except (DeviceError, PlanError, CodeChanged, self.catalog.ContractError) as error:
             self.answer("refused", reason=str(error), kind=type(error).__name__)
 
     def kernel(self, source: str) -> Any:
-        """Load a kernel file once."""
+        """Load a kernel file once; raises `CodeChanged` where it is no longer the one that the run began with."""
         if source not in self.loaded:
             guard.GUARD.watch()
-            self.loaded[source] = self.catalog.load(source)
+            kernel = self.catalog.load(source)
             self.replaced[source] = guard.GUARD.replaced()
             self.chosen[source] = SETTINGS.changed()
+            refuse_other_code(kernel.module, self.code)
+            self.loaded[source] = kernel
         return self.loaded[source]
 
     def do_open(self, device: str, threads: int | None = None) -> None:
@@ -111,6 +114,7 @@ class Worker:
         groups: list[dict] = []
         sources = kernels or kernels_of(cases, self.catalog.kernel_names()) or self.catalog.kernel_names()
         loaded = [self.kernel(source) for source in sources]
+        check_sources(loaded)
         check_names(loaded, more["implementations"])
         for kernel in loaded:
             shapes = shapes_of(kernel, suite, axes, cases)
@@ -206,7 +210,7 @@ def main() -> None:
     torch.manual_seed(0)
     worker = Worker(answer, importlib.import_module(arguments.catalog))
     for request in _requests():
-        secret = request.pop("secret")
+        secret, worker.code = request.pop("secret"), request.pop("code")
         worker.handle(request)
 
 

@@ -20,6 +20,17 @@ Weights = Literal["reread", "kept"]
 Chain = Literal["launch", "graph", "barrier", "inside"]
 
 
+def whole_number(name: str, value: Any) -> int:
+    """A size or an option of a `Shape` as it was given; raises `ValueError` with a sentence where it is not whole."""
+    try:
+        if int(value) == value:
+            return int(value)
+    except (TypeError, ValueError, OverflowError):  # nothing, a text, or infinity
+        pass
+    advice = "make it a constant of the file, or number its choices"
+    raise ValueError(f"Shape.{name} is {value!r}; sizes and options are whole numbers: {advice}")
+
+
 def _always(shape: Any, dtype: str, device: str) -> str | None:
     """Support every case: the default of `Implementation.supports`."""
     return None

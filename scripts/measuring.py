@@ -1,13 +1,10 @@
-"""The verbs that measure: profile, verify, ceilings."""
+"""The verbs that measure: profile and ceilings."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -16,16 +13,14 @@ from seqroof.profiler import claim_time, interruption, journal
 from seqroof.profiler.calibration import Calibration
 from seqroof.profiler.ceiling_store import RoofStore
 from seqroof.profiler.clock import MOST_ROUNDS
-from seqroof.profiler.host import usable_cores
 from seqroof.profiler.request import Request
 from seqroof.profiler.roofs import Roofs
 from seqroof.profiler.session import Session
 from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
-from seqroof.profiler.verification import Verification
 from seqroof.roofline.claims import SUITE
 from seqroof.roofline.extras import installing
 from seqroof.roofline.machine import Machine
-from seqroof.roofline.record import Point, Run
+from seqroof.roofline.record import Run
 from seqroof.roofline.store import remove_products, save
 
 from . import reading
@@ -41,8 +36,6 @@ QUICK_BUDGET_S = 42.0
 # The suite of the claims takes seven minutes or so on two cores; on a slower machine its groups get less time each, so
 # that it ends within eight, its start and its report included.
 CLAIMS_BUDGET_S = 400.0
-# Workers that check side by side, each on a core of its own; each takes about half a gigabyte.
-MOST_CHECKERS = 4
 
 
 def open_worker(device: str, interpret: bool = False, threads: int | None = None) -> Supervisor:
@@ -119,8 +112,11 @@ def profile(
 def keep(run: Run, folder: Path, session: Session, state: str) -> None:
     """Write the record of a session that has ended, and let go of its journal whatever becomes of that."""
     try:
+        if not folder.exists():
+            say(f"seqroof: {folder} was removed while this run went on, and its journal with it; what is known is kept")
         advice = f"its journal holds everything: make room, then finish it with {resume_command(folder)}"
         with room_for(folder / "run.json", advice):
+            folder.mkdir(parents=True, exist_ok=True)
             save(run, folder)
     finally:
         session.close(state)
@@ -154,13 +150,21 @@ def measured(session: Session) -> Literal["complete", "interrupted"]:
     except journal.JournalError as error:
         raise Stop(str(error), Exit.NO_DEVICE) from error
     except (WorkerDied, Refused) as death:
+        session.broken = why_no_worker(death)
         if not session.points:
-            raise Stop(f"The worker died and could not be replaced: {death}.", Exit.NO_DEVICE) from death
-        session.broken = f"lost its worker, which could not be replaced ({death})"
+            raise Stop(f"This run {session.broken}.", Exit.NO_DEVICE) from death
         say(f"seqroof: this run {session.broken}; what was measured is kept")
         return "interrupted"
     finally:
         interruption.hold()
+
+
+def why_no_worker(death: WorkerDied | Refused) -> str:
+    """Why no worker goes on, as the end of a sentence: none can be had, or none may take up what was begun."""
+    reason = str(death).rstrip(".")
+    if isinstance(death, Refused) and death.kind != "DeviceError":
+        return f"could not go on with a new worker ({reason})"
+    return f"lost its worker, which could not be replaced ({reason})"
 
 
 def advice(request: Request) -> str:
@@ -232,54 +236,3 @@ def measure_ceilings(device: str, effort: str, show: Callable[[Machine], None]) 
         say(f"seqroof: {finding.text}")
     with room_for(CEILINGS, "what is shown was measured, but not kept: repeat it in a folder that can be written"):
         RoofStore(CEILINGS).keep(supervisor.opened["roof_identity"], effort, look, machine)
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What a verification found, all of it unless it was `interrupted`. kind : of the device."""
-
-    points: list[Point]
-    kind: str
-    interrupted: bool = False
-
-
-def verify(request: Request, long: bool, part: tuple[int, int] = (1, 1)) -> Checked:
-    """Check every implementation without timing it; Triton on a CPU runs interpreted, on small odd shapes.
-
-    part : (2, 8) for the second of eight parts of the groups.
-    """
-    started = time.monotonic()
-    more = "-long" if long else ""
-    with Reporter(failures=True) as reporter:
-        found = _verify(replace(request, suite=f"checked{more}"), reporter, part)
-        if found.kind == "cpu":
-            points = [point for point in found.points if not point.implementation.startswith("triton")]
-            found = replace(found, points=points)
-            if not found.interrupted:
-                odd = replace(request, suite=f"interpreted{more}", device="cpu")
-                rest = _verify(odd, reporter, part, interpret=True)
-                found = replace(rest, points=points + rest.points)
-    ended = ", interrupted before the others" if found.interrupted else ""
-    say(f"seqroof: checked {len(found.points)} cases in {time.monotonic() - started:.0f} s{ended}")
-    return found
-
-
-def _verify(request: Request, reporter: Reporter, part: tuple[int, int], interpret: bool = False) -> Checked:
-    """Check one suite, in workers that share the cores among them."""
-    reporter.stage("starting the worker")
-    workers = min(usable_cores(), MOST_CHECKERS)
-    threads = usable_cores() // workers
-    with ExitStack() as stack:
-        supervisors = [stack.enter_context(open_worker(request.device, interpret, threads)) for _ in range(workers)]
-        kind = supervisors[0].opened["kind"]
-        sessions = [Session(request, supervisor, reporter) for supervisor in supervisors]
-        groups = planned(sessions[0])[part[0] - 1 :: part[1]]
-        reporter.planned(groups)
-        options = {"only": "triton", "mark": "ok (interpreted)"} if interpret else {}
-        check = Verification(sessions, groups, **options)
-        try:
-            return Checked(check.run(), kind)
-        except KeyboardInterrupt:
-            return Checked(check.points, kind, interrupted=True)
-        except (WorkerDied, Refused) as death:
-            raise Stop(f"The worker died and could not be replaced: {death}.", Exit.NO_DEVICE) from death

@@ -93,7 +93,8 @@ def merge(out: Path) -> Run:
     try:
         return fleet.merge(parts, f"seqroof {VERSION}")
     except ValueError as error:
-        raise Stop(f"{error}: the journals in {out} are empty; start the fleet again.", Exit.USAGE) from error
+        text = f"{error}: the journals in {out} are empty or damaged; start the fleet again."
+        raise Stop(text, Exit.USAGE) from error
 
 
 def _asked(header: dict[str, Any]) -> dict[str, Any]:
@@ -102,16 +103,20 @@ def _asked(header: dict[str, Any]) -> dict[str, Any]:
 
 
 def _part(out: Path, rank: int, headers: dict[int, dict[str, Any]]) -> fleet.Part:
+    """What one rank left; nothing of it is merged where its journal is missing or damaged."""
     folder = rank_folder(out, rank)
     if not (folder / journal.NAME).exists():
-        return fleet.Part(DeviceRun(rank=rank, state="lost", reason="it left no journal"), None)
+        return _lost(rank, "it left no journal")
     try:
         events = journal.read(folder)
-    except journal.JournalError as error:
-        raise Stop(str(error), Exit.USAGE) from error
+    except journal.Damaged as error:
+        again = f"remove {folder.name} and resume the fleet to measure it again"
+        return _lost(rank, f"its journal is damaged at line {error.line}; {again}")
+    except OSError as error:
+        return _lost(rank, f"its journal cannot be read ({error.strerror})")
     last = dict(events)
     if "header" not in last or "opened" not in last:
-        return fleet.Part(DeviceRun(rank=rank, state="lost", reason="it ended before it measured anything"), None)
+        return _lost(rank, "it ended before it measured anything")
     headers[rank] = last["header"]
     try:
         run = _run_of(events, last)
@@ -126,6 +131,10 @@ def _part(out: Path, rank: int, headers: dict[int, dict[str, Any]]) -> fleet.Par
         **last.get("start", {}),
     )
     return fleet.Part(device, run)
+
+
+def _lost(rank: int, reason: str) -> fleet.Part:
+    return fleet.Part(DeviceRun(rank=rank, state="lost", reason=reason), None)
 
 
 def _why_unreadable(error: Exception, last: dict[str, Any]) -> str:

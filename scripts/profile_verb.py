@@ -19,7 +19,7 @@ from seqroof.roofline.observe import next_command
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.units import binary_bytes, si
 
-from . import measuring, reading
+from . import measuring, reading, verifying
 from .against import take_over
 from .comparing import parse_band, print_comparison
 from .exits import Exit, Stop, exit_code
@@ -179,7 +179,7 @@ def _planned_rows(groups: list[dict[str, Any]]) -> Table:
 def run_verify(request: Request, long: bool, part: tuple[int, int], as_json: bool) -> None:
     """Verify, print a line for every case that was checked, and leave with the documented exit code."""
     request.dtypes = request.dtypes or ["fp32", "tf32", "fp16", "bf16"]
-    found = measuring.verify(request, long, part)
+    found = verifying.verify(request, long, part)
     points = found.points
     if as_json:
         told = {"interrupted": found.interrupted, "points": [_verified(point) for point in points]}

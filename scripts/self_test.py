@@ -13,7 +13,7 @@ from rich.markup import escape
 from seqroof.profiler.identical import PATIENCE, Worker, measure_identical
 from seqroof.profiler.request import Request
 from seqroof.profiler.session import Session
-from seqroof.profiler.supervisor import Supervisor, WorkerDied
+from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
 from seqroof.roofline.comparison_model import Noise
 from seqroof.roofline.noise import AA, compare_identical, in_words, noise_of
 
@@ -65,7 +65,7 @@ def self_test(
             for subject, why in {name: why for worker in measured for name, why in worker.deaths.items()}.items():
                 say(f"seqroof: {subject} could not always be timed: {why}")
             found = compare_identical([worker.pairs for worker in measured])
-        except (WorkerDied, ValueError) as error:
+        except (WorkerDied, Refused, ValueError) as error:
             raise Stop(f"Identical code could not be timed against itself: {error}", Exit.NO_DEVICE) from error
     environment = opened["environment"]
     noise = noise_of(

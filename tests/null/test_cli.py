@@ -194,3 +194,13 @@ def test_json_is_exactly_one_document_and_no_colour_reaches_a_pipe(tmp_path, pro
     assert "\x1b" not in done.stdout + done.stderr
     report = seqroof("report", "o", cwd=tmp_path)
     assert report.returncode == 0 and "\x1b" not in report.stdout and "mine" in report.stdout
+
+
+def test_a_file_that_is_edited_while_it_is_measured_ends_its_run(tmp_path, profiled):
+    """A new worker would load the new text, and the record would hold times of both."""
+    done, points = profiled("open('mine.py', 'a').write('# edited'); os._exit(3)")
+    assert done.returncode == 130, done.stderr
+    assert "could not go on with a new worker (mine.py changed since this run began" in done.stderr
+    assert {name: point["status"] for (name, _, _), point in points.items()} == {"torch": "crashed"}
+    done, _ = profiled("pass", "--resume")
+    assert done.returncode == 4 and "mine.py changed since" in done.stderr

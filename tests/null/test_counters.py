@@ -259,7 +259,7 @@ def points():
 
 
 def counted_points(wanted):
-    asked = counting.Counting(SimpleNamespace(opened={"torch_device": "cuda:0"}), wanted)  # type: ignore[arg-type]
+    asked = counting.Counting(SimpleNamespace(opened={"torch_device": "cuda:0"}, code={"k.py": "ab"}), wanted)  # type: ignore[arg-type]
     found: list[Point] = asked.add(GROUP, points(), 0)
     return found, asked.evidence()
 
@@ -311,6 +311,21 @@ def test_the_runner_tells_what_it_has_done(monkeypatch, tmp_path):
     found = told({**group, "implementations": ["torch", "reference"]})
     assert found["begun"] == ["reference"] and found["failed"] == {"torch": "RuntimeError: no"}
     assert found["calls"] == counted_case.CPU_CALLS
+    other = told({**group, "implementations": ["reference"], "code": {"mine.py": "of another text"}})
+    assert other["begun"] == [] and "mine.py changed since this run began" in other["failed"]["reference"]
+
+
+def test_a_case_that_fails_before_it_is_counted_says_why(program):
+    body = NCU + 'print("==WARNING== No kernels were profiled."); told(begun=[], failed={"torch": "CodeChanged: k.py"})'
+    with pytest.raises(CountersDenied, match=r"CodeChanged: k\.py"):
+        Ncu(program("ncu", body)).count({"implementations": ["torch"]}, 60)
+
+
+def test_a_counting_process_is_told_what_code_was_timed(program):
+    known = 'assert "probe_bytes" in request or request["code"] == {"k.py": "ab"}\n'
+    program("ncu", GOOD.replace("launches = []", known + "launches = []"))
+    (cold, _), _ = counted_points(True)
+    assert cold.counted.dram_read_bytes == 1024.0
 
 
 def test_a_worker_that_dies_measuring_energy_costs_the_energy_alone():

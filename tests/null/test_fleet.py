@@ -209,6 +209,22 @@ def test_journals_are_merged_and_every_rank_is_accounted_for(tmp_path):
     assert merging.state_of(merging.rank_folder(tmp_path, 1)) == merging.state_of(tmp_path) == ""
 
 
+def test_a_damaged_journal_costs_its_own_rank(tmp_path):
+    for rank in range(3):
+        fabricated(tmp_path, rank, end("complete"))
+    journal = merging.rank_folder(tmp_path, 1) / "journal.jsonl"
+    whole = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*whole[:3], b"garbage\n", *whole[3:]]))
+    run = merging.merge(tmp_path)
+    assert [d.state for d in run.devices] == ["complete", "lost", "complete"] and run.state == "interrupted"
+    assert "damaged at line 4; remove" in run.devices[1].reason and "rank-1 and resume" in run.devices[1].reason
+    assert sorted(p.device for p in run.points) == [0, 2]
+    for rank in (0, 2):
+        (merging.rank_folder(tmp_path, rank) / "journal.jsonl").write_bytes(b"garbage\n")
+    with pytest.raises(Stop, match="empty or damaged"):
+        merging.merge(tmp_path)
+
+
 def test_what_does_not_belong_together_is_not_merged(tmp_path):
     with pytest.raises(Stop, match="holds no fleet"):
         merging.merge(tmp_path)

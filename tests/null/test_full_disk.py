@@ -1,7 +1,8 @@
-"""A full disk: what was finished is kept, and every command ends with a sentence and exit code 4, never with 1."""
+"""A full disk, or a folder that is gone: what was finished is kept, and commands end with a sentence and their code."""
 
 import errno
 import os
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from scripted import Scripted, session, whole
 from seqroof.profiler.journal import Journal, is_busy, read
 from seqroof.profiler.request import Request
 from seqroof.profiler.session import Session
+from seqroof.roofline import store
 from seqroof.roofline.comparison_model import Noise
 from seqroof.scripts import fleet, measuring, reading, self_test
 from seqroof.scripts.exits import Exit, Stop
@@ -60,6 +62,17 @@ def test_the_record_cannot_be_written(tmp_path, monkeypatch):
         measuring.keep(samples.run(), tmp_path, made, "complete")
     assert stopped.value.code == Exit.NO_DEVICE
     assert "group" in dict(read(tmp_path)) and not is_busy(tmp_path), "the journal is whole, and let go of"
+
+
+def test_a_folder_that_was_removed_while_its_run_went_on_is_made_again(tmp_path, capsys):
+    folder = tmp_path / "o"
+    folder.mkdir()
+    made = session(folder, Scripted(whole("reference", "torch")))
+    made.run()
+    shutil.rmtree(folder)
+    measuring.keep(samples.run(), folder, made, "complete")
+    assert store.load(folder) == samples.run()
+    assert "was removed while this run went on" in capsys.readouterr().err
 
 
 def test_the_last_word_of_a_journal_cannot_be_written(tmp_path):

@@ -92,3 +92,22 @@ def test_the_parent_imports_no_torch():
 def test_a_worker_beside_others_takes_its_share_of_the_cores():
     with Supervisor("cpu", threads=1) as made:
         assert made.opened["environment"]["threads"] == 1
+
+
+def test_an_implementation_that_slows_down_the_others_is_not_timed(supervisor, tmp_path):
+    """Deterministic algorithms would hold for every other row that is timed in turn with it."""
+    choosing = kernel_file(tmp_path, "choosing", "torch.use_deterministic_algorithms(True)")
+    (failed,) = [event for event in ask(supervisor, choosing) if event["event"] == "failed"]
+    assert (failed["implementation"], failed["status"]) == ("torch", "invalid")
+    assert "deterministic_debug_mode (from 0 to 2)" in failed["reason"]
+    assert any(event["event"] == "checked" for event in ask(supervisor, kernel_file(tmp_path, "honest")))
+
+
+def test_a_plan_of_two_files_of_one_name_is_refused(supervisor, tmp_path):
+    (tmp_path / "new").mkdir()
+    files = [str(kernel_file(folder)) for folder in (tmp_path, tmp_path / "new")]
+    asked = {"suite": "quick", "axes": {}, "cases": [], "dtypes": [], "directions": ["forward"]}
+    asked |= {"implementations": [], "compile": False}
+    assert len(supervisor.one("plan", 60.0, "planned", kernels=files[:1], **asked)["groups"]) == 4
+    with pytest.raises(Refused, match="both the kernel 'mine'"):
+        supervisor.one("plan", 60.0, "planned", kernels=files, **asked)

@@ -138,3 +138,33 @@ def test_an_error_in_one_worker_ends_the_others_at_once(failure: BaseException) 
     with pytest.raises(type(failure)):
         run(sessions, [group(0, "endless"), group(1, "broken"), *(group(index, "good") for index in range(2, 9))])
     assert all(session.supervisor.killed.is_set() for session in sessions)
+
+
+def test_who_brought_a_worker_down_that_cannot_be_replaced_is_kept() -> None:
+    session = FakeSession(bad=WorkerDied("crashed", "SIGSEGV"))
+    session.supervisor.restart = lambda: fail(Refused("the device is gone", "DeviceError"))  # type: ignore[method-assign]
+    check = Verification([session], [group(0, "good"), group(1, "good", "bad", "late"), group(2, "good")])  # type: ignore[list-item]
+    with pytest.raises(Refused, match="gone"):
+        check.run()
+    found = [(point.shape["B"], point.implementation, point.status) for point in check.points]
+    assert [row for row in found if row[2] != "skipped"] == [
+        (0, "good", "ok"),
+        (1, "good", "ok"),
+        (1, "bad", "crashed"),
+    ]
+
+
+def test_a_death_when_all_rows_are_known_blames_nobody() -> None:
+    session = FakeSession(last=lambda session: None)
+
+    def ask(*request: Any) -> Any:
+        yield from FakeSession.ask(session, *request)
+        raise WorkerDied("crashed", "SIGSEGV")
+
+    session.runs = SimpleNamespace(ask=ask)
+    assert [row for row in run([session], [group(0, "good")]) if row[2] != "skipped"] == [(0, "good", "ok")]
+    assert session.supervisor.starts == 1
+
+
+def fail(error: Exception) -> None:
+    raise error

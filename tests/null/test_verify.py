@@ -16,7 +16,9 @@ from seqroof.profiler.group_runs import COMPILE_SILENCE_S, INTERPRETED_SILENCE_S
 from seqroof.profiler.plan import shapes_of
 from seqroof.profiler.request import Request
 from seqroof.profiler.session import Session
-from seqroof.scripts import main, measuring, profile_verb
+from seqroof.profiler.supervisor import Refused, Supervisor
+from seqroof.profiler.verification import Verification
+from seqroof.scripts import main, profile_verb, verifying
 from seqroof.scripts.exits import Stop
 from seqroof.scripts.progress import Reporter
 from seqroof.scripts.sweep import parse_part
@@ -123,17 +125,16 @@ def test_a_part_that_is_none_is_refused_with_a_sentence(text):
 
 def test_an_interruption_keeps_what_was_checked(tmp_path, monkeypatch, capsys):
     """The second group is interrupted; the first is printed all the same."""
-    from seqroof.profiler.verification import Verification
 
-    def check(self, session, index, group, whole=Verification._verify_group):
+    def check(self, session, index, group, points, whole=Verification._verify_group):
         if index:
             raise KeyboardInterrupt
-        return whole(self, session, index, group)
+        whole(self, session, index, group, points)
 
     monkeypatch.setattr(Verification, "_verify_group", check)
-    monkeypatch.setattr(measuring, "MOST_CHECKERS", 1)
+    monkeypatch.setattr(verifying, "MOST_CHECKERS", 1)
     kernel = str(kernel_file(tmp_path))
-    found = measuring.verify(Request(kernels=[kernel], dtypes=["fp32"], device="cpu"), long=False)
+    found = verifying.verify(Request(kernels=[kernel], dtypes=["fp32"], device="cpu"), long=False)
     assert found.interrupted and {(point.shape["B"], point.status) for point in found.points} == {(2, "ok")}
     assert "interrupted before the others" in capsys.readouterr().err
 
@@ -144,3 +145,32 @@ def test_failures_are_told_before_the_table(capsys):
         reporter.planned([{}])
         reporter.finished(0, [wrong, point(None, status="ok")])
     assert "wrong: k" in (told := capsys.readouterr().err) and "far off" in told and told.count("fp32") == 1
+
+
+def statuses(found):
+    return {point.implementation: point.status for point in found.points}
+
+
+def test_a_worker_that_cannot_be_replaced_leaves_what_was_checked(tmp_path, monkeypatch, capsys):
+    """`reference` has passed when `torch` takes the worker with it."""
+
+    def gone(self):
+        raise Refused("There is no cuda:0; this machine has 0 GPU(s), counted from 0.", "DeviceError")
+
+    monkeypatch.setattr(Supervisor, "restart", gone)
+    monkeypatch.setattr(verifying, "MOST_CHECKERS", 1)
+    request = Request(kernels=[str(kernel_file(tmp_path, fault="os._exit(3)"))], dtypes=["fp32"], device="cpu")
+    found = verifying.verify(request, long=False)
+    assert found.interrupted
+    assert statuses(found) == {"reference": "ok", "torch": "crashed"}
+    assert "could not be replaced" in (told := capsys.readouterr().err) and "what was checked is kept" in told
+
+
+def test_a_file_that_changes_while_it_is_verified_is_not_checked_on(tmp_path, monkeypatch, capsys):
+    """Each worker loads it for itself, some of them later."""
+    monkeypatch.setattr(verifying, "MOST_CHECKERS", 1)
+    path = kernel_file(tmp_path, fault="open(__file__, 'a').write('#'); os._exit(3)")
+    found = verifying.verify(Request(kernels=[str(path)], dtypes=["fp32"], device="cpu"), long=False)
+    assert found.interrupted
+    assert statuses(found) == {"reference": "ok", "torch": "crashed"}
+    assert "could not go on with a new worker (mine.py changed since this run began" in capsys.readouterr().err
