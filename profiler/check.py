@@ -71,11 +71,10 @@ class Truth:
 
 def upcast(inputs: dict[str, Any]) -> dict[str, Any]:
     """Copies of a dict of inputs with every floating-point tensor raised to float64."""
-    return {
+    return inputs | {
         name: value.to(torch.float64 if value.is_floating_point() else value.dtype, copy=True)
-        if isinstance(value, torch.Tensor)
-        else value
         for name, value in inputs.items()
+        if isinstance(value, torch.Tensor)
     }
 
 
@@ -131,10 +130,10 @@ def truth_of(
     terms = (0,) * (len(true) - len(summed)) + tuple(summed)
     ulps = [_ulps(dtype, count) if rounds else (0.0, 0.0) for count, rounds in zip(terms, rounded)]
     allowed_max, allowed_rms = [], []
-    for output, (scale, level), worst, typical, (of_largest, of_rms) in zip(true, sizes, baseline_max, baseline_rms, ulps):
+    for output, (scale, level), worst, typical, (of_max, of_rms) in zip(true, sizes, baseline_max, baseline_rms, ulps):
         if scale == 0:  # nothing but zeros: what cancelled is as large as the other outputs, and may leave a rounding
             scale, level = max(sizes)
-        largest = coarser * (factor * worst + of_largest * EPSILON[dtype] * scale)
+        largest = coarser * (factor * worst + of_max * EPSILON[dtype] * scale)
         mean = coarser * (FACTOR[direction] * typical + of_rms * EPSILON[dtype] * level)
         allowed_max.append(largest)
         allowed_rms.append(mean if output.numel() >= LEAST_FOR_MEAN else largest)

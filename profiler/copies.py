@@ -26,7 +26,9 @@ def clone(inputs: Inputs) -> Inputs:
     Other values are shared. Gradients do not flow through the copies.
     """
     storages: dict[int, torch.UntypedStorage] = {}
-    return {name: _cloned(value, storages) if torch.is_tensor(value) else value for name, value in inputs.items()}
+    return {
+        name: _cloned(value, storages) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()
+    }
 
 
 def _cloned(tensor: torch.Tensor, storages: dict[int, torch.UntypedStorage]) -> torch.Tensor:
