@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from ..roofline.record import Correctness
-from .copies import clone
+from .copies import converted
 
 # A kernel may sum in another order than PyTorch; twice its error is the margin that published attention kernels use.
 FACTOR = {"forward": 2.0, "backward": 3.0, "both": 3.0}
@@ -71,11 +71,7 @@ class Truth:
 
 def upcast(inputs: dict[str, Any]) -> dict[str, Any]:
     """Copies of a dict of inputs with every floating-point tensor raised to float64."""
-    return inputs | {
-        name: value.to(torch.float64 if value.is_floating_point() else value.dtype, copy=True)
-        for name, value in inputs.items()
-        if isinstance(value, torch.Tensor)
-    }
+    return converted(inputs, torch.float64)
 
 
 def errors(outputs: Tensors, truth: Tensors) -> tuple[list[float], list[float]]:
@@ -121,7 +117,7 @@ def truth_of(
     factor = FACTOR_OF_CHAINS if chained and dtype == "fp32" else FACTOR[direction]
     coarser = CUT_OFF if interpreted and dtype == "bf16" else 1.0
     true = tuple(tensor.detach().double() for tensor in compute(upcast(inputs)))
-    baseline = compute(clone(inputs))
+    baseline = compute(converted(inputs))
     differences = [_differences(output, exact) for output, exact in zip(baseline, true)]
     baseline_max, baseline_rms = _sizes_of([each[each.isfinite()] for each in differences])
     overflowed = tuple(int(each.isinf().sum().item()) for each in differences)

@@ -26,9 +26,8 @@ def clone(inputs: Inputs) -> Inputs:
     Other values are shared. Gradients do not flow through the copies.
     """
     storages: dict[int, torch.UntypedStorage] = {}
-    return {
-        name: _cloned(value, storages) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()
-    }
+    tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+    return inputs | {name: _cloned(tensor, storages) for name, tensor in tensors.items()}
 
 
 def _cloned(tensor: torch.Tensor, storages: dict[int, torch.UntypedStorage]) -> torch.Tensor:
@@ -47,6 +46,13 @@ def _is_plain(tensor: torch.Tensor) -> bool:
     """Whether a tensor is nothing but a strided view of a storage."""
     own = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
     return own and not tensor.is_conj() and not tensor.is_neg()
+
+
+def converted(inputs: Inputs, kind: torch.dtype | None = None) -> Inputs:
+    """Copy every tensor of a dict of inputs without its gaps; those of floating-point numbers in this dtype, if any."""
+    tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+    kinds = {name: kind if kind and tensor.is_floating_point() else tensor.dtype for name, tensor in tensors.items()}
+    return inputs | {name: tensor.to(kinds[name], copy=True) for name, tensor in tensors.items()}
 
 
 def distinct(tensor: torch.Tensor, strides: Sequence[int]) -> torch.Tensor:
