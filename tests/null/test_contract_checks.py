@@ -67,5 +67,5 @@ def test_what_is_not_as_asked_is_named(inputs, says):
 
 
 def test_inputs_on_another_device_are_refused():
-    with pytest.raises(ContractBroken, match="torch.bfloat16 on cpu only; torch.bfloat16 on meta was asked for"):
+    with pytest.raises(ContractBroken, match=r"torch\.bfloat16 on cpu only; torch.bfloat16 on meta was asked for"):
         input_sets(group(lambda *case: {"x": torch.ones(2, dtype=torch.bfloat16)}, torch_device="meta"), 1)

@@ -112,7 +112,7 @@ def test_incoming_gradients_are_random_whatever_the_first_input_is(first):
 
 @pytest.mark.parametrize("direction", ["backward", "both"])
 def test_what_has_no_gradient_is_said(direction):
-    with pytest.raises(ValueError, match="no input is a floating-point tensor.* --direction forward"):
+    with pytest.raises(ValueError, match=r"no input is a floating-point tensor.* --direction forward"):
         call_of(run, None, {"x": torch.arange(4), "w": 0.5}, direction)
-    with pytest.raises(ValueError, match="output 1 is torch.int64 and has no gradient: ask for --direction forward"):
+    with pytest.raises(ValueError, match=r"output 1 is torch\.int64 and has no gradient: ask for --direction forward"):
         call_of(lambda shape, x, w: tuple((x @ w).max(0)), None, inputs(0), direction)
