@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .clock import Subject
-from .copies import footprint_bytes, rotating_copies, rotations
+from .copies import footprint_bytes, held_bytes, rotating_copies, rotations
 from .gradients import Derivative, Operands
 
 # Starting a kernel takes a few microseconds, under 1 % of one that runs so long.
@@ -100,7 +100,8 @@ def _more_derivatives(
     each_bytes : of one. shares : implementations that the memory is for.
     """
     free = group.device.free_memory_bytes() // shares
-    wanted = rotations(len(sets), each_bytes, group.device.last_cache_bytes(), free) - len(sets)
+    held = each_bytes + held_bytes(sets[0]) - footprint_bytes(sets[0])
+    wanted = rotations(len(sets), each_bytes, held, group.device.last_cache_bytes(), free) - len(sets)
     more: list[Callable[[], Any]] = []
     deadline = monotonic() + BUILDING_S
     while len(more) < wanted and monotonic() < deadline:

@@ -19,6 +19,7 @@ from .afterthoughts import time_parts, watch_device
 from .attribution import attribute
 from .calls import Group, grad_mode, subjects_of
 from .clock import Subject, measure
+from .contract_checks import ContractBroken, input_sets
 from .copies import shortfall
 from .energy import energies
 from .host import usable_cores
@@ -62,7 +63,7 @@ def run_group(
     emit("begin", implementation="", stage=REFERENCE)
     step = "inputs()"
     try:
-        sets = [group.inputs(index) for index in range(INPUT_SETS if options["time"] else 1)]
+        sets = input_sets(group, INPUT_SETS if options["time"] else 1)
         step = "the float64 reference"
         with grad_mode(group.direction):
             found = problems(group, sets[0], flops, emit)
@@ -116,9 +117,10 @@ def _fail(emit: Emit, name: str, status: str, reason: str, correctness: Correctn
 
 
 def _fail_all(emit: Emit, names: list[str], error: Exception, step: str) -> None:
-    """What none of them can be checked without has raised."""
+    """What none of them can be checked without has raised, or has not returned what was asked of it."""
+    reason = str(error) if isinstance(error, ContractBroken) else f"{step} raised {_one_line(error)}"
     for name in names:
-        _fail(emit, name, _status_of(error), f"{step} raised {_one_line(error)}")
+        _fail(emit, name, _status_of(error), reason)
 
 
 def _distrust(emit: Emit, name: str, replaced: list[str]) -> None:
@@ -155,8 +157,10 @@ def _time_all(
 ) -> None:
     """Time what passed, look at it again, and tell the times; none where nothing could be held against them."""
     emit("begin", implementation="", stage="time")
-    preparing = announcing(emit, "prepare")
-    subjects = subjects_of(group, names, sets, options["clocks"], on_name=preparing)
+    # Graphs are built and captured here, which calls the kernels: whoever brings the worker down must be known.
+    subjects = subjects_of(
+        group, names, sets, options["clocks"], lambda name: emit("begin", implementation=name, stage="prepare")
+    )
     waiting = Waiting(usable_cores())
     watch = Watch(group.device.sensors)
     timings = _in_turn(group, subjects, options, watch, emit)
@@ -172,6 +176,7 @@ def _time_all(
         return
     for index, subject in enumerate(subjects):
         timing = timings[index]
+        emit("begin", implementation=subject.name, stage=f"memory {subject.cache} {subject.clock}")
         own = [replaced_doubt(replaced)] if replaced else doubts[subject.name]
         emit(
             "point",

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from ..roofline.record import Correctness
+from .copies import converted
 
 # A kernel may sum in another order than PyTorch; twice its error is the margin that published attention kernels use.
 FACTOR = {"forward": 2.0, "backward": 3.0, "both": 3.0}
@@ -69,11 +70,8 @@ class Truth:
 
 
 def upcast(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Raise every floating-point tensor of a dict of inputs to float64."""
-    return {
-        name: value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
-        for name, value in inputs.items()
-    }
+    """Copies of a dict of inputs with every floating-point tensor raised to float64."""
+    return converted(inputs, torch.float64)
 
 
 def errors(outputs: Tensors, truth: Tensors) -> tuple[list[float], list[float]]:
@@ -111,26 +109,28 @@ def truth_of(
 ) -> Truth:
     """Run the reference in float64 and in the dtype itself, and derive what is allowed.
 
-    `compute` maps a dict of inputs to the outputs (or gradients) of the plain PyTorch reference. chained : its steps
+    `compute` maps copies of a dict of inputs, which it may overwrite, to the outputs (or gradients) of the plain
+    PyTorch reference. Nothing is allowed for rounding at outputs that are integers or booleans. chained : its steps
     wait for one another. interpreted : the results come out of Triton's interpreter. summed : for the last outputs, the
     tokens that each is a sum over, as the gradient of a parameter is; 0 for any other.
     """
     factor = FACTOR_OF_CHAINS if chained and dtype == "fp32" else FACTOR[direction]
     coarser = CUT_OFF if interpreted and dtype == "bf16" else 1.0
-    true = tuple(tensor.detach() for tensor in compute(upcast(inputs)))
-    baseline = compute(inputs)
+    true = tuple(tensor.detach().double() for tensor in compute(upcast(inputs)))
+    baseline = compute(converted(inputs))
     differences = [_differences(output, exact) for output, exact in zip(baseline, true)]
     baseline_max, baseline_rms = _sizes_of([each[each.isfinite()] for each in differences])
     overflowed = tuple(int(each.isinf().sum().item()) for each in differences)
-    sizes = [_size(output) for output in true]
+    rounded = [output.is_floating_point() for output in baseline]
+    sizes = [_size(output) if rounds else (0.0, 0.0) for output, rounds in zip(true, rounded)]
     terms = (0,) * (len(true) - len(summed)) + tuple(summed)
+    ulps = [_ulps(dtype, count) if rounds else (0.0, 0.0) for count, rounds in zip(terms, rounded)]
     allowed_max, allowed_rms = [], []
-    for output, (scale, level), worst, typical, count in zip(true, sizes, baseline_max, baseline_rms, terms):
-        ulps_of_largest, ulps_of_rms = _ulps(dtype, count)
+    for output, (scale, level), worst, typical, (of_max, of_rms) in zip(true, sizes, baseline_max, baseline_rms, ulps):
         if scale == 0:  # nothing but zeros: what cancelled is as large as the other outputs, and may leave a rounding
             scale, level = max(sizes)
-        largest = coarser * (factor * worst + ulps_of_largest * EPSILON[dtype] * scale)
-        mean = coarser * (FACTOR[direction] * typical + ulps_of_rms * EPSILON[dtype] * level)
+        largest = coarser * (factor * worst + of_max * EPSILON[dtype] * scale)
+        mean = coarser * (FACTOR[direction] * typical + of_rms * EPSILON[dtype] * level)
         allowed_max.append(largest)
         allowed_rms.append(mean if output.numel() >= LEAST_FOR_MEAN else largest)
     forms = tuple((output.dtype, output.device) for output in baseline)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .copies import Inputs, footprint_bytes
+from .copies import Inputs, clone, distinct, footprint_bytes, touched_bytes
 
 
 class Operands:
@@ -27,7 +27,8 @@ class Operands:
         with torch.no_grad():
             for name, value in inputs.items():
                 if isinstance(value, torch.Tensor) and name not in self._kept:
-                    self._inputs[name].copy_(value)
+                    own, strides = self._inputs[name], self._inputs[name].stride()
+                    distinct(own, strides).copy_(distinct(value, strides))
             for own, value in zip(self._gradients, drawn(self._gradients, seed)):
                 own.copy_(value)
 
@@ -36,14 +37,17 @@ class Operands:
         names = [
             name
             for name, value in inputs.items()
-            if isinstance(value, torch.Tensor) and not _same(value, self._inputs[name])
+            if isinstance(value, torch.Tensor) and not same(value, self._inputs[name])
         ]
         pairs = zip(self._gradients, drawn(self._gradients, seed))
-        return names + [f"gradient {index}" for index, (own, value) in enumerate(pairs) if not _same(value, own)]
+        return names + [f"gradient {index}" for index, (own, value) in enumerate(pairs) if not same(value, own)]
 
 
-def _same(value: torch.Tensor, now: torch.Tensor) -> bool:
-    return torch.equal(value.detach().nan_to_num(), now.detach().nan_to_num())
+def same(value: torch.Tensor, now: torch.Tensor) -> bool:
+    """Whether two tensors of one dtype hold the same values, NaN at the same places included."""
+    value, now = value.detach(), now.detach()
+    # Most are equal without NaN, and then nothing as large as they are is made.
+    return torch.equal(value, now) or torch.equal(value.nan_to_num(), now.nan_to_num())
 
 
 def drawn(like: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
@@ -63,17 +67,21 @@ class Derivative:
     """
 
     def __init__(self, run: Callable[..., Any], shape: Any, inputs: Inputs, direction: str, seed: int = 0) -> None:
-        leaves = {
-            name: value.detach().clone().requires_grad_()
-            for name, value in inputs.items()
-            if isinstance(value, torch.Tensor) and value.is_floating_point()
-        }
         self._run, self._shape, self._direction = run, shape, direction
-        self._arguments = {**inputs, **leaves}
-        self._targets = list(leaves.values())
+        self._arguments = clone(inputs)
+        self._targets = [
+            value.requires_grad_()
+            for value in self._arguments.values()
+            if isinstance(value, torch.Tensor) and value.is_floating_point()
+        ]
+        if not self._targets:
+            raise ValueError("no input is a floating-point tensor, so none has a gradient: ask for --direction forward")
         outputs = run(shape, **self._arguments)
-        # As precise as the first input, whatever an implementation returns: the checker refuses other dtypes later.
-        kind = next(iter(inputs.values())).dtype
+        for index, output in enumerate(outputs):
+            if not output.is_floating_point():
+                raise ValueError(f"output {index} is {output.dtype} and has no gradient: ask for --direction forward")
+        # As precise as the first of them, whatever an implementation returns: the checker refuses other dtypes later.
+        kind = self._targets[0].dtype
         self._gradients = drawn([torch.empty_like(output, dtype=kind) for output in outputs], seed)
         self._outputs = outputs if direction == "backward" else ()
         kept = list(inputs) if direction == "backward" else ()
@@ -97,10 +105,9 @@ class Derivative:
         return self._held_bytes() + gradients
 
     def _held_bytes(self) -> int:
-        """Bytes of the distinct tensors that a graph saves, counted on one that is built for this and dropped."""
+        """Bytes of all that a graph saves, counted on one that is built for this and dropped."""
         saved: list[torch.Tensor] = [value for value in self._arguments.values() if isinstance(value, torch.Tensor)]
         # Held until they are counted, so that no two have the same address.
         with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor.detach()), lambda none: none):
             self._run(self._shape, **self._arguments)
-        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in saved}
-        return sum(storages.values())
+        return touched_bytes(saved)

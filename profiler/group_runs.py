@@ -220,7 +220,10 @@ class _Attempt:
             left = [name for name in names if name not in settled]
             return self.points + [failed_point(self.group, name, death.status, reason) for name in left], None
         culprit = self.current if self.current in names else names[0]
-        return [*self.points, failed_point(self.group, culprit, death.status, str(death))], culprit
+        # Whoever was told of by then keeps its times, and lacks what would have come after them.
+        others = [point for point in self.points if point.implementation != culprit]
+        told = with_lost(others, self.group, self._untold(AFTERTHOUGHTS[0]), str(death))
+        return [*told, failed_point(self.group, culprit, death.status, str(death))], culprit
 
     def _untold(self, stage: str) -> list[tuple[str, str]]:
         """Afterthoughts that the worker still owed, with the implementations they are of.

@@ -27,6 +27,8 @@ _CLOCKS = ("perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "time
 _TORCH = ("equal", "where", "zeros_like", "full_like", "rand", "randn", "empty", "Generator", "Tensor")
 _TENSOR = ("double", "abs", "isnan", "isfinite", "square", "mean", "sqrt", "max", "item", "clone", "copy_", "to")
 _TENSOR += ("__sub__", "__eq__", "__or__", "__mul__", "nan_to_num", "detach", "numel", "data_ptr")
+_TENSOR += ("__getitem__", "set_", "stride", "size", "storage_offset", "untyped_storage", "is_floating_point")
+_STORAGE = ("clone", "copy_", "data_ptr", "nbytes")
 _CUDA = ("synchronize", "Event", "Stream", "CUDAGraph", "graph", "current_stream", "_sleep", "is_available")
 _EVENT = ("record", "elapsed_time", "synchronize", "query", "wait")
 _GRAPH = ("replay", "capture_begin", "capture_end")
@@ -47,6 +49,7 @@ class Guard:
             (time, _CLOCKS, "time"),
             (torch, _TORCH, "torch"),
             (torch.Tensor, _TENSOR, "torch.Tensor"),
+            (torch.UntypedStorage, _STORAGE, "torch.UntypedStorage"),
             (torch.cuda, _CUDA, "torch.cuda"),
             (torch.cuda.Event, _EVENT, "torch.cuda.Event"),
             (torch.cuda.Stream, ("synchronize", "wait_stream"), "torch.cuda.Stream"),

@@ -14,6 +14,7 @@ from ..roofline.record import Correctness
 from . import check
 from .calls import Group, call_of, grad_mode, operands_of
 from .clock import seldom
+from .contract_checks import held_reference
 from .copies import clone
 from .poison import at_once, memory_for
 from .stages import REFERENCE
@@ -111,7 +112,8 @@ def _second_look(
 def _reference_call(
     reference: Any, shape: Any, direction: str, select: Select, seed: int
 ) -> Callable[[dict[str, Any]], Any]:
-    return lambda inputs: select(call_of(reference, shape, inputs, direction, seed)())
+    held = held_reference(reference)
+    return lambda inputs: select(call_of(held, shape, inputs, direction, seed)())
 
 
 def verdict_on(outputs: Any, found: list[Problem]) -> Correctness:

@@ -39,7 +39,7 @@ def test_an_implementation_called_reference_is_blamed_for_itself(tmp_path):
     assert "float64" not in made.points[0].reason
 
 
-@pytest.mark.parametrize("stage", ["prepare cold host, 1", "check again", "check again, 3"])
+@pytest.mark.parametrize("stage", ["prepare", "prepare cold host, 1", "check again", "check again, 3"])
 def test_whose_turn_it_is_is_blamed(tmp_path, stage):
     made = run(tmp_path, [begun("torch", stage), died()], whole("reference"))
     assert statuses(made) == {"torch": "oom", "reference": "ok"}
@@ -53,6 +53,17 @@ def test_who_dies_while_several_take_turns_shows_one_by_one(tmp_path):
 
 def timed(*names, cache="cold"):
     return [event | {"cache": cache} for event in whole(*names) if event["event"] == "point"]
+
+
+def test_who_dies_when_memory_is_measured_costs_nobody_elses_times(tmp_path):
+    script = [*timed("reference", "torch"), begun("torch", "memory warm host"), died("crashed")]
+    made = run(tmp_path, script, request={"attribution": True})
+    assert [(point.implementation, point.status) for point in made.points] == [
+        ("reference", "ok"),
+        ("torch", "crashed"),
+    ]
+    assert made.supervisor.asked == [("reference", "torch")]
+    assert reasons(made, "reference")["attribution"] == "ended by the system"
 
 
 def reasons(made, name):

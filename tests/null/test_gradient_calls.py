@@ -99,3 +99,20 @@ def test_an_honest_gradient_is_not_doubted_and_every_call_is_told(direction, cal
         )
     )
     assert settled == {}
+
+
+@pytest.mark.parametrize("first", [torch.ones(64, dtype=torch.bool), torch.arange(64), 0.1, None])
+def test_incoming_gradients_are_random_whatever_the_first_input_is(first):
+    given = {"first": first, **{name: value.bfloat16() for name, value in inputs(0).items()}}
+    call = call_of(lambda shape, first, x, w: (x.float() @ w.float(),), None, given, "backward")
+    assert isinstance(call, Derivative)
+    (gradient,) = call._gradients
+    assert gradient.dtype == torch.bfloat16 and gradient.unique().numel() > 500
+
+
+@pytest.mark.parametrize("direction", ["backward", "both"])
+def test_what_has_no_gradient_is_said(direction):
+    with pytest.raises(ValueError, match=r"no input is a floating-point tensor.* --direction forward"):
+        call_of(run, None, {"x": torch.arange(4), "w": 0.5}, direction)
+    with pytest.raises(ValueError, match=r"output 1 is torch\.int64 and has no gradient: ask for --direction forward"):
+        call_of(lambda shape, x, w: tuple((x @ w).max(0)), None, inputs(0), direction)
