@@ -63,7 +63,7 @@ class Row:
         rest = tuple((name, size) for name, size in self.point.shape.items() if name not in sizes)
         point = self.point
         names = (point.kernel, point.implementation, point.dtype, point.direction, point.cache, point.clock)
-        return (self.run, *names, rest)
+        return (self.run, point.device, *names, rest)
 
 
 def clean(text: str) -> str:

@@ -95,6 +95,16 @@ def test_lines_join_batch_sizes_of_one_kernel_only() -> None:
     assert walks[1].changes() == [(256, "dram", "compute")]
 
 
+def test_a_line_joins_the_batch_sizes_of_one_device() -> None:
+    alone, both = (_walks.walks(_view.rows([run])) for run in (GPU, samples.fleet_run(GPU)))
+    assert sorted(walk.name for walk in both) == sorted(
+        f"{walk.name}, device {rank}" for walk in alone for rank in range(2)
+    )
+    for walk in both:
+        batches = [row.point.shape["B"] for row in walk.rows]
+        assert batches == sorted(set(batches)) and len({row.point.device for row in walk.rows}) == 1
+
+
 @pytest.mark.parametrize(
     "runs", [[GPU], [GPU, samples.run("cpu")], [samples.crowd(40)], [samples.crowd(150)], [samples.hostile_run()]]
 )
