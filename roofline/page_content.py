@@ -43,20 +43,18 @@ Json = dict[str, Any]
 def content(runs: Sequence[Run], _: Wording) -> Json:
     """Everything that the templates fill in but the charts, the scripts and the style."""
     rows = _view.rows(runs)
-    equal = contrast.equal_layers([point for run in runs for point in run.points])
+    equal = page_claims.layers(runs)
     board = page_claims.board(runs, _)
     parts: Json = _points(runs, rows, _) | _story(runs, rows, equal, _) | {"board": board}
     parts |= {
         "title": page_run.title(runs),
         "question": page_story.question(parts["of_the_argument"], _),
         "headings": {anchor: heading for anchor, (_name, heading) in page_story.headings(_).items()},
-        "runs": [_run(index, run, len(runs) > 1, _) for index, run in enumerate(runs)],
+        "runs": [_run(letter, run, _) for letter, run in zip(_letters(runs), runs)],
         "answer": page_answer.answer(runs, rows, equal, board, _),
         "wall_names": {wall: _(_view.WALL_NAMES[wall]) for wall in WALLS},
         "walls": [_(_view.WALL_NAMES[wall]) for wall in WALLS],
         "method_note": _(_view.METHOD_NOTE),
-        "unmeasured": _view.unmeasured(row.point for row in rows),
-        "next_command": next_command(runs[0]),
         "device_titles": [_(title) for title in fleet.TITLES],
         "stated_titles": [_(title) for title in stated.TITLES],
         "stated_note": _(stated.NOTE),
@@ -84,13 +82,14 @@ def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
     facets, advices = page_points.Facets(runs, measured), _view.Advices(measured)
     first, rest = page_points.chosen(_walks.walks(rows))
     stepped = any(row.point.step_s is not None for row in measured)
+    letters = _letters(runs)
     notes = [_(_view.NUMBERS_NOTE), *([_(_steps.STEP_NOTE)] if stepped else [])]
     return {
         "findings": _findings(runs),
         "description": chart.describe(runs, _),
         "filters": facets.filters(_),
         "numbers_note": " ".join(notes),
-        "seen": [text for run in runs if (text := _seen.run_text(run))],
+        "seen": [letter + text for letter, run in zip(letters, runs) if (text := _seen.run_text(run))],
         "stepped": stepped,
         "columns": page_points.columns(stepped, _),
         "bar": page_points.BAR,
@@ -101,8 +100,8 @@ def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
         "most_open": page_points.MOST_OPEN,
         "others_count": len(others),
         "most_findings": page_points.MOST_FINDINGS,
-        "walks": [page_points.walk(walk, _) for walk in first],
-        "other_walks": [page_points.walk(walk, _) for walk in rest],
+        "walks": [page_points.walk(walk, _, letters[walk.rows[0].run]) for walk in first],
+        "other_walks": [page_points.walk(walk, _, letters[walk.rows[0].run]) for walk in rest],
         "warnings": [*advices.all, *_seen.of_run(runs)],
     }
 
@@ -130,19 +129,25 @@ def _story(runs: Sequence[Run], rows: Sequence[_view.Row], equal: Sequence[contr
     }
 
 
+def _letters(runs: Sequence[Run]) -> list[str]:
+    """What stands in front of what is said of each of several runs: "A: "; nothing of a single one."""
+    return [f"{_view.run_letter(index)}: " if len(runs) > 1 else "" for index in range(len(runs))]
+
+
 def _findings(runs: Sequence[Run]) -> list[str]:
-    prefixes = [f"{_view.run_letter(index)}: " if len(runs) > 1 else "" for index in range(len(runs))]
     return [
-        prefix + clean(found.text) for prefix, run in zip(prefixes, runs) for found in by_importance(run.observations)
+        letter + clean(found.text)
+        for letter, run in zip(_letters(runs), runs)
+        for found in by_importance(run.observations)
     ]
 
 
-def _run(index: int, run: Run, several: bool, _: Wording) -> Json:
+def _run(letter: str, run: Run, _: Wording) -> Json:
     return {
         "tool": clean(run.tool),
-        "letter": f"{_view.run_letter(index)}: " if several else "",
+        "letter": letter,
         "machine": clean(run.machine.name),
-        "summary": (f"{clean(run.machine.name)}, " if several else "") + page_run.summary(run, _),
+        "summary": (f"{clean(run.machine.name)}, " if letter else "") + page_run.summary(run, _),
         "devices": [[clean(cell) for cell in cells] for cells in fleet.cells(run)],
         "devices_note": _(fleet.note(run)),
         "walls": page_story.walls(run, _),
@@ -150,4 +155,6 @@ def _run(index: int, run: Run, several: bool, _: Wording) -> Json:
         "ceilings": [ceiling_cells(ceiling, _) for ceiling in run.machine.ceilings],
         "beside": [found.cells(_) for found in stated.side_by_side(run.machine.ceilings)],
         "environment": page_run.environment(run, _),
+        "unmeasured": _view.unmeasured(run.points),
+        "next_command": next_command(run),
     }

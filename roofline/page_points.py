@@ -134,8 +134,11 @@ def short_sizes(shape: dict[str, int]) -> str:
     return _view.sizes_text({name: size for name, size in shape.items() if USUAL.get(name) != size})
 
 
-def walk(of: _walks.Walk, _: Wording) -> Json:
-    """A batch sweep as rows, each with what it costs more than the one before and where walls change."""
+def walk(of: _walks.Walk, _: Wording, letter: str = "") -> Json:
+    """A batch sweep as rows, each with what it costs more than the one before and where walls change.
+
+    letter : of its run, in front of its name where a page has several.
+    """
     changes: dict[int, tuple[Wall, Wall]] = {batch: (old, new) for batch, old, new in of.changes()}
     rows = []
     before = None
@@ -158,4 +161,4 @@ def walk(of: _walks.Walk, _: Wording) -> Json:
             }
         )
         before = time
-    return {"name": of.name, "rows": rows}
+    return {"name": letter + of.name, "rows": rows}
