@@ -23,6 +23,7 @@ from . import (
     stated,
     what_if,
 )
+from ._unmeasured import unmeasured
 from ._view import clean
 from .observe import by_importance, next_command
 from .record import WALLS, Run
@@ -76,7 +77,7 @@ def _contents(parts: Json, _: Wording) -> list[tuple[str, str]]:
 
 def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
     """What the tables, filters and walks hold."""
-    measured = [row for row in rows if row.point.status in _view.MEASURED]
+    measured = _view.measured(rows)
     headline, others = ([row for row in measured if row.point.headline is flag] for flag in (True, False))
     crowded = bool(others) and len(measured) > page_points.MOST_ROWS
     facets, advices = page_points.Facets(runs, measured), _view.Advices(measured)
@@ -155,6 +156,6 @@ def _run(letter: str, run: Run, _: Wording) -> Json:
         "ceilings": [ceiling_cells(ceiling, _) for ceiling in run.machine.ceilings],
         "beside": [found.cells(_) for found in stated.side_by_side(run.machine.ceilings)],
         "environment": page_run.environment(run, _),
-        "unmeasured": _view.unmeasured(run.points),
+        "unmeasured": unmeasured(run.points),
         "next_command": next_command(run),
     }

@@ -12,7 +12,7 @@ import samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqroof.roofline import _geometry, _layout, _numbers, _theme, _view, _walks, chart
+from seqroof.roofline import _geometry, _layout, _numbers, _view, _walks, chart
 from seqroof.roofline._labels import Board, Box, Label, Mark, advance, label_marks
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.wording import Wording
@@ -167,27 +167,6 @@ def test_ranges_are_short_and_complete() -> None:
     assert _numbers.ranges(["1", "2", "3", "7"]) == "1-3,7"
     assert _numbers.ranges(["A9", "B1", "B2", "B3"]) == "A9,B1-3"
     assert _numbers.ranges([]) == ""
-
-
-def test_themes_have_the_same_colours_and_enough_contrast() -> None:
-    assert _theme.LIGHT.keys() == _theme.DARK.keys() == _theme.CSS.keys()
-    for theme in (_theme.LIGHT, _theme.DARK):
-        for name, colour in theme.items():
-            if name not in ("paper", "panel", "faint"):
-                least = 3.0 if re.fullmatch(r"c\d", name) else 4.5
-                assert contrast(colour, theme["paper"]) >= least, name
-
-
-def contrast(one: str, other: str) -> float:
-    """The contrast ratio of WCAG 2."""
-
-    def luminance(colour: str) -> float:
-        parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
 
 
 @pytest.mark.parametrize("points", [(), GPU.points[:1], (GPU.points[0], GPU.points[0])])
