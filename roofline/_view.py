@@ -188,11 +188,11 @@ def wall_text(wall: Wall | None, contested_with: Wall | None = None, _: Wording 
     return _(WALL_NAMES[wall]) + (f" ≈ {_(WALL_NAMES[contested_with])}" if contested_with else "")
 
 
-def own_wall(point: Point, _: Wording = ENGLISH, contested: bool = True) -> str:
+def own_wall(point: Point | Part, _: Wording = ENGLISH, contested: bool = True) -> str:
     """Write the wall of a point's own design: alone and in brackets where something else takes more of its time."""
     if point.bound and point.time_s and not holds(point):
         return f"({wall_text(point.bound, None, _)})"
-    return wall_text(point.bound, point.contested_with if contested else None, _)
+    return wall_text(point.bound, getattr(point, "contested_with", None) if contested else None, _)
 
 
 def time_text(point: Point | Part) -> str:

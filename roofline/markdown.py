@@ -202,7 +202,7 @@ def _parts(measured: list[_view.Row]) -> list[str]:
             clean(part.name),
             _view.time_text(part),
             _view.interval_text(part),
-            _view.wall_text(part.bound),
+            _view.own_wall(part),
             _view.machine_text(part),
             _view.design_text(part),
         )
