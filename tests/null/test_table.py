@@ -178,7 +178,7 @@ def test_sequences_show_time_per_step_parts_and_launch_tax(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     assert re.search(r"triton_resident +bf16 +44.6 µs +±0.9 % +2.79 µs +\(serial\)", text)
     flat = re.sub(r"\s+", " ", text)
-    assert "of which input product 4.03 µs serial, recurrence 39.6 µs (serial) (each measured alone)" in flat
+    assert "of which input product 4.03 µs serial, recurrence 39.6 µs (serial), each measured alone" in flat
     assert "launching adds 3.19 µs per step (host clock minus graph)" in flat
     assert "Per step: the measured time" in flat
 
