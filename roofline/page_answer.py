@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import contrast
-from ._view import WALL_NAMES, Row, clean, run_letter
+from ._view import WALL_NAMES, Row, clean
 from .contrast import Equal, token_s
 from .instrument import pace_swings, waiting_shares
 from .page_claims import CLASS_WORDS, origin
 from .page_points import short_sizes
+from .page_run import prefixes
 from .record import WALLS, Point, Run
 from .stats import median
 from .units import percent
@@ -42,7 +43,7 @@ def _doubts(runs: Sequence[Run], index: int, _: Wording) -> str:
     timed = [point for point in runs[index].points if point.time_s is not None]
     if not timed:
         return ""
-    text = (f"{run_letter(index)}: " if len(runs) > 1 else "") + _(
+    text = prefixes(runs)[index] + _(
         "Doubts: %(doubted)s of %(timed)s times carry a diagnosis",
         doubted=sum(bool(point.warnings) for point in timed),
         timed=len(timed),

@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from . import claim_board, contrast
-from ._view import clean, own_wall, run_letter
+from ._view import clean, own_wall
 from .claim_facts import BESIDE, COMPARED
 from .claim_scaling import CATALOGUE
 from .claim_verdict import WORDS, Verdict
 from .claims import COMMAND, SUITE, all_claims
 from .contrast import Equal, token_s
 from .page_map import is_of_the_argument
+from .page_run import letters
 from .record import Run
 from .units import percent, seconds, si
 from .wording import Wording
@@ -44,12 +45,10 @@ def equal_intro(_: Wording) -> str:
 def layers(runs: Sequence[Run]) -> list[Equal]:
     """The groups of equal layers, run by run: layers of two runs are in no group, as their machines may differ."""
     return [
-        replace(group, run=letter) for letter, run in _lettered(runs) for group in contrast.equal_layers(run.points)
+        replace(group, run=letter)
+        for letter, run in zip(letters(runs), runs)
+        for group in contrast.equal_layers(run.points)
     ]
-
-
-def _lettered(runs: Sequence[Run]) -> list[tuple[str, Run]]:
-    return [(run_letter(index) if len(runs) > 1 else "", run) for index, run in enumerate(runs)]
 
 
 def origin(group: Equal, _: Wording) -> str:
@@ -124,7 +123,7 @@ def board(runs: Sequence[Run], _: Wording) -> Json:
     rows : the classes that verdicts rest on; otherwise, open : claims that the vendor's rows decide in another way, or
     not, where these rows do.
     """
-    mine = [(label, run) for label, run in _lettered(runs) if is_of_the_argument(run)]
+    mine = [(label, run) for label, run in zip(letters(runs), runs) if is_of_the_argument(run)]
     empty: Json = {"claims": [], "folded": [], "counts": [], "all": 0, "rows": [], "otherwise": [], "open": []}
     if not mine:
         return empty

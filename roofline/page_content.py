@@ -51,7 +51,7 @@ def content(runs: Sequence[Run], _: Wording) -> Json:
         "title": page_run.title(runs),
         "question": page_story.question(parts["of_the_argument"], _),
         "headings": {anchor: heading for anchor, (_name, heading) in page_story.headings(_).items()},
-        "runs": [_run(letter, run, _) for letter, run in zip(_letters(runs), runs)],
+        "runs": [_run(prefix, run, _) for prefix, run in zip(page_run.prefixes(runs), runs)],
         "answer": page_answer.answer(runs, rows, equal, board, _),
         "wall_names": {wall: _(_view.WALL_NAMES[wall]) for wall in WALLS},
         "walls": [_(_view.WALL_NAMES[wall]) for wall in WALLS],
@@ -83,14 +83,14 @@ def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
     facets, advices = page_points.Facets(runs, measured), _view.Advices(measured)
     first, rest = page_points.chosen(_walks.walks(rows))
     stepped = any(row.point.step_s is not None for row in measured)
-    letters = _letters(runs)
+    prefixes = page_run.prefixes(runs)
     notes = [_(_view.NUMBERS_NOTE), *([_(_steps.STEP_NOTE)] if stepped else [])]
     return {
         "findings": _findings(runs),
         "description": chart.describe(runs, _),
         "filters": facets.filters(_),
         "numbers_note": " ".join(notes),
-        "seen": [letter + text for letter, run in zip(letters, runs) if (text := _seen.run_text(run))],
+        "seen": [prefix + text for prefix, run in zip(prefixes, runs) if (text := _seen.run_text(run))],
         "stepped": stepped,
         "columns": page_points.columns(stepped, _),
         "bar": page_points.BAR,
@@ -101,8 +101,8 @@ def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
         "most_open": page_points.MOST_OPEN,
         "others_count": len(others),
         "most_findings": page_points.MOST_FINDINGS,
-        "walks": [page_points.walk(walk, _, letters[walk.rows[0].run]) for walk in first],
-        "other_walks": [page_points.walk(walk, _, letters[walk.rows[0].run]) for walk in rest],
+        "walks": [page_points.walk(walk, _, prefixes[walk.rows[0].run]) for walk in first],
+        "other_walks": [page_points.walk(walk, _, prefixes[walk.rows[0].run]) for walk in rest],
         "warnings": [*advices.all, *_seen.of_run(runs)],
     }
 
@@ -130,25 +130,20 @@ def _story(runs: Sequence[Run], rows: Sequence[_view.Row], equal: Sequence[contr
     }
 
 
-def _letters(runs: Sequence[Run]) -> list[str]:
-    """What stands in front of what is said of each of several runs: "A: "; nothing of a single one."""
-    return [f"{_view.run_letter(index)}: " if len(runs) > 1 else "" for index in range(len(runs))]
-
-
 def _findings(runs: Sequence[Run]) -> list[str]:
     return [
-        letter + clean(found.text)
-        for letter, run in zip(_letters(runs), runs)
+        prefix + clean(found.text)
+        for prefix, run in zip(page_run.prefixes(runs), runs)
         for found in by_importance(run.observations)
     ]
 
 
-def _run(letter: str, run: Run, _: Wording) -> Json:
+def _run(prefix: str, run: Run, _: Wording) -> Json:
     return {
         "tool": clean(run.tool),
-        "letter": letter,
+        "letter": prefix,
         "machine": clean(run.machine.name),
-        "summary": (f"{clean(run.machine.name)}, " if letter else "") + page_run.summary(run, _),
+        "summary": (f"{clean(run.machine.name)}, " if prefix else "") + page_run.summary(run, _),
         "devices": [[clean(cell) for cell in cells] for cells in fleet.cells(run)],
         "devices_note": _(fleet.note(run)),
         "walls": page_story.walls(run, _),
