@@ -14,6 +14,7 @@ pytest.importorskip("vl_convert", reason="the page needs the report extra")
 
 from seqroof.roofline import _seen, _view, export, page, page_answer, page_claims, page_story, store
 from seqroof.roofline.claims import all_claims
+from seqroof.roofline.diagnoses import warn
 from seqroof.roofline.record import Evidence, Run
 from seqroof.roofline.second_clock import SecondClock
 from seqroof.roofline.wording import ENGLISH
@@ -179,6 +180,9 @@ def test_two_runs_are_told_apart_in_every_section() -> None:
         assert f'{letter}: <code class="next">seqroof ' in text
     one_machine = page.render([samples.run("gpu"), samples.run("gpu").model_copy(update={"suite": "claims"})])
     assert "(A: quick 10:00; B: claims 10:00)</title>" in one_machine
+    doubted = samples.run("gpu").model_copy(update={"warnings": (warn("mig", slice=""),)})
+    for runs, names in (([doubted], ["the whole run"]), ([doubted, doubted], ["the whole run A", "the whole run B"])):
+        assert [name for advice in _seen.of_run(runs) for _cause, (name,) in advice.causes] == names
 
 
 def lstm_told(runs: list[Run]) -> list[str]:
