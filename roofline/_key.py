@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from . import _theme, _view
@@ -21,10 +21,10 @@ def key(layout: Layout, colours: dict[str, str]) -> Json:
 
     Where points go without a number, a legend of colours and fillings comes first.
     """
-    entries = list(zip(point_values(layout.rows, colours), layout.rows))
+    entries = list(zip(point_values(layout.rows, layout.measured, colours), layout.rows))
     values: list[Json] = []
     if layout.brief:
-        values = list(_legend(layout.rows, colours))
+        values = list(_legend(layout, colours))
         entries = [(value, row) for value, row in entries if row.number in layout.brief.names]
     top = max((value["py"] + _LINE for value in values), default=8)
     lines = max(1, -(-len(entries) // _COLUMNS))
@@ -57,11 +57,12 @@ def _entry(row: Row, number: str) -> str:
     return f"{number}{case}: {result}"
 
 
-def _legend(rows: Sequence[Row], colours: dict[str, str]) -> Iterator[Json]:
+def _legend(layout: Layout, colours: dict[str, str]) -> Iterator[Json]:
     """A colour for each implementation and a filling for each dtype, in as many lines as they need."""
-    names = _theme.colours(row.point.implementation for row in rows)
-    dtypes = sorted({row.point.dtype for row in rows}, key=lambda name: (_view.dtype_order(name), name))
-    looks = [(name, colours[colour], 1.0) for name, colour in names.items()]
+    names = _theme.colours(row.point.implementation for row in layout.measured)
+    drawn = {row.point.implementation for row in layout.rows}
+    dtypes = sorted({row.point.dtype for row in layout.rows}, key=lambda name: (_view.dtype_order(name), name))
+    looks = [(name, colours[colour], 1.0) for name, colour in names.items() if name in drawn]
     looks += [(name, colours["ink"], FILL.get(name, 1.0)) for name in dtypes]
     x, y = 6.0, 8.0
     for name, colour, fill in looks:

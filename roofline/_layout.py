@@ -30,12 +30,13 @@ _SLIDES = 40  # places tried for the name of a roof, from its preferred end to t
 class Layout:
     """What is drawn, and where.
 
-    rows : the points, numbered. roofs : prefix ("A: " with several machines), roof, and its stretch of intensities.
-    labels : texts beside points, each with the numbers it stands for. roof_labels : names on the roofs.
-    brief : what a chart of many points leaves out.
+    rows : the points, numbered. measured : all rows with a result, from which looks are chosen.
+    roofs : prefix ("A: " with several machines), roof, and its stretch of intensities. roof_labels : their names.
+    labels : texts beside points, each with the numbers it stands for. brief : what a chart of many points leaves out.
     """
 
     rows: list[Row]
+    measured: list[Row]
     roofs: list[tuple[str, Roof, tuple[float, float]]]
     labels: list[tuple[Label, list[str]]]
     roof_labels: list[tuple[Label, Roof]]
@@ -50,7 +51,8 @@ def lay_out(runs: Sequence[Run], brief: bool = False, _: Wording = ENGLISH) -> L
 
     brief : of very many points, name those that speak for the others instead of numbering all.
     """
-    rows = [row for row in _view.rows(runs) if row.number]
+    measured = _view.measured(_view.rows(runs))
+    rows = [row for row in measured if row.number]
     chosen = _summary.brief(rows) if brief else EVERYTHING
     families = _roof_families(runs, rows)
     every = [roof for _prefix, roofs in families for roof in roofs]
@@ -69,7 +71,7 @@ def lay_out(runs: Sequence[Run], brief: bool = False, _: Wording = ENGLISH) -> L
     # The few names of roofs first: they are long, and numbers find room more easily.
     names = _place_roof_names(board, drawn, x, y, _)
     labels = label_marks(board, marks, joined if chosen else _numbers.ranges, REACH)
-    return Layout(rows, drawn, labels, names, x, y, height, chosen)
+    return Layout(rows, measured, drawn, labels, names, x, y, height, chosen)
 
 
 def named(marks: list[Mark], brief: Brief) -> list[Mark]:

@@ -52,19 +52,19 @@ def tooltip(_: Wording) -> list[Json]:
 
 def point_values(
     rows: Sequence[Row],
+    among: Sequence[Row],
     colours: dict[str, str],
     place: Callable[[Row], tuple[float, float]] = _geometry.coordinates,
-    among: Sequence[Row] = (),
     brief: Brief = EVERYTHING,
     _: Wording = ENGLISH,
 ) -> list[Json]:
     """What a chart knows of every point: place, number, look and the lines of its tooltip.
 
-    among : the points of all charts of the report, so that a kernel looks the same on each; those of this one if empty.
+    among : all measured rows of the report, so that a kernel looks the same on every chart and in the legend.
     brief : which points are drawn faintly.
     """
-    names = _theme.colours(row.point.implementation for row in among or rows)
-    shapes = _theme.symbols(row.point.kernel for row in among or rows)
+    names = _theme.colours(row.point.implementation for row in among)
+    shapes = _theme.symbols(row.point.kernel for row in among)
     result = []
     for row in rows:
         point = row.point

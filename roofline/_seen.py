@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ._view import Advice, Row, case_text, clean
+from ._view import Advice, Row, case_text, clean, run_letter
 from .instrument import waiting_shares
 from .record import Point, Run
 from .telemetry import Spread
@@ -66,10 +66,10 @@ def details(point: Point) -> list[str]:
 
 def of_run(runs: Sequence[Run]) -> list[Advice]:
     """The doubts about whole runs, in the form of those about points."""
-    whole = ("the whole run",)
+    names = [f"the whole run {run_letter(index)}" for index in range(len(runs))] if len(runs) > 1 else ["the whole run"]
     return [
-        Advice("run", clean(doubt.id), doubt.severity, clean(doubt.advice), ((clean(doubt.cause), whole),))
-        for run in runs
+        Advice("run", clean(doubt.id), doubt.severity, clean(doubt.advice), ((clean(doubt.cause), (name,)),))
+        for name, run in zip(names, runs)
         for doubt in run.warnings
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _seen, parts
-from ._view import clean, wall_text
+from ._view import clean, own_wall
 from .attribution import seen_text
 from .record import Point
 from .units import seconds
@@ -23,8 +23,8 @@ def tax_text(point: Point) -> str:
 
 def detail_text(point: Point) -> str:
     """Write what is known of the inside of a time: its parts, what launching adds, what experiments saw."""
-    alone = [f"{clean(p.name)} {seconds(p.time_s.median)} {wall_text(p.bound)}" for p in point.parts if p.time_s]
-    texts = [f"of which {', '.join(alone)} (each measured alone)"] if alone else []
+    alone = [f"{clean(p.name)} {seconds(p.time_s.median)} {own_wall(p)}" for p in point.parts if p.time_s]
+    texts = [f"of which {', '.join(alone)}, each measured alone"] if alone else []
     if rest := parts.rest_s(point):
         texts.append(f"rest {seconds(rest)}: starting the parts and moving data between them (derived)")
     if tax := tax_text(point):

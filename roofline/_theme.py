@@ -31,6 +31,15 @@ LIGHT = {
     "c5": "#c2255c",
     "c6": "#8f6a00",
     "c7": "#2b8a3e",
+    "c8": "#2b2f8f",
+    "c9": "#e0569b",
+    "c10": "#7a4a21",
+    "c11": "#6b8e00",
+    "c12": "#0f93b8",
+    "c13": "#1d3d2a",
+    "c14": "#6b0f2b",
+    "c15": "#b07cc6",
+    "c16": "#c97d5d",
 }
 DARK = {
     "paper": "#12161c",
@@ -51,6 +60,15 @@ DARK = {
     "c5": "#ff7eab",
     "c6": "#e0b93a",
     "c7": "#69db7c",
+    "c8": "#5c6bff",
+    "c9": "#ffb8de",
+    "c10": "#c08a5e",
+    "c11": "#c0eb4f",
+    "c12": "#4dd9ff",
+    "c13": "#3f8f5c",
+    "c14": "#c9506e",
+    "c15": "#8a5fb5",
+    "c16": "#ffd8b8",
 }
 # On the page every colour is a property of the style sheet, so one chart serves light, dark and print.
 CSS = {name: f"var(--{name})" for name in LIGHT}
@@ -78,7 +96,8 @@ SYMBOLS = (
 )
 
 _FAMILIES = {"reference": "c0", "torch": "c1", "compile": "c3", "triton": "c4"}
-_OTHERS = ("c2", "c5", "c6", "c7", "c3", "c1", "c0", "c4")
+# As many as implementations that have no family, so that no two look alike on a chart of all kernels.
+_OTHERS = ("c2", "c5", "c6", "c7", *(f"c{index}" for index in range(8, 17)))
 
 
 def colours(implementations: Iterable[str]) -> dict[str, str]:

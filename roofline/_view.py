@@ -5,7 +5,7 @@ A number beside a point on any chart is the number of its row in any table of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -63,7 +63,7 @@ class Row:
         rest = tuple((name, size) for name, size in self.point.shape.items() if name not in sizes)
         point = self.point
         names = (point.kernel, point.implementation, point.dtype, point.direction, point.cache, point.clock)
-        return (self.run, *names, rest)
+        return (self.run, point.device, *names, rest)
 
 
 def clean(text: str) -> str:
@@ -119,6 +119,11 @@ def rows(runs: Sequence[Run]) -> list[Row]:
             count += on_chart(point)
             result.append(Row(f"{prefix}{count}" if on_chart(point) else "", index, point))
     return result
+
+
+def measured(of: Sequence[Row]) -> list[Row]:
+    """The rows with a result. Symbols and colours are chosen from these, so that charts and legends agree on them."""
+    return [row for row in of if row.point.status in MEASURED]
 
 
 def run_letter(index: int) -> str:
@@ -183,11 +188,11 @@ def wall_text(wall: Wall | None, contested_with: Wall | None = None, _: Wording 
     return _(WALL_NAMES[wall]) + (f" ≈ {_(WALL_NAMES[contested_with])}" if contested_with else "")
 
 
-def own_wall(point: Point, _: Wording = ENGLISH, contested: bool = True) -> str:
+def own_wall(point: Point | Part, _: Wording = ENGLISH, contested: bool = True) -> str:
     """Write the wall of a point's own design: alone and in brackets where something else takes more of its time."""
     if point.bound and point.time_s and not holds(point):
         return f"({wall_text(point.bound, None, _)})"
-    return wall_text(point.bound, point.contested_with if contested else None, _)
+    return wall_text(point.bound, getattr(point, "contested_with", None) if contested else None, _)
 
 
 def time_text(point: Point | Part) -> str:
@@ -236,38 +241,6 @@ def case_text(point: Point) -> str:
 def dtype_order(name: str) -> int:
     """The place of a dtype in every list: fp32, tf32, fp16, bf16, then others."""
     return DTYPE_ORDER.index(name) if name in DTYPE_ORDER else len(DTYPE_ORDER)
-
-
-@dataclass(frozen=True)
-class Unmeasured:
-    """Cases that ended the same way for the same reason: `lines` is one (kernel implementation, cases) each."""
-
-    status: str
-    reason: str
-    count: int
-    lines: tuple[tuple[str, tuple[str, ...]], ...]
-
-
-def unmeasured(points: Iterable[Point]) -> list[Unmeasured]:
-    """Group every point that has no result by status and reason, so that none is missing and none is repeated."""
-    groups: dict[tuple[str, str], dict[str, dict[str, list[str]]]] = {}
-    for point in sorted(points, key=reading_order):
-        if point.status not in MEASURED:
-            group = groups.setdefault((point.status, clean(point.reason) or "no reason was recorded"), {})
-            cases = group.setdefault(clean(f"{point.kernel} {point.implementation}"), {})
-            where = "" if point.device is None or point.status == "skipped" else f" on device {point.device}"
-            kind = clean(point.dtype + ("" if point.direction == "forward" else f" {point.direction}") + where)
-            kinds = cases.setdefault(clean(point.shape_text), [])
-            kinds += [kind] if kind not in kinds else []
-    return [
-        Unmeasured(
-            status,
-            reason,
-            sum(len(kinds) for cases in group.values() for kinds in cases.values()),
-            tuple((name, tuple(f"{s} {', '.join(k)}" for s, k in cases.items())) for name, cases in group.items()),
-        )
-        for (status, reason), group in sorted(groups.items(), key=lambda item: item[0])
-    ]
 
 
 @dataclass(frozen=True)

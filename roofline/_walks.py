@@ -28,7 +28,7 @@ class Walk:
 
 
 def walks(of: Sequence[Row]) -> list[Walk]:
-    """The batch sweeps among charted points: at least two batch sizes of one kernel, implementation and dtype."""
+    """The batch sweeps among charted points: at least two batch sizes of one row of a kernel on one device."""
     groups: dict[tuple, list[Row]] = {}
     for row in of:
         if row.number and "B" in row.point.shape:
@@ -44,4 +44,5 @@ def _name(point: Point) -> str:
     """A sweep by what its points have in common."""
     sizes = ",".join(f"{name}={size}" for name, size in point.shape.items() if name != "B")
     direction = "" if point.direction == "forward" else f" {point.direction}"
-    return clean(f"{point.kernel} {point.implementation} {point.dtype} {sizes}{direction}")
+    where = "" if point.device is None else f", device {point.device}"
+    return clean(f"{point.kernel} {point.implementation} {point.dtype} {sizes}{direction}{where}")

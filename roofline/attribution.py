@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
+from ._view import case_text
 from .experiments import Attribution, Ratio, SeenWall
 from .record import Observation, Point, Wall
 from .stats import median_interval
@@ -201,5 +202,5 @@ def _grouped(against: Sequence[Point]) -> Iterator[str]:
 def _disagreement(point: Point) -> str:
     found = point.attribution
     assert found is not None
-    case = f"{point.kernel} {point.implementation} {point.shape_text} {point.dtype}"
+    case = f"{point.kernel} {point.implementation} {case_text(point)}"
     return f"{case}: {point.bound} modelled, {SEEN_WORDS[found.wall]} seen ({why_not(point)})"

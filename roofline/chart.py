@@ -127,7 +127,8 @@ def _roof_layers(layout: Layout, colours: dict[str, str], _: Wording) -> list[Js
 
 def _point_layers(layout: Layout, colours: dict[str, str], static: bool, _: Wording) -> list[Json]:
     """Lines of batch sweeps, bars of serial walls, and the points on top."""
-    values = {value["number"]: value for value in point_values(layout.rows, colours, brief=layout.brief, _=_)}
+    drawn = point_values(layout.rows, layout.measured, colours, brief=layout.brief, _=_)
+    values = {value["number"]: value for value in drawn}
     walks = [
         {**{name: values[row.number][name] for name in ("x", "y", "number", "colour")}, "walk": index}
         for index, walk in enumerate(walks_of(layout.rows, layout.brief))

@@ -39,6 +39,7 @@ NAMES = {
 TOGETHER = 0.02
 # Classes of implementations in the order in which pages show them: what people run comes first.
 CLASSES = ("torch", "triton", "reference", "compile")
+_DIRECTIONS = ("forward", "both", "backward")  # as pages show them
 
 
 def solved(cost: Callable[[int], float], target: float, multiple: int = 1) -> int:
@@ -155,7 +156,8 @@ def spread(rows: Sequence[Row], basis: Basis) -> float:
 class Equal:
     """Recorded layers of one class of implementations with as many parameters, at one batch, length and direction.
 
-    points : the fastest of each kernel, in the order of `NAMES`; all with a time, a work and tokens.
+    points : the fastest of each kernel, in the order of `NAMES`; all with a time, a work and tokens. device : of a
+    fleet, the rank that they were measured on. run : the letter of their run, empty where there is one only.
     """
 
     rows: str
@@ -164,6 +166,8 @@ class Equal:
     T: int
     dtype: str
     points: tuple[Point, ...]
+    device: int | None = None
+    run: str = ""
 
     @property
     def parameters(self) -> tuple[int, int]:
@@ -188,15 +192,25 @@ def equal_layers(points: Iterable[Point]) -> list[Equal]:
             point.dtype,
             point.shape["T"],
             point.shape["B"],
-            str(point.device),
+            point.device,
         )
         groups.setdefault(key, []).append(point)
     found = []
-    for (rows, direction, dtype, T, B, _), members in groups.items():
+    for (rows, direction, dtype, T, B, device), members in groups.items():
         for layers in _of_equal_size(members):
-            found.append(Equal(rows, direction, B, T, dtype, layers))
-    order = {name: index for index, name in enumerate((*CLASSES, "forward", "both", "backward"))}
-    return sorted(found, key=lambda e: (order.get(e.rows, len(order)), order[e.direction], e.T, e.B, e.parameters))
+            found.append(Equal(rows, direction, B, T, dtype, layers, device))
+    return sorted(found, key=_reading_order)
+
+
+def class_rank(rows: str) -> int:
+    """The place of a class of implementations on pages: that of `CLASSES`, others last."""
+    return CLASSES.index(rows) if rows in CLASSES else len(CLASSES)
+
+
+def _reading_order(group: Equal) -> tuple:
+    device = -1 if group.device is None else group.device
+    turn = _DIRECTIONS.index(group.direction)
+    return class_rank(group.rows), device, turn, group.T, group.B, group.parameters
 
 
 def _comparable(point: Point) -> bool:

@@ -90,8 +90,8 @@ def drawing(
         "x": position("x", x, _("dependent steps (those of the design)"), "format(datum.value, ',~r')"),
         "y": position("y", y, _("time per token (measured)"), "format(datum.value, '~s') + 's'"),
     }
-    numbered = [row for row in _view.rows(runs) if row.number]
-    values = {value["number"]: value for value in point_values(rows, colours, place, numbered, brief, _)}
+    measured = _view.measured(_view.rows(runs))
+    values = {value["number"]: value for value in point_values(rows, measured, colours, place, brief, _)}
     symbol = direct(LOOK | {"opacity": "strength"})
     size = {"test": "focus !== '' && datum.number === focus", "value": SYMBOL_AREA * 4}
     symbol["size"] = {"condition": size, "value": SYMBOL_AREA}

@@ -21,6 +21,7 @@ from . import (
     stated,
     what_if,
 )
+from ._unmeasured import unmeasured
 from ._view import clean
 from .observe import by_importance
 from .record import Run
@@ -51,7 +52,7 @@ def markdown(run: Run, sections: Collection[str] = ()) -> str:
     sections : the anchors of those that are wanted, without a title; none for the whole.
     """
     rows = _view.rows([run])
-    measured = [row for row in rows if row.point.status in _view.MEASURED]
+    measured = _view.measured(rows)
     equal = contrast.equal_layers(run.points)
     board = page_claims.board([run], _)
     parts = {
@@ -175,7 +176,7 @@ def _method(run: Run, measured: list[_view.Row]) -> list[str]:
     if advices:
         cells = [(a.id, cause, a.advice, ", ".join(names)) for a in advices for cause, names in a.causes]
         lines += ["", "### Warnings", "", *table(("warning", "cause", "advice", "points"), cells)]
-    absent = _view.unmeasured(run.points)
+    absent = unmeasured(run.points)
     lines += ["", "### Not measured"] if absent else []
     for group in absent:
         lines += ["", f"**{group.status}**: {_escape(group.reason)}", ""]
@@ -201,7 +202,7 @@ def _parts(measured: list[_view.Row]) -> list[str]:
             clean(part.name),
             _view.time_text(part),
             _view.interval_text(part),
-            _view.wall_text(part.bound),
+            _view.own_wall(part),
             _view.machine_text(part),
             _view.design_text(part),
         )

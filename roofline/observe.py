@@ -12,7 +12,7 @@ from .machine import Machine
 from .predict import crossing
 from .record import Observation, Point, Run
 from .units import percent, seconds
-from .walls import WALL_WORDS
+from .walls import WALL_WORDS, holds, share_of_floor
 
 # Fewer sizes than this say nothing about a curve.
 LEAST_SIZES = 3
@@ -168,7 +168,9 @@ def _settling(sweep: list[Point]) -> Observation:
             f"{percent(SETTLED)}"
         )
     text += f"; the serial floor is {percent(share)} of it" if share is not None else "; the serial floor is not known"
-    text += f"; bound: {WALL_WORDS[last.bound]}" if last.bound else ""
+    if last.bound:
+        told = "bound" if holds(last) else f"highest floor, {percent(share_of_floor(last))} of the time"
+        text += f"; {told}: {WALL_WORDS[last.bound]}"
     return Observation(
         id=f"step-walk {_name(first, 'T')}",
         text=f"{_name(first, 'T')}: {text}.",
@@ -255,13 +257,12 @@ def _walk(sweep: list[Point], machine: Machine) -> Observation:
     steep_from = steps[gentle + 1][0] if gentle + 1 < len(steps) else None
     works = [(point.shape["B"], point.work) for point in sweep if point.work is not None]
     expected = crossing(works, first.dtype, machine)
-    rest = ",".join(f"{name}={value}" for name, value in first.shape.items() if name != "B")
+    name = _name(first, "B")
     low, high, share = steps[0]
     last_low, last_high, last_share = steps[-1]
     text = (
-        f"{first.kernel} {first.implementation} {first.dtype} ({rest}): from B={low} to {high} the time changes by "
-        f"{100 * share:+.0f} % while the FLOPs grow {high / low:.3g}-fold; from B={last_low} to {last_high} "
-        f"by {100 * last_share:+.0f} %. "
+        f"{name}: from B={low} to {high} the time changes by {100 * share:+.0f} % while the FLOPs grow "
+        f"{high / low:.3g}-fold; from B={last_low} to {last_high} by {100 * last_share:+.0f} %. "
     )
     if _unexplained(sweep[0], sweep[1], doubling[0][2]):
         text += "The first doubling is not explained by the model: another code path, or noise. "
@@ -276,7 +277,7 @@ def _walk(sweep: list[Point], machine: Machine) -> Observation:
     else:
         text += "; measured, time never follows the FLOPs in this sweep."
     return Observation(
-        id=f"batch-walk {first.kernel} {first.implementation} {first.dtype} {rest}",
+        id=f"batch-walk {name}",
         text=text,
         numbers={
             "first_growth": share,

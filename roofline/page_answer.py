@@ -10,18 +10,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import contrast
-from ._view import WALL_NAMES, Row, clean, run_letter
+from ._view import WALL_NAMES, Row, clean
 from .contrast import Equal, token_s
 from .instrument import pace_swings, waiting_shares
-from .page_claims import CLASS_WORDS
+from .page_claims import CLASS_WORDS, origin
 from .page_points import short_sizes
+from .page_run import prefixes
 from .record import WALLS, Point, Run
 from .stats import median
 from .units import percent
 from .walls import holds
 from .wording import Wording
 
-# Layers that an LSTM is held against, and how many classes of implementations are told: the library and our own.
+# Layers that an LSTM is held against, and how many classes of a run are told: the library and our own.
 BESIDE_LSTM = ("transformer_block", "gated_conv_block", "gated_conv")
 MOST_CLASSES = 2
 
@@ -42,7 +43,7 @@ def _doubts(runs: Sequence[Run], index: int, _: Wording) -> str:
     timed = [point for point in runs[index].points if point.time_s is not None]
     if not timed:
         return ""
-    text = (f"{run_letter(index)}: " if len(runs) > 1 else "") + _(
+    text = prefixes(runs)[index] + _(
         "Doubts: %(doubted)s of %(timed)s times carry a diagnosis",
         doubted=sum(bool(point.warnings) for point in timed),
         timed=len(timed),
@@ -102,20 +103,26 @@ def _where(charted: Sequence[Point], _: Wording) -> str:
 
 
 def _lstm_beside(groups: Sequence[Equal], _: Wording) -> list[str]:
-    """How long an LSTM takes per token beside layers of equal size, forward, a sentence for each class of rows."""
-    found = []
-    for rows in dict.fromkeys(group.rows for group in groups):
-        mine = [group for group in groups if (group.rows, group.direction) == (rows, "forward")]
+    """How long an LSTM takes per token beside layers of equal size, forward: a sentence for each class of rows.
+
+    Of every run the first few, which in a fleet are those of its first device.
+    """
+    found: dict[str, list[str]] = {group.run: [] for group in groups}
+    kinds = dict.fromkeys((group.run, group.device, group.rows) for group in groups)
+    for kind in sorted(kinds, key=lambda kind: kind[1] or 0):
+        run, _device, rows = kind
+        mine = [g for g in groups if (g.run, g.device, g.rows) == kind and g.direction == "forward"]
         texts = [text for other in BESIDE_LSTM if (text := _ends(mine, other, _))]
         if texts:
-            found.append(
-                _(
+            found[run].append(
+                origin(mine[0], _)
+                + _(
                     "Per token (forward, as many parameters, %(rows)s, measured), an LSTM takes %(told)s.",
                     rows=_(CLASS_WORDS.get(rows, rows)),
                     told=_("; ").join(texts),
                 )
             )
-    return found[:MOST_CLASSES]
+    return [text for texts in found.values() for text in texts[:MOST_CLASSES]]
 
 
 def _ends(groups: Sequence[Equal], other: str, _: Wording) -> str:
@@ -124,7 +131,7 @@ def _ends(groups: Sequence[Equal], other: str, _: Wording) -> str:
         ((ratio, group) for group in groups if (ratio := _ratio(group, other))), key=lambda entry: -entry[0]
     )
     told = [
-        _("%(ratio)s (B=%(B)s, T=%(T)s)", ratio=f"{ratio:.2f}", B=group.B, T=group.T)
+        _("%(ratio)s (B=%(B)s, T=%(T)s, %(dtype)s)", ratio=f"{ratio:.2f}", B=group.B, T=group.T, dtype=group.dtype)
         for ratio, group in [*ratios[:1], *ratios[1:][-1:]]
     ]
     layer = _(contrast.NAMES[other])

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from . import claim_board, contrast
-from ._view import clean, own_wall, run_letter
+from ._view import clean, own_wall
 from .claim_facts import BESIDE, COMPARED
 from .claim_scaling import CATALOGUE
 from .claim_verdict import WORDS, Verdict
 from .claims import COMMAND, SUITE, all_claims
 from .contrast import Equal, token_s
 from .page_map import is_of_the_argument
+from .page_run import letters
 from .record import Run
 from .units import percent, seconds, si
 from .wording import Wording
@@ -40,13 +42,29 @@ def equal_intro(_: Wording) -> str:
     )
 
 
+def layers(runs: Sequence[Run]) -> list[Equal]:
+    """The groups of equal layers, run by run: layers of two runs are in no group, as their machines may differ."""
+    return [
+        replace(group, run=letter)
+        for letter, run in zip(letters(runs), runs)
+        for group in contrast.equal_layers(run.points)
+    ]
+
+
+def origin(group: Equal, _: Wording) -> str:
+    """Where layers were measured, in front of what is said of them: "A, device 1: "; empty of a single device."""
+    device = "" if group.device is None else _("device %(rank)s", rank=group.device)
+    told = _(", ").join(filter(None, (group.run, device)))
+    return f"{told}: " if told else ""
+
+
 def equal(groups: Sequence[Equal], numbers: dict[int, str], _: Wording) -> list[Json]:
     """Classes of implementations with their groups of equal layers, each with a row for every layer.
 
     numbers : what a point is called on the charts, by its `id()`.
     """
     found = []
-    for rows in dict.fromkeys(group.rows for group in groups):
+    for rows in sorted(dict.fromkeys(group.rows for group in groups), key=contrast.class_rank):
         mine = [group for group in groups if group.rows == rows]
         words = _(CLASS_WORDS.get(rows, rows))
         found.append({"rows": rows, "words": words, "groups": [_group(group, numbers, _) for group in mine]})
@@ -57,7 +75,8 @@ def _group(group: Equal, numbers: dict[int, str], _: Wording) -> Json:
     low, high = group.parameters
     fastest = min(token_s(point) for point in group.points)
     return {
-        "title": _(
+        "title": origin(group, _)
+        + _(
             "%(direction)s, B=%(B)s, T=%(T)s, %(dtype)s: %(count)s parameters each, within %(apart)s",
             direction=_(DIRECTIONS[group.direction]),
             B=group.B,
@@ -104,8 +123,7 @@ def board(runs: Sequence[Run], _: Wording) -> Json:
     rows : the classes that verdicts rest on; otherwise, open : claims that the vendor's rows decide in another way, or
     not, where these rows do.
     """
-    labelled = [(run_letter(index) if len(runs) > 1 else "", run) for index, run in enumerate(runs)]
-    mine = [(label, run) for label, run in labelled if is_of_the_argument(run)]
+    mine = [(label, run) for label, run in zip(letters(runs), runs) if is_of_the_argument(run)]
     empty: Json = {"claims": [], "folded": [], "counts": [], "all": 0, "rows": [], "otherwise": [], "open": []}
     if not mine:
         return empty

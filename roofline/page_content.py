@@ -23,6 +23,7 @@ from . import (
     stated,
     what_if,
 )
+from ._unmeasured import unmeasured
 from ._view import clean
 from .observe import by_importance, next_command
 from .record import WALLS, Run
@@ -43,20 +44,18 @@ Json = dict[str, Any]
 def content(runs: Sequence[Run], _: Wording) -> Json:
     """Everything that the templates fill in but the charts, the scripts and the style."""
     rows = _view.rows(runs)
-    equal = contrast.equal_layers([point for run in runs for point in run.points])
+    equal = page_claims.layers(runs)
     board = page_claims.board(runs, _)
     parts: Json = _points(runs, rows, _) | _story(runs, rows, equal, _) | {"board": board}
     parts |= {
         "title": page_run.title(runs),
         "question": page_story.question(parts["of_the_argument"], _),
         "headings": {anchor: heading for anchor, (_name, heading) in page_story.headings(_).items()},
-        "runs": [_run(index, run, len(runs) > 1, _) for index, run in enumerate(runs)],
+        "runs": [_run(prefix, run, _) for prefix, run in zip(page_run.prefixes(runs), runs)],
         "answer": page_answer.answer(runs, rows, equal, board, _),
         "wall_names": {wall: _(_view.WALL_NAMES[wall]) for wall in WALLS},
         "walls": [_(_view.WALL_NAMES[wall]) for wall in WALLS],
         "method_note": _(_view.METHOD_NOTE),
-        "unmeasured": _view.unmeasured(row.point for row in rows),
-        "next_command": next_command(runs[0]),
         "device_titles": [_(title) for title in fleet.TITLES],
         "stated_titles": [_(title) for title in stated.TITLES],
         "stated_note": _(stated.NOTE),
@@ -78,19 +77,20 @@ def _contents(parts: Json, _: Wording) -> list[tuple[str, str]]:
 
 def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
     """What the tables, filters and walks hold."""
-    measured = [row for row in rows if row.point.status in _view.MEASURED]
+    measured = _view.measured(rows)
     headline, others = ([row for row in measured if row.point.headline is flag] for flag in (True, False))
     crowded = bool(others) and len(measured) > page_points.MOST_ROWS
     facets, advices = page_points.Facets(runs, measured), _view.Advices(measured)
     first, rest = page_points.chosen(_walks.walks(rows))
     stepped = any(row.point.step_s is not None for row in measured)
+    prefixes = page_run.prefixes(runs)
     notes = [_(_view.NUMBERS_NOTE), *([_(_steps.STEP_NOTE)] if stepped else [])]
     return {
         "findings": _findings(runs),
         "description": chart.describe(runs, _),
         "filters": facets.filters(_),
         "numbers_note": " ".join(notes),
-        "seen": [text for run in runs if (text := _seen.run_text(run))],
+        "seen": [prefix + text for prefix, run in zip(prefixes, runs) if (text := _seen.run_text(run))],
         "stepped": stepped,
         "columns": page_points.columns(stepped, _),
         "bar": page_points.BAR,
@@ -101,8 +101,8 @@ def _points(runs: Sequence[Run], rows: Sequence[_view.Row], _: Wording) -> Json:
         "most_open": page_points.MOST_OPEN,
         "others_count": len(others),
         "most_findings": page_points.MOST_FINDINGS,
-        "walks": [page_points.walk(walk, _) for walk in first],
-        "other_walks": [page_points.walk(walk, _) for walk in rest],
+        "walks": [page_points.walk(walk, _, prefixes[walk.rows[0].run]) for walk in first],
+        "other_walks": [page_points.walk(walk, _, prefixes[walk.rows[0].run]) for walk in rest],
         "warnings": [*advices.all, *_seen.of_run(runs)],
     }
 
@@ -131,18 +131,19 @@ def _story(runs: Sequence[Run], rows: Sequence[_view.Row], equal: Sequence[contr
 
 
 def _findings(runs: Sequence[Run]) -> list[str]:
-    prefixes = [f"{_view.run_letter(index)}: " if len(runs) > 1 else "" for index in range(len(runs))]
     return [
-        prefix + clean(found.text) for prefix, run in zip(prefixes, runs) for found in by_importance(run.observations)
+        prefix + clean(found.text)
+        for prefix, run in zip(page_run.prefixes(runs), runs)
+        for found in by_importance(run.observations)
     ]
 
 
-def _run(index: int, run: Run, several: bool, _: Wording) -> Json:
+def _run(prefix: str, run: Run, _: Wording) -> Json:
     return {
         "tool": clean(run.tool),
-        "letter": f"{_view.run_letter(index)}: " if several else "",
+        "letter": prefix,
         "machine": clean(run.machine.name),
-        "summary": (f"{clean(run.machine.name)}, " if several else "") + page_run.summary(run, _),
+        "summary": (f"{clean(run.machine.name)}, " if prefix else "") + page_run.summary(run, _),
         "devices": [[clean(cell) for cell in cells] for cells in fleet.cells(run)],
         "devices_note": _(fleet.note(run)),
         "walls": page_story.walls(run, _),
@@ -150,4 +151,6 @@ def _run(index: int, run: Run, several: bool, _: Wording) -> Json:
         "ceilings": [ceiling_cells(ceiling, _) for ceiling in run.machine.ceilings],
         "beside": [found.cells(_) for found in stated.side_by_side(run.machine.ceilings)],
         "environment": page_run.environment(run, _),
+        "unmeasured": unmeasured(run.points),
+        "next_command": next_command(run),
     }

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import claims, contrast, regime
-from ._view import clean, run_letter
+from ._view import clean
+from .page_run import prefixes
 from .record import Grid, Run
 from .regime import Cell, Spot
 from .wording import Wording
@@ -48,13 +49,12 @@ def intro(_: Wording) -> str:
 def maps(runs: Sequence[Run], _: Wording) -> list[Json]:
     """The maps of all runs: one for every kernel and dtype that is stored."""
     found = []
-    for index, run in enumerate(runs):
+    for prefix, run in zip(prefixes(runs), runs):
         names = list(dict.fromkeys((grid.kernel, grid.dtype) for grid in run.grids))
         for kernel, dtype in names:
             grids = regime.kept(run, kernel, dtype)
             if grids and is_of_the_argument(run):
-                letter = f"{run_letter(index)}: " if len(runs) > 1 else ""
-                found.append(_map(letter, run, grids, _) | {"id": f"map{len(found)}"})
+                found.append(_map(prefix, run, grids, _) | {"id": f"map{len(found)}"})
     return found
 
 
@@ -63,10 +63,10 @@ def unmapped(runs: Sequence[Run], _: Wording) -> list[str]:
     return [
         _(
             "%(run)sThis run holds no map (older version, or interrupted). What shows it: %(command)s",
-            run=f"{run_letter(index)}: " if len(runs) > 1 else "",
+            run=prefix,
             command="seqroof map lstm --on RUN",
         )
-        for index, run in enumerate(runs)
+        for prefix, run in zip(prefixes(runs), runs)
         if not run.grids and is_of_the_argument(run)
     ]
 

@@ -86,7 +86,7 @@ def sections(
     """The tables of points: a heading with the sizes that its rows have in common, and their cells."""
     result = []
     for title, members in _view.sections(rows):
-        prefix = f"{_view.run_letter(members[0][0].run)}: " if len(runs) > 1 else ""
+        prefix = page_run.prefixes(runs)[members[0][0].run]
         cells = [_row(row, sizes, facets, advices, _) for row, sizes in members]
         result.append({"title": prefix + title, "rows": cells})
     return result
@@ -134,8 +134,11 @@ def short_sizes(shape: dict[str, int]) -> str:
     return _view.sizes_text({name: size for name, size in shape.items() if USUAL.get(name) != size})
 
 
-def walk(of: _walks.Walk, _: Wording) -> Json:
-    """A batch sweep as rows, each with what it costs more than the one before and where walls change."""
+def walk(of: _walks.Walk, _: Wording, prefix: str = "") -> Json:
+    """A batch sweep as rows, each with what it costs more than the one before and where walls change.
+
+    prefix : of its run, in front of its name where a page has several.
+    """
     changes: dict[int, tuple[Wall, Wall]] = {batch: (old, new) for batch, old, new in of.changes()}
     rows = []
     before = None
@@ -158,4 +161,4 @@ def walk(of: _walks.Walk, _: Wording) -> Json:
             }
         )
         before = time
-    return {"name": of.name, "rows": rows}
+    return {"name": prefix + of.name, "rows": rows}

@@ -36,6 +36,16 @@ def environment(run: Run, _: Wording) -> list[tuple[str, str]]:
     return [(clean(name), clean(str(value))) for name, value in facts]
 
 
+def letters(runs: Sequence[Run]) -> list[str]:
+    """What the runs of a page are called: A, B, ...; nothing where there is one only."""
+    return [run_letter(index) if len(runs) > 1 else "" for index in range(len(runs))]
+
+
+def prefixes(runs: Sequence[Run]) -> list[str]:
+    """What stands in front of what is said of a run: "A: "; nothing where there is one only."""
+    return [f"{letter}: " if letter else "" for letter in letters(runs)]
+
+
 def labels(runs: Sequence[Run]) -> list[str]:
     """What tells several runs apart: letter, machine where there are several, suite and time of day (UTC)."""
     several = len({run.machine.name for run in runs}) > 1

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import _seen, _steps, _terminal, _view, fleet, stated
+from ._unmeasured import unmeasured
 from ._view import Row, clean
 from .machine import Ceiling
 from .record import Point, Run
@@ -62,8 +63,8 @@ def render(run: Run, console: Console, all_points: bool = False) -> None:
 
     all_points : also print the points that are not headlines (the other cache state and the other clocks).
     """
-    everything = _view.rows([run])
-    shown = [row for row in everything if row.point.status in _view.MEASURED and (all_points or row.point.headline)]
+    measured = _view.measured(_view.rows([run]))
+    shown = [row for row in measured if all_points or row.point.headline]
     advices = _view.Advices(shown)
     _heading(run, console)
     if run.devices:
@@ -72,7 +73,7 @@ def render(run: Run, console: Console, all_points: bool = False) -> None:
         _terminal.say(console, _steps.STEP_NOTE, "dim")
     if shown:
         _points(shown, advices, console)
-    hidden = sum(row.point.status in _view.MEASURED for row in everything) - len(shown)
+    hidden = len(measured) - len(shown)
     if hidden:
         _terminal.say(console, f"{hidden} more points, with the other cache state or clock, are in the record.", "dim")
     _unmeasured(run.points, console)
@@ -242,7 +243,7 @@ def _cells(row: Row, sizes: str, advices: _view.Advices) -> list[str]:
 
 
 def _unmeasured(points: Sequence[Point], console: Console) -> None:
-    for group in _view.unmeasured(points):
+    for group in unmeasured(points):
         noun = "point" if group.count == 1 else "points"
         _terminal.title(console, f"{group.status}: {group.count} {noun}, {group.reason}")
         for name, cases in group.lines:

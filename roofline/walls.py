@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .record import WALLS, Point, Wall
+from .record import WALLS, Part, Point, Wall
 
 # In a column; in a sentence about a map, whose columns have no room for a reason; and in full.
 WALL_NAMES: dict[Wall, str] = {"compute": "compute", "dram": "DRAM", "cache": "cache", "serial": "serial"}
@@ -20,13 +20,13 @@ WALL_WORDS: dict[Wall, str] = {
 HOLDS = 0.5
 
 
-def share_of_floor(point: Point) -> float:
-    """The highest floor of a point's own design over its measured time; 0 where either is not known."""
+def share_of_floor(point: Point | Part) -> float:
+    """The highest floor of the own design of a point or part over its measured time; 0 where either is not known."""
     known = [floor for wall in WALLS if point.floors_s and (floor := getattr(point.floors_s, wall))]
     return max(known) / point.time_s.median if known and point.time_s else 0.0
 
 
-def holds(point: Point) -> bool:
+def holds(point: Point | Part) -> bool:
     """Whether the modelled wall explains more of a point's time than anything else.
 
     Where it does not, the model names the highest floor only, and holds that something other than a wall is in the way.

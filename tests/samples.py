@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from seqroof.roofline import fleet
 from seqroof.roofline.machine import Ceiling, Machine
 from seqroof.roofline.record import (
     Achieved,
     Correctness,
+    DeviceRun,
     Environment,
     Floors,
     Fraction,
@@ -287,6 +289,12 @@ def run(kind: str = "gpu", points: tuple[Point, ...] | None = None) -> Run:
             ),
         ),
     )
+
+
+def fleet_run(single: Run, count: int = 2) -> Run:
+    """The same run on several devices of one model, merged."""
+    ranks = [DeviceRun(rank=rank, state="complete", machine=single.machine) for rank in range(count)]
+    return fleet.merge([fleet.Part(device, single) for device in ranks], single.tool)
 
 
 def crowd(count: int) -> Run:

@@ -131,6 +131,8 @@ def test_agreement_is_counted_and_every_disagreement_listed():
     assert found.numbers == expected | none
     told = "runs at 0.0 % of that floor, so that something else is in the way; rotated data 1.50 x"
     assert f"k odd B=1 fp32: dram modelled, cores seen ({told})" in found.text
+    (back,) = agreement([seen("compute", "dram", direction="backward")])
+    assert "k torch B=1 fp32 backward: dram modelled" in back.text
     assert agreement([point(timing(1.0), bound="dram")]) == []
 
 

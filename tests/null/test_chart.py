@@ -12,7 +12,7 @@ import samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqroof.roofline import _geometry, _layout, _numbers, _theme, _view, _walks, chart
+from seqroof.roofline import _geometry, _layout, _numbers, _view, _walks, chart
 from seqroof.roofline._labels import Board, Box, Label, Mark, advance, label_marks
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.wording import Wording
@@ -95,6 +95,16 @@ def test_lines_join_batch_sizes_of_one_kernel_only() -> None:
     assert walks[1].changes() == [(256, "dram", "compute")]
 
 
+def test_a_line_joins_the_batch_sizes_of_one_device() -> None:
+    alone, both = (_walks.walks(_view.rows([run])) for run in (GPU, samples.fleet_run(GPU)))
+    assert sorted(walk.name for walk in both) == sorted(
+        f"{walk.name}, device {rank}" for walk in alone for rank in range(2)
+    )
+    for walk in both:
+        batches = [row.point.shape["B"] for row in walk.rows]
+        assert batches == sorted(set(batches)) and len({row.point.device for row in walk.rows}) == 1
+
+
 @pytest.mark.parametrize(
     "runs", [[GPU], [GPU, samples.run("cpu")], [samples.crowd(40)], [samples.crowd(150)], [samples.hostile_run()]]
 )
@@ -157,27 +167,6 @@ def test_ranges_are_short_and_complete() -> None:
     assert _numbers.ranges(["1", "2", "3", "7"]) == "1-3,7"
     assert _numbers.ranges(["A9", "B1", "B2", "B3"]) == "A9,B1-3"
     assert _numbers.ranges([]) == ""
-
-
-def test_themes_have_the_same_colours_and_enough_contrast() -> None:
-    assert _theme.LIGHT.keys() == _theme.DARK.keys() == _theme.CSS.keys()
-    for theme in (_theme.LIGHT, _theme.DARK):
-        for name, colour in theme.items():
-            if name not in ("paper", "panel", "faint"):
-                least = 3.0 if re.fullmatch(r"c\d", name) else 4.5
-                assert contrast(colour, theme["paper"]) >= least, name
-
-
-def contrast(one: str, other: str) -> float:
-    """The contrast ratio of WCAG 2."""
-
-    def luminance(colour: str) -> float:
-        parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
 
 
 @pytest.mark.parametrize("points", [(), GPU.points[:1], (GPU.points[0], GPU.points[0])])

@@ -55,6 +55,12 @@ def test_lines_join_lengths_of_one_kernel_and_implementation() -> None:
         assert lengths == sorted(lengths)
 
 
+def test_a_line_joins_the_lengths_of_one_device() -> None:
+    sweeps = depth_chart.sweeps(depth_chart.rows_of([samples.fleet_run(BOTH)]))
+    assert len(sweeps) == 10
+    assert all(len(sweep) == 4 and len({row.point.device for row in sweep}) == 1 for sweep in sweeps)
+
+
 @pytest.mark.parametrize("runs", [[BOTH], [BOTH, samples.run("gpu")]], ids=["one", "two"])
 def test_no_two_texts_overlap_and_every_number_is_near(runs: list[Run]) -> None:
     rows = {row.number: row for row in depth_chart.rows_of(runs)}

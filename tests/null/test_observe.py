@@ -51,6 +51,17 @@ def test_doubts_come_first_and_one_batch_sweep_of_a_kernel_speaks_for_the_others
     assert kinds == ["doubts", "batch-walk k fast", "reach k", "batch-walk k slow"]
 
 
+def test_batch_sweeps_of_both_directions_are_told_apart():
+    both = (*sweep([10.0, 11.0, 12.0, 24.0]), *sweep([20.0, 22.0, 24.0, 48.0], direction="backward"))
+    found = observations(both, ROUND)
+    assert [one.text.split(": from B=1 to 2")[0] for one in found] == [
+        "k torch fp32 (H=7)",
+        "k torch fp32 backward (H=7)",
+    ]
+    assert len({one.id for one in found}) == 2
+    assert [one.id for one in by_importance([*found, Observation(id="reach k", text="r")])][1] == "reach k"
+
+
 def test_a_batch_without_weights_has_no_walk():
     assert observations(sweep([10.0, 11.0, 12.0, 24.0], weight_bytes=0), ROUND) == []
 
@@ -109,6 +120,12 @@ def test_time_per_step_settles():
     assert found.numbers == {"step_s": 2.0, "settled_from_T": 32, "serial_share": 0.5, "bound": "serial"}
     assert "settles at 2.00 s (within 10 %) from T=32 on, from 3.00 s at T=16" in found.text
     assert "the serial floor is 50 % of it; bound: the chain of dependent steps" in found.text
+
+
+def test_steps_that_their_wall_does_not_hold_have_a_highest_floor_and_no_bound():
+    (found,) = observations(steps([16 * 9.0, 32 * 5.0, 64 * 4.1, 128 * 4.0]), ROUND)
+    assert "the serial floor is 25 % of it; highest floor, 25 % of the time: the chain of dependent steps" in found.text
+    assert "bound:" not in found.text
 
 
 def test_time_per_step_that_still_falls_says_so():

@@ -14,7 +14,8 @@ pytest.importorskip("vl_convert", reason="the page needs the report extra")
 
 from seqroof.roofline import _seen, _view, export, page, page_answer, page_claims, page_story, store
 from seqroof.roofline.claims import all_claims
-from seqroof.roofline.record import Evidence
+from seqroof.roofline.diagnoses import warn
+from seqroof.roofline.record import Evidence, Run
 from seqroof.roofline.second_clock import SecondClock
 from seqroof.roofline.wording import ENGLISH
 
@@ -104,7 +105,7 @@ def test_the_short_answer_names_walls_claims_and_the_lstm_beside_others(story: s
     assert answer
     assert "The highest of the four floors (modelled) of the" in answer.group(1) and "Of 17 claims" in answer.group(1)
     assert " claims, on plain code: " in answer.group(1)
-    told = "1.50 (B=1, T=512) and 0.80 (B=16, T=256) times as long as the attention block"
+    told = "1.50 (B=1, T=512, fp32) and 0.80 (B=16, T=256, fp32) times as long as the attention block"
     assert f"plain code, measured), an LSTM takes {told}" in answer.group(1)
 
 
@@ -174,8 +175,55 @@ def test_two_runs_are_told_apart_in_every_section() -> None:
     assert "A: lstm fp32 on Sample Processor" in text
     assert "B: This run holds no map" in text
     assert 'data-number="B1"' in text
+    for letter in ("A", "B"):
+        assert f"<caption>{letter}: lstm_step" in text and f"<summary>{letter}: skipped, " in text
+        assert f'{letter}: <code class="next">seqroof ' in text
     one_machine = page.render([samples.run("gpu"), samples.run("gpu").model_copy(update={"suite": "claims"})])
     assert "(A: quick 10:00; B: claims 10:00)</title>" in one_machine
+    doubted = samples.run("gpu").model_copy(update={"warnings": (warn("mig", slice=""),)})
+    for runs, names in (([doubted], ["the whole run"]), ([doubted, doubted], ["the whole run A", "the whole run B"])):
+        assert [name for advice in _seen.of_run(runs) for _cause, (name,) in advice.causes] == names
+
+
+def lstm_told(runs: list[Run]) -> list[str]:
+    """What the short answer of these runs says of the LSTM beside others."""
+    found = page_answer.answer(runs, _view.rows(runs), page_claims.layers(runs), {"counts": []}, ENGLISH)
+    return [text for text in found if "Per token" in text]
+
+
+def test_layers_of_two_runs_are_never_compared_with_one_another() -> None:
+    """B, on another machine, has a slower attention block and the same LSTM."""
+    one = story_samples.story_run()
+    runs = [one, story_samples.story_run("C6", machine=samples.machine("gpu"))]
+    groups = {letter: [g for g in page_claims.layers(runs) if g.run == letter] for letter in ("A", "B")}
+    (alone,) = page_claims.equal(page_claims.layers([one]), {}, ENGLISH)
+    (found,) = page_claims.equal(page_claims.layers(runs), {}, ENGLISH)
+    titles = [group["title"] for group in found["groups"]]
+    assert titles == [f"{letter}: {group['title']}" for letter in ("A", "B") for group in alone["groups"]]
+    for letter, run in zip(("A", "B"), runs):
+        mine = {id(point) for point in run.points}
+        assert groups[letter] and all(id(point) in mine for group in groups[letter] for point in group.points)
+    first, second = lstm_told(runs)
+    assert first.startswith("A: Per token (forward, as many parameters, plain code, measured), an LSTM takes 1.50 (B=1")
+    assert second.startswith("B: Per token (forward, as many parameters, plain code, measured), an LSTM takes 0.80 (B=")
+    assert lstm_told([one])[0] == first.removeprefix("A: ")
+
+
+def test_layers_of_a_fleet_name_their_device_and_its_first_speaks() -> None:
+    one, other = (story_samples.claim_samples.points(turned) for turned in ("", "C6"))
+    library = [point.model_copy(update={"implementation": "torch"}) for point in one]
+    on_first, on_second = ([*points, *library] for points in (one, other))
+    points = [
+        point.model_copy(update={"device": rank}) for rank, of in enumerate((on_first, on_second)) for point in of
+    ]
+    run = samples.run("cpu", points=tuple(points))
+    titles = [
+        group["title"] for rows in page_claims.equal(page_claims.layers([run]), {}, ENGLISH) for group in rows["groups"]
+    ]
+    assert {title.split(": ")[0] for title in titles} == {"device 0", "device 1"}
+    assert [text.split(": ")[0] for text in lstm_told([run])] == ["device 0", "device 0"]
+    (first, _second), (letters, *_rest) = lstm_told([run]), lstm_told([run, run])
+    assert "the library" in first and letters.startswith("A, device 0: Per token")
 
 
 def test_a_run_with_maps_survives_its_file(tmp_path) -> None:

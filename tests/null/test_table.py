@@ -178,7 +178,7 @@ def test_sequences_show_time_per_step_parts_and_launch_tax(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     assert re.search(r"triton_resident +bf16 +44.6 µs +±0.9 % +2.79 µs +\(serial\)", text)
     flat = re.sub(r"\s+", " ", text)
-    assert "of which input product 4.03 µs serial, recurrence 39.6 µs serial (each measured alone)" in flat
+    assert "of which input product 4.03 µs serial, recurrence 39.6 µs (serial), each measured alone" in flat
     assert "launching adds 3.19 µs per step (host clock minus graph)" in flat
     assert "Per step: the measured time" in flat
 
@@ -191,7 +191,7 @@ def test_runs_without_sequences_have_no_column_for_steps() -> None:
 def test_exports_hold_steps_and_parts() -> None:
     run = sequence_run()
     text = export.markdown(run)
-    assert "| per step | launch tax |" in text and "| 2 | recurrence | 39.6 µs |" in text
+    assert "| per step | launch tax |" in text and "| 2 | recurrence | 39.6 µs | ±0.9 % | (serial) |" in text
     rows = {row["number"]: row for row in csv.DictReader(io.StringIO(export.csv(run)))}
     assert float(rows["2"]["step_s"]) == pytest.approx(44.6e-6 / 16)
     assert rows["2"]["steps"] == "16" and rows["2"]["hoists"] == "1"
