@@ -24,7 +24,8 @@ from . import (
     what_if,
 )
 from ._view import clean
-from .observe import by_importance, next_command
+from .next_command import next_command
+from .observe import by_importance
 from .record import WALLS, Run
 from .table import ceiling_cells
 from .wording import Wording
@@ -56,7 +57,7 @@ def content(runs: Sequence[Run], _: Wording) -> Json:
         "walls": [_(_view.WALL_NAMES[wall]) for wall in WALLS],
         "method_note": _(_view.METHOD_NOTE),
         "unmeasured": _view.unmeasured(row.point for row in rows),
-        "next_command": next_command(runs[0]),
+        "next_command": clean(next_command(runs[0])),
         "device_titles": [_(title) for title in fleet.TITLES],
         "stated_titles": [_(title) for title in stated.TITLES],
         "stated_note": _(stated.NOTE),
