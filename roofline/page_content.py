@@ -55,6 +55,7 @@ def content(runs: Sequence[Run], _: Wording) -> Json:
         "answer": page_answer.answer(runs, rows, equal, board, _),
         "wall_names": {wall: _(_view.WALL_NAMES[wall]) for wall in WALLS},
         "walls": [_(_view.WALL_NAMES[wall]) for wall in WALLS],
+        "floor_note": page_story.floor_note(_),
         "method_note": _(_view.METHOD_NOTE),
         "unmeasured": _view.unmeasured(row.point for row in rows),
         "next_command": clean(next_command(runs[0])),

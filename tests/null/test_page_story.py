@@ -93,6 +93,18 @@ def test_layers_of_equal_size_are_compared_within_one_class(story: str) -> None:
     assert set(re.findall(r'<td class="name">(\w+)</td>', table)) == {"reference"}
 
 
+def test_terms_are_explained_where_they_are_first_met() -> None:
+    """Also on a page whose table of points is folded, which a reader may never open."""
+    floor, numbers = "A floor is the least time", "“machine” is the share"
+    text = page.render([samples.crowd(60)])
+    assert text.index('id="machine"') < text.index(floor) < text.index('id="roofline"')
+    assert text.index('id="roofline"') < text.index(numbers) < text.index('<details id="points">')
+    told = export.markdown(story_samples.story_run())
+    assert told.index("## The machine") < told.index(floor) < told.index("## Where each kernel stands")
+    for shown in (page.render([story_samples.story_run()]), told):
+        assert "“roof” is the share of the classic roofline" in shown
+
+
 def test_disagreements_of_points_on_the_map_are_listed_with_their_reason(story: str) -> None:
     assert "experiments without floors name a wall for 2 of them" in story
     assert "on 1 (50 %)" in story
