@@ -20,6 +20,7 @@ _LINE = 1.3  # height of a line in units of the font size
 _BLANK = 2.0  # least pixels between two texts
 _TILE = 32.0  # pixels: about the size of a label, so that a label touches few tiles
 _CROSSING = 3.0  # pixels of way that a text rather goes than cover another piece of a line
+_COVERING = 15.0  # pixels of way that a text rather goes than cover a faint symbol
 _LEVELS = 20  # directions tried around a point
 _MERGE_RADII = (0.0, 7.0, 11.0, 16.0, 22.0, 30.0)  # points this close share a label when their own find no room
 
@@ -97,7 +98,7 @@ class Board:
     """A plot of `width` x `height` pixels with what is already on it.
 
     size : font size of its texts. solid : texts and symbols, which no text may touch.
-    soft : lines, which a text avoids where it can.
+    soft : lines, which a text avoids where it can. faint : symbols, which it avoids more.
     """
 
     width: float
@@ -105,6 +106,7 @@ class Board:
     size: float
     solid: Obstacles = field(default_factory=Obstacles)
     soft: Obstacles = field(default_factory=Obstacles)
+    faint: Obstacles = field(default_factory=Obstacles)
 
     def line(self, x0: float, y0: float, x1: float, y1: float) -> None:
         """Note a straight line as soft obstacle, in pieces of a few pixels."""
@@ -113,12 +115,12 @@ class Board:
             x, y = x0 + (x1 - x0) * index / pieces, y0 + (y1 - y0) * index / pieces
             self.soft.add(Box(x - 1, y - 1, x + 1, y + 1))
 
-    def symbol(self, x: float, y: float, radius: float) -> None:
-        """Note a symbol as solid obstacle."""
-        self.solid.add(Box(x - radius, y - radius, x + radius, y + radius))
+    def symbol(self, x: float, y: float, radius: float, faint: bool = False) -> None:
+        """Note a symbol, as solid obstacle unless it is faint."""
+        (self.faint if faint else self.solid).add(Box(x - radius, y - radius, x + radius, y + radius))
 
     def place(self, candidates: Iterable[Label]) -> Label | None:
-        """Put the cheapest candidate that touches nothing solid, counting its own cost and every line it crosses.
+        """Put the cheapest candidate that touches nothing solid, counting its own cost and what it crosses or covers.
 
         Returns None when all of them clash or leave the plot.
         """
@@ -128,7 +130,7 @@ class Board:
             inside = box.left >= 0 and box.top >= 0 and box.right <= self.width and box.bottom <= self.height
             if (best and label.cost >= best[0]) or not inside or self.solid.count(box):
                 continue
-            cost = label.cost + _CROSSING * self.soft.count(box)
+            cost = label.cost + _CROSSING * self.soft.count(box) + _COVERING * self.faint.count(box)
             if best is None or cost < best[0]:
                 best = (cost, label, box)
         if best is None:

@@ -134,11 +134,8 @@ def walks_of(rows: Sequence[Row], brief: Brief) -> list[_walks.Walk]:
 
 
 def note_symbol(board: Board, mark: Mark, brief: Brief) -> None:
-    """Tell the board of a symbol, which no text may touch, unless it is a faint one."""
-    if brief.shows(mark.text):
-        board.symbol(mark.x, mark.y, RADIUS)
-    else:
-        board.line(mark.x - RADIUS / 2, mark.y, mark.x + RADIUS / 2, mark.y)
+    """Tell the board of a symbol: a clear one, which no text may touch, or a faint one."""
+    board.symbol(mark.x, mark.y, RADIUS, faint=not brief.shows(mark.text))
 
 
 def _mark(row: Row, x: LogAxis, y: LogAxis) -> Mark:

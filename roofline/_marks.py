@@ -17,6 +17,7 @@ from .wording import ENGLISH, Wording
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 SYMBOL_AREA = 95  # about 10 pixels across
 FILL = {"fp32": 0.12, "tf32": 0.4, "fp16": 0.7}  # wider types are hollower; everything else is filled
+_EDGE = 3  # pixels, half of them outside of the letters: within the blank that the layout leaves around a text
 
 Json = dict[str, Any]
 
@@ -89,8 +90,12 @@ def point_values(
     return result
 
 
-def text_layer(name: str, values: list[Json], shown: str | None) -> Json:
-    """A layer of texts, each at its place; shown : the Vega expression that keeps a text."""
+def text_layer(name: str, values: list[Json], shown: str | None, paper: str) -> Json:
+    """A layer of texts, each at its place and twice: first with an edge of the background, which covers what is below.
+
+    shown : the Vega expression that keeps a text. paper : the colour of the background.
+    """
+    edge = {"stroke": paper, "strokeWidth": _EDGE, "strokeJoin": "round", "aria": False}
     return {
         "name": name,
         "data": {"values": values},
@@ -98,7 +103,7 @@ def text_layer(name: str, values: list[Json], shown: str | None) -> Json:
         "layer": [
             {
                 "transform": [{"filter": f"datum.align === '{align}'"}],
-                "mark": {"type": "text", "align": align, "baseline": "middle", "fontSize": TEXT},
+                "mark": {"type": "text", "align": align, "baseline": "middle", "fontSize": TEXT, **look},
                 "encoding": {
                     **{axis: {"field": axis, "type": "quantitative"} for axis in ("x", "y")},
                     "text": {"field": "text"},
@@ -107,6 +112,7 @@ def text_layer(name: str, values: list[Json], shown: str | None) -> Json:
             }
             for align in ("left", "center", "right")
             if any(value["align"] == align for value in values)
+            for look in (edge, {})
         ],
     }
 

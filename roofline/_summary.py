@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from . import _view, _walks
 from ._view import Row, clean
 
-MANY = 40  # points: of more than these, numbers and a key of them fill a page and no slide
+MANY = 60  # points: of more than these, numbers and a key of them fill a page and no slide
 
 
 @dataclass(frozen=True)

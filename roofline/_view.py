@@ -28,7 +28,7 @@ NUMBERS_NOTE = (
     "work against the ceilings of this machine: "
     "“machine” is the share of what the best possible implementation reaches, “design” of what this "
     "implementation's own design allows. A wall written “a ≈ b” means that b is within 10 % of a; one in brackets is "
-    "the highest floor, but the time is more than twice that: something else is in the way."
+    "the highest floor of a time that is more than twice it."
 )
 
 METHOD_NOTE = (

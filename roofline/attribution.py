@@ -139,7 +139,7 @@ def agreement(points: Iterable[Point]) -> list[Observation]:
     """How often experiments and model agree, and where they do not: every case of a few, by kernel and walls of many.
 
     Points that run at half of their floor's speed or better are counted for themselves: of them the model says that
-    the wall holds. Of the others it says that none does, and cores, with their instructions, are what is left.
+    the wall holds. Of the others the highest floor explains less than half of the time.
     """
     tried = [point for point in points if point.attribution is not None and point.status == "ok" and point.bound]
     if not tried:
@@ -181,7 +181,7 @@ def _told(tried: Sequence[Point]) -> str:
 def why_not(point: Point) -> str:
     """Why experiments may see another wall than the model: how far the point is from its floor, and what they saw."""
     assert point.attribution is not None
-    far = "" if holds(point) else ", so that something else is in the way"
+    far = "" if holds(point) else ", which explains less than half of the time"
     return f"runs at {percent(share_of_floor(point))} of that floor{far}; {ratios_text(point.attribution)}"
 
 

@@ -67,8 +67,8 @@ def spec(runs: Sequence[Run], theme: str = "light", static: bool = False, _: Wor
         "layer": [
             *_roof_layers(layout, colours, _),
             *_point_layers(layout, colours, static, _),
-            text_layer("roof_labels", _roof_label_values(layout, colours), None),
-            text_layer("labels", _label_values(layout, colours), "indexof(silent, datum.text) < 0"),
+            text_layer("roof_labels", _roof_label_values(layout, colours), None, colours["paper"]),
+            text_layer("labels", _label_values(layout, colours), "indexof(silent, datum.text) < 0", colours["paper"]),
         ],
     }
     whole: Json = {
@@ -187,5 +187,9 @@ def _title(runs: Sequence[Run], layout: Layout) -> Json:
         points += f" Named: the fastest implementation of each kernel's largest case; faint: {faint} other points."
     return {
         "text": "Roofline of " + "; ".join(names),
-        "subtitle": f"Short bars: the rate that the chain of dependent steps allows. {points}",
+        "subtitle": [
+            f"Short bars: the rate that the chain of dependent steps allows. {points}",
+            "Below: time (measured), wall (modelled; in brackets where the time is more than twice that floor) and "
+            "share of what the best possible implementation reaches (modelled).",
+        ],
     }

@@ -115,7 +115,8 @@ def drawing(
             ("depths", list(values.values()), points, symbol),
         )
     ]
-    layers.append(text_layer("depth_labels", texts, None if static else "indexof(silent, datum.text) < 0"))
+    kept = None if static else "indexof(silent, datum.text) < 0"
+    layers.append(text_layer("depth_labels", texts, kept, colours["paper"]))
     return {"width": WIDTH, "height": HEIGHT, "layer": layers}
 
 

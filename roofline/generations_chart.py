@@ -93,7 +93,7 @@ def panel(parts: Sequence[Rated], of: Of, theme: str = "light") -> Json:
                 {"name": f"{of}_{name}", "data": {"values": data}, "mark": mark, "encoding": encoding}
                 for name, data, mark, encoding in layers
             ),
-            text_layer(f"{of}_names", _names(parts, of, x, y, colours["ink"]), None),
+            text_layer(f"{of}_names", _names(parts, of, x, y, colours["ink"]), None, colours["paper"]),
         ],
     }
 

@@ -80,7 +80,8 @@ def markdown(run: Run, sections: Collection[str] = ()) -> str:
 def _machine(run: Run) -> list[str]:
     titles = ("wall", "limit", "value", "provenance", "it limits")
     walls = [(_view.WALL_NAMES[row[0]], *row[1:]) for row in page_story.walls(run, _)]
-    lines = [*table(titles, walls), "", page_story.ridge(run, _), ""] if walls else []
+    lines = [page_story.floor_note(_), ""]
+    lines += [*table(titles, walls), "", page_story.ridge(run, _), ""] if walls else []
     if run.devices:
         lines += [*table(fleet.TITLES, fleet.cells(run)), "", fleet.note(run), ""]
     beside = [found.cells() for found in stated.side_by_side(run.machine.ceilings)]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from .attribution import agreement
 from .machine import Machine
 from .predict import crossing
-from .record import Observation, Point, Run
+from .record import Observation, Point
 from .units import percent, seconds
 from .walls import WALL_WORDS, holds, share_of_floor
 
@@ -287,14 +287,3 @@ def _walk(sweep: list[Point], machine: Machine) -> Observation:
             "measured_steep_from_B": steep_from,
         },
     )
-
-
-def next_command(run: Run) -> str:
-    """The command that is worth typing after this run."""
-    chained = [point for point in run.points if point.step_s is not None and "T" in point.shape]
-    if chained and not step_sweeps(run.points) and ".py" not in run.command:
-        point = max(chained, key=lambda point: point.steps)
-        return f"seqroof profile {point.kernel} --shape T=16:1024:x2,{_rest(point, 'T')}"
-    if batch_sweeps(run.points) or step_sweeps(run.points):
-        return "seqroof profile --suite standard"
-    return "seqroof profile lstm_step --shape B=1:256:x2,I=2048,H=2048"

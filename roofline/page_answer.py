@@ -16,7 +16,7 @@ from .instrument import pace_swings, waiting_shares
 from .page_claims import CLASS_WORDS, origin
 from .page_points import short_sizes
 from .page_run import prefixes
-from .record import WALLS, Point, Run
+from .record import WALLS, Run
 from .stats import median
 from .units import percent
 from .walls import holds
@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 def answer(runs: Sequence[Run], rows: Sequence[Row], groups: Sequence[Equal], board: Json, _: Wording) -> list[str]:
     """The short answer of these runs, in sentences. board : of `page_claims`."""
-    charted = [row.point for row in rows if row.number]
+    charted = [row for row in rows if row.number]
     texts = [_where(charted, _)] if charted else [_("Nothing was measured in this run.")]
     texts += [_claims(board, _)] if board["counts"] else []
     texts += [*_lstm_beside(groups, _), *(text for index in range(len(runs)) if (text := _doubts(runs, index, _)))]
@@ -67,11 +67,13 @@ def _doubts(runs: Sequence[Run], index: int, _: Wording) -> str:
 def _claims(board: Json, _: Wording) -> str:
     """How many claims came to which verdict, on what rows, and which of them the library's rows see otherwise."""
     text = _(
-        "Of %(all)s claims, on %(rows)s: %(told)s",
+        "Of %(all)s claims: %(told)s",
         all=board["all"],
-        rows=_(" and ").join(_(CLASS_WORDS[rows]) for rows in board["rows"]) or _("rows of their own"),
         told=_(", ").join(f"{count} {_(word)}" for word, count in board["counts"]),
     )
+    if board["rows"]:
+        rows = _(" and ").join(_(CLASS_WORDS[rows]) for rows in board["rows"])
+        text += _("; where times are compared, those of %(rows)s", rows=rows)
     if board["otherwise"]:
         text += _("; the library's rows decide %(claims)s otherwise", claims=_(", ").join(board["otherwise"]))
     if board["open"]:
@@ -79,26 +81,30 @@ def _claims(board: Json, _: Wording) -> str:
     return text + _(".")
 
 
-def _where(charted: Sequence[Point], _: Wording) -> str:
+def _where(charted: Sequence[Row], _: Wording) -> str:
     """Which floor is the highest of the headline points, how many come near it, and which is nearest to the machine."""
-    counts = Counter(point.bound for point in charted if point.bound)
-    nearest = max(charted, key=lambda point: point.best_fraction.value if point.best_fraction else 0.0)
+    counts = Counter(row.point.bound for row in charted if row.point.bound)
+    near = sum(holds(row.point) for row in charted)
+    first = max(charted, key=lambda row: row.point.best_fraction.value if row.point.best_fraction else 0.0)
+    nearest = first.point
     if not counts or nearest.best_fraction is None:
         return _("%(count)s points were measured.", count=len(charted))
     text = _(
         "The highest of the four floors (modelled) of the %(count)s points of the chart: %(walls)s. %(near)s of them "
-        "run at half of that floor's speed or better; the others are held up by something that is none of the four "
-        "walls.",
+        "run at half of that floor's speed or better",
         count=len(charted),
         walls=_(", ").join(f"{_(WALL_NAMES[wall])} {counts[wall]}" for wall in WALLS if counts[wall]),
-        near=sum(map(holds, charted)),
+        near=near,
     )
-    return f"{text} " + _(
-        "The nearest to the machine's limit, at %(share)s of it, is %(kernel)s %(name)s %(sizes)s.",
+    if near < len(charted):
+        text += _("; for the others that floor is less than half of the measured time")
+    return text + _(
+        ". The nearest to the machine's limit, at %(share)s of it, is point %(number)s: %(kernel)s %(name)s %(case)s.",
         share=percent(nearest.best_fraction.value),
+        number=first.number,
         kernel=nearest.kernel,
         name=nearest.implementation,
-        sizes=short_sizes(nearest.shape),
+        case=f"{short_sizes(nearest.shape)} {nearest.dtype} {nearest.direction}",
     )
 
 

@@ -37,8 +37,9 @@ def equal_intro(_: Wording) -> str:
     return _(
         "Complete layers of this run with as many parameters, within 2 %, at the same batch, length, dtype and "
         "direction, all with warm caches. The implementations of one table are of one class. Rates are set beside the "
-        "fastest. Measured, except steps (counted), walls and shares (modelled floors over measured times). A wall in "
-        "brackets is the highest floor of a time that is more than twice it."
+        "fastest. Measured, except steps (counted), walls and shares (modelled floors over measured times); “roof” is "
+        "the share of the classic roofline, of compute and compulsory DRAM bytes alone. A wall in brackets is the "
+        "highest floor of a time that is more than twice it."
     )
 
 

@@ -25,7 +25,8 @@ from . import (
 )
 from ._unmeasured import unmeasured
 from ._view import clean
-from .observe import by_importance, next_command
+from .next_command import next_command
+from .observe import by_importance
 from .record import WALLS, Run
 from .table import ceiling_cells
 from .wording import Wording
@@ -55,6 +56,7 @@ def content(runs: Sequence[Run], _: Wording) -> Json:
         "answer": page_answer.answer(runs, rows, equal, board, _),
         "wall_names": {wall: _(_view.WALL_NAMES[wall]) for wall in WALLS},
         "walls": [_(_view.WALL_NAMES[wall]) for wall in WALLS],
+        "floor_note": page_story.floor_note(_),
         "method_note": _(_view.METHOD_NOTE),
         "device_titles": [_(title) for title in fleet.TITLES],
         "stated_titles": [_(title) for title in stated.TITLES],
@@ -152,5 +154,5 @@ def _run(prefix: str, run: Run, _: Wording) -> Json:
         "beside": [found.cells(_) for found in stated.side_by_side(run.machine.ceilings)],
         "environment": page_run.environment(run, _),
         "unmeasured": unmeasured(run.points),
-        "next_command": next_command(run),
+        "next_command": clean(next_command(run)),
     }

@@ -58,6 +58,15 @@ def question(of_the_argument: bool, _: Wording) -> str:
     )
 
 
+def floor_note(_: Wording) -> str:
+    """What a floor is, and which of the four is called the wall."""
+    return _(
+        "A floor is the least time that the counted work needs on one wall: operations over the compute rate, bytes "
+        "over the bandwidth of DRAM and of the last shared cache, dependent steps times the latency of one. The "
+        "highest floor is the wall. Floors use ceilings that were measured on this machine where the table says so."
+    )
+
+
 def walls(run: Run, _: Wording) -> list[tuple[Wall, str, str, str, str]]:
     """The four walls of a machine: what stops a kernel there, the limit, its value, provenance and meaning."""
     dtype, machine = main_dtype(run.machine), run.machine

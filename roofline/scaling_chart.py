@@ -77,7 +77,7 @@ def spec(curves: Sequence[Curve], theme: str = "light") -> Json | None:
         _layer("leads", leads, {"type": "line", "strokeWidth": 0.8, "clip": False, "opacity": 0.6}, base | line),
         _layer("times", lines, {"type": "line", "strokeWidth": 1.6}, base | line),
         _layer("points", lines, {"type": "point", "size": 60, "fillOpacity": 0.3}, base | look),
-        text_layer("names", texts, None),
+        text_layer("names", texts, None, colours["paper"]),
     ]
     layers[3]["encoding"]["tooltip"] = [{"field": name, "type": "nominal"} for name in ("name", "length", "time")]
     return {

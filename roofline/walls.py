@@ -29,6 +29,6 @@ def share_of_floor(point: Point | Part) -> float:
 def holds(point: Point | Part) -> bool:
     """Whether the modelled wall explains more of a point's time than anything else.
 
-    Where it does not, the model names the highest floor only, and holds that something other than a wall is in the way.
+    Where it does not, the model says only which floor is the highest, not what takes the rest of the time.
     """
     return share_of_floor(point) >= HOLDS

@@ -20,6 +20,7 @@ from seqroof.profiler.supervisor import Refused, Supervisor, WorkerDied
 from seqroof.roofline.claims import SUITE
 from seqroof.roofline.extras import installing
 from seqroof.roofline.machine import Machine
+from seqroof.roofline.next_command import repeatable
 from seqroof.roofline.record import Run
 from seqroof.roofline.store import remove_products, save
 
@@ -126,7 +127,7 @@ def begin(session: Session, claim: journal.Journal, resume: bool) -> dict[str, s
     """Begin the journal, or take it up; returns when and by which commit the run was begun."""
     events = earlier_events(claim, session) if resume else []
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    facts = {"command": repeatable_command(sys.argv[1:]), "created": created, "commit": commit()}
+    facts = {"command": repeatable(sys.argv[1:]), "created": created, "commit": commit()}
     with room_for(claim.path, "make room, and repeat the command"):
         if not events:  # what --force replaces must not stand beside a journal that is not its own
             remove_products(claim.path.parent)
@@ -181,20 +182,9 @@ def command_line() -> str:
     return shlex.join(["seqroof", *(Path(word).name if word.startswith("/") else word for word in sys.argv[1:])])
 
 
-def repeatable_command(words: list[str]) -> str:
-    """A command as typed, without what says where its results go."""
-    kept, rest = [], iter(words)
-    for word in rest:
-        if word == "--out":
-            next(rest, None)
-        elif word not in ("--resume", "--force") and not word.startswith("--out="):
-            kept.append(word)
-    return shlex.join(["seqroof", *kept])
-
-
 def resume_command(folder: Path) -> str:
     """The command that finishes the run in a folder."""
-    return f"{typed(repeatable_command(sys.argv[1:]))} --out {shlex.quote(str(folder))} --resume"
+    return f"{typed(repeatable(sys.argv[1:]))} --out {shlex.quote(str(folder))} --resume"
 
 
 def say_written(run: Run, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rich.table import Table
 
 from seqroof.profiler.request import FULL_GROUP_S, MOST_GROUP_S, Request
 from seqroof.roofline.claims import SUITE as CLAIMS
-from seqroof.roofline.observe import next_command
+from seqroof.roofline.next_command import next_command
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.units import binary_bytes, si
 
@@ -142,7 +143,7 @@ def _say_next(run: Run, folder: Path) -> None:
     """End by naming the files and the next command."""
     measuring.say_written(run, folder)
     if run.state != "interrupted":
-        say(f"Next: {typed(next_command(run))}")
+        say(f"Next: {typed(next_command(run, shlex.quote(str(folder))))}")
 
 
 def _print_plan(groups: list[dict[str, Any]], about_s: float | None, as_json: bool) -> None:

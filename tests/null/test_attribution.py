@@ -129,7 +129,7 @@ def test_agreement_is_counted_and_every_disagreement_listed():
     expected = {"points": 3, "determined": 2, "agreement": 0.5, "undetermined": pytest.approx(1 / 3)}
     none = {"held": 0, "determined_held": 0, "agreement_held": None, "undetermined_held": None}
     assert found.numbers == expected | none
-    told = "runs at 0.0 % of that floor, so that something else is in the way; rotated data 1.50 x"
+    told = "runs at 0.0 % of that floor, which explains less than half of the time; rotated data 1.50 x"
     assert f"k odd B=1 fp32: dram modelled, cores seen ({told})" in found.text
     (back,) = agreement([seen("compute", "dram", direction="backward")])
     assert "k torch B=1 fp32 backward: dram modelled" in back.text

@@ -12,7 +12,7 @@ import samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqroof.roofline import _geometry, _layout, _numbers, _view, _walks, chart
+from seqroof.roofline import _geometry, _layout, _numbers, _theme, _view, _walks, chart
 from seqroof.roofline._labels import Board, Box, Label, Mark, advance, label_marks
 from seqroof.roofline.record import Point, Run
 from seqroof.roofline.wording import Wording
@@ -163,10 +163,28 @@ def test_a_label_rather_moves_than_covers_a_line() -> None:
     assert board.place(places) is places[1]
 
 
+def test_a_label_covers_a_faint_symbol_only_where_no_place_is_free() -> None:
+    board = Board(200, 200, 11)
+    board.symbol(100, 100, 6, faint=True)
+    places = [Label("near", 100, 100), Label("clear", 100, 80, cost=14), Label("far", 100, 60, cost=16)]
+    assert board.place([places[0], places[2]]) is places[0]
+    assert board.place(places) is places[1]
+
+
 def test_ranges_are_short_and_complete() -> None:
     assert _numbers.ranges(["1", "2", "3", "7"]) == "1-3,7"
     assert _numbers.ranges(["A9", "B1", "B2", "B3"]) == "A9,B1-3"
     assert _numbers.ranges([]) == ""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "css"])
+def test_every_text_lies_on_an_edge_of_the_background(theme: str) -> None:
+    layers = {layer["name"]: layer for layer in chart.spec([GPU], theme)["layer"]}
+    for name in ("labels", "roof_labels"):
+        marks = [part["mark"] for part in layers[name]["layer"]]
+        below, above = marks[::2], marks[1::2]
+        assert {mark["stroke"] for mark in below} == {_theme.THEMES[theme]["paper"]}
+        assert [mark["align"] for mark in below] == [mark["align"] for mark in above if "stroke" not in mark]
 
 
 @pytest.mark.parametrize("points", [(), GPU.points[:1], (GPU.points[0], GPU.points[0])])
@@ -181,7 +199,8 @@ def test_small_runs_still_make_a_chart(points: tuple[Point, ...]) -> None:
 def test_static_pictures_are_made_and_name_every_point() -> None:
     pytest.importorskip("vl_convert", reason="pictures need the report extra")
     svg = chart.to_svg([GPU])
-    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    texts = re.findall(r"<(?:text|tspan)[^>]*>([^<]+)<", svg)
+    assert any("in brackets where the time is more than twice that floor" in text for text in texts)
     for row in _view.rows([GPU]):
         if row.number:
             assert any(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import os
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from seqroof.roofline import table
+from seqroof.roofline import chart, table
 from seqroof.roofline.diagnoses import CLOSED_LIST
 from seqroof.roofline.store import load
 from seqroof.scripts.main import app
@@ -106,3 +107,16 @@ def test_the_readme_shows_a_recorded_run():
 def test_recorded_runs_can_be_read_and_name_the_commit_they_measured(run):
     found = load(run)
     assert re.fullmatch(r"[0-9a-f]{40}", found.commit) and found.state == "complete" and found.points
+
+
+@pytest.mark.parametrize(
+    "picture", sorted((ROOT / "results").glob("*/*/roofline.svg")), ids=lambda path: path.parent.name
+)
+def test_the_picture_of_a_recorded_run_says_what_the_run_says(picture):
+    """What the run says of its walls is derived anew when the model changes, and the picture has to follow."""
+    drawn = re.findall(r"<(?:text|tspan)[^>]*>([^<]+)<", picture.read_text(encoding="utf-8"))
+    found = chart.spec([load(picture.parent)], static=True)
+    key = [value["text"] for value in found["vconcat"][-1]["data"]["values"]]
+    missing = {*key, *found["title"]["subtitle"]} - set(map(html.unescape, drawn))
+    folder = picture.parent.relative_to(ROOT)
+    assert not missing, f"draw it anew: seqroof report {folder} --svg {folder}/roofline.svg --force"

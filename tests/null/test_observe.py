@@ -1,10 +1,9 @@
 """Findings across points: the batch sweep in words and numbers."""
 
 import pytest
-import samples
 from round_machine import ROUND, point, timing, work
 
-from seqroof.roofline.observe import batch_sweeps, by_importance, next_command, observations, step_sweeps
+from seqroof.roofline.observe import batch_sweeps, by_importance, observations, step_sweeps
 from seqroof.roofline.record import Observation
 from seqroof.roofline.verdict import judge
 
@@ -160,14 +159,6 @@ def test_packed_is_put_beside_padded(other, says):
 def test_padding_needs_both_sides():
     assert observations((ragged("torch", 70.0), ragged("triton.padded", 100.0)), ROUND) == []
     assert observations((ragged("torch", 70.0), ragged("torch.padded", 100.0, T=9)), ROUND) == []
-
-
-def test_the_next_command_sweeps_the_steps_of_a_recurrence():
-    chain = steps([32.0, 64.0, 128.0, 256.0])
-    run = samples.run(points=chain[:1])
-    assert next_command(run) == "seqroof profile k --shape T=16:1024:x2,B=1,H=7"
-    assert "T=16" not in next_command(samples.run(points=chain))
-    assert "T=16" not in next_command(run.model_copy(update={"command": "seqroof profile ./k.py"}))
 
 
 def test_how_far_an_output_sees_is_told_once_for_every_shape():

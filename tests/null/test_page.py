@@ -31,9 +31,11 @@ RUNS = {
 LIMIT_BYTES = 1_500_000
 REACH = 40  # pixels between a point and its name
 
-# Everything the chart and the page say in text, with its box and size; what is hidden has no box.
+# Everything the chart and the page say in text, with its box and size; what is hidden has no box. The edges of the
+# background below texts are no texts.
 TEXTS = """
-return [...document.querySelectorAll("#chart svg text")].map((node) => {
+const edge = (node) => getComputedStyle(node).stroke !== "none";
+return [...document.querySelectorAll("#chart svg text")].filter((node) => !edge(node)).map((node) => {
   const box = node.getBoundingClientRect();
   return {text: node.textContent, left: box.left, top: box.top, right: box.right, bottom: box.bottom,
           size: parseFloat(getComputedStyle(node).fontSize),

@@ -15,11 +15,12 @@ pytest.importorskip("vl_convert", reason="the page needs the report extra")
 
 from seqroof.roofline import page
 
-# Every text of every drawing that is seen, with its box, where details are open.
+# Every text of every drawing that is seen, with its box, where details are open; not the edges of the background.
 TEXTS = """
 for (const node of document.querySelectorAll("details")) node.open = true;
+const edge = (node) => getComputedStyle(node).stroke !== "none";
 return [...document.querySelectorAll("svg")].map((drawing, index) =>
-  [...drawing.querySelectorAll("text")].map((node) => {
+  [...drawing.querySelectorAll("text")].filter((node) => !edge(node)).map((node) => {
     const box = node.getBoundingClientRect();
     return {text: node.textContent, left: box.left, top: box.top, right: box.right, bottom: box.bottom,
             size: parseFloat(getComputedStyle(node).fontSize) * (drawing.viewBox.baseVal?.width

@@ -94,6 +94,18 @@ def test_layers_of_equal_size_are_compared_within_one_class(story: str) -> None:
     assert set(re.findall(r'<td class="name">(\w+)</td>', table)) == {"reference"}
 
 
+def test_terms_are_explained_where_they_are_first_met() -> None:
+    """Also on a page whose table of points is folded, which a reader may never open."""
+    floor, numbers = "A floor is the least time", "“machine” is the share"
+    text = page.render([samples.crowd(60)])
+    assert text.index('id="machine"') < text.index(floor) < text.index('id="roofline"')
+    assert text.index('id="roofline"') < text.index(numbers) < text.index('<details id="points">')
+    told = export.markdown(story_samples.story_run())
+    assert told.index("## The machine") < told.index(floor) < told.index("## Where each kernel stands")
+    for shown in (page.render([story_samples.story_run()]), told):
+        assert "“roof” is the share of the classic roofline" in shown
+
+
 def test_disagreements_of_points_on_the_map_are_listed_with_their_reason(story: str) -> None:
     assert "experiments without floors name a wall for 2 of them" in story
     assert "on 1 (50 %)" in story
@@ -103,19 +115,34 @@ def test_disagreements_of_points_on_the_map_are_listed_with_their_reason(story: 
 def test_the_short_answer_names_walls_claims_and_the_lstm_beside_others(story: str) -> None:
     answer = re.search(r'<ul class="answer">(.*?)</ul>', story, flags=re.S)
     assert answer
-    assert "The highest of the four floors (modelled) of the" in answer.group(1) and "Of 17 claims" in answer.group(1)
-    assert " claims, on plain code: " in answer.group(1)
+    assert "The highest of the four floors (modelled) of the" in answer.group(1) and "Of 17 claims: " in answer.group(1)
+    assert "; where times are compared, those of plain code" in answer.group(1)
     told = "1.50 (B=1, T=512, fp32) and 0.80 (B=16, T=256, fp32) times as long as the attention block"
     assert f"plain code, measured), an LSTM takes {told}" in answer.group(1)
 
 
-def test_the_short_answer_counts_the_points_that_come_near_their_highest_floor() -> None:
+def answer_of(*times: float) -> str:
+    """The first sentences on a run of one case, timed at these multiples of its highest floor."""
     point = next(row.point for row in _view.rows([samples.run("cpu")]) if row.number)
     floor = max(filter(None, point.floors_s.model_dump().values()))
-    timed = [point.model_copy(update={"time_s": samples.timing(times * floor)}) for times in (1.5, 1.9, 2.5, 60)]
+    timed = [point.model_copy(update={"time_s": samples.timing(factor * floor)}) for factor in times]
     run = samples.run("cpu", points=tuple(timed))
-    told = page_answer.answer([run], _view.rows([run]), [], {"counts": []}, ENGLISH)[0]
+    return page_answer.answer([run], _view.rows([run]), [], {"counts": []}, ENGLISH)[0]
+
+
+def test_the_short_answer_counts_the_points_that_come_near_their_highest_floor() -> None:
+    told = answer_of(1.5, 1.9, 2.5, 60)
     assert "of the 4 points of the chart" in told and " 2 of them run at half of that floor's speed or better" in told
+    assert "; for the others that floor is less than half of the measured time. " in told
+    assert "others" not in answer_of(1.5, 1.9)
+
+
+def test_the_short_answer_names_the_nearest_point_by_number_dtype_and_direction() -> None:
+    rows = [row for row in _view.rows([samples.run("gpu")]) if row.number]
+    first = max(rows, key=lambda row: row.point.best_fraction.value)
+    told = page_answer.answer([samples.run("gpu")], rows, [], {"counts": []}, ENGLISH)[0]
+    case = f"{first.point.kernel} {first.point.implementation} {first.point.shape_text} {first.point.dtype} forward."
+    assert told.endswith(f"is point {first.number}: {case}")
 
 
 def test_the_short_answer_says_what_the_library_decides_otherwise_and_shows_its_layers_first() -> None:

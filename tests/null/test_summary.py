@@ -55,7 +55,7 @@ def test_names_do_not_overlap_and_runs_keep_their_letters() -> None:
 
 def test_the_picture_names_kernels_and_explains_colours() -> None:
     pytest.importorskip("vl_convert", reason="pictures need the report extra")
-    texts = re.findall(r"<text[^>]*>([^<]*)</text>", chart.to_svg([MANY]))
+    texts = re.findall(r"<(?:text|tspan)[^>]*>([^<]+)<", chart.to_svg([MANY]))
     for row in ROWS:
         assert any(text.startswith(f"{row.point.kernel} ") for text in texts)
         assert row.point.implementation in texts and row.point.dtype in texts

@@ -90,7 +90,7 @@ def test_contested_wall_and_sources_are_in_words() -> None:
 
 
 def test_a_wall_that_does_not_hold_stands_in_brackets() -> None:
-    """At less than half of its floor's speed something else is in the way of a point."""
+    """At less than half of its floor's speed a wall does not hold a point."""
     given = samples.run("cpu")
     near = next(point for point in given.points if point.status == "ok" and point.bound == "dram" and holds(point))
     assert near.time_s is not None
