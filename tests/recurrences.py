@@ -1,18 +1,26 @@
-"""The cells of the recurrent kernels and their references, for the tests of this family."""
+"""The cells of the recurrent kernels, their references and their Triton rows, for the tests of this family."""
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from seqroof.kernels import _recurrent, gru, lstm, rnn
+from seqroof.kernels import _recurrent, _recurrent_launch, gru, lstm, rnn
+from seqroof.kernels import _recurrent_plan as planning
 from seqroof.kernels._recurrent import Cell, Shape
-from seqroof.kernels._recurrent_plan import Schedule
+from seqroof.kernels._recurrent_plan import Plan, Schedule
+from seqroof.kernels._recurrent_tiles import Tile
 
 # The schedules of the Triton rows.
 SCHEDULES: dict[str, Schedule] = {f"triton_{name}": name for name in get_args(Schedule)}
 CELLS: list[tuple[Any, Cell]] = [(lstm, lstm.CELL), (gru, gru.CELL), (rnn, rnn.TANH), (rnn, rnn.RELU)]
+DEVICE_CELLS = {"lstm": lstm.DEVICE, "gru": gru.DEVICE} | {
+    f"rnn_{name}": rnn.device_of(rnn.Shape(1, 1, 1, 1, relu=relu)) for relu, name in enumerate(("tanh", "relu"))
+}
 cells = pytest.mark.parametrize(("kernel", "cell"), CELLS, ids=[cell.name for _, cell in CELLS])
 
 
@@ -23,6 +31,28 @@ def doubles(cell: Cell, shape: Shape, seed: int = 0) -> dict[str, torch.Tensor]:
 
 def run(cell: Cell, shape: Shape, tensors: dict[str, Any]) -> tuple[torch.Tensor, ...]:
     return _recurrent.reference(cell, shape, **tensors)
+
+
+def run_row(row: str, cell: Cell, shape: Shape, tensors: dict[str, Any], **how: bool) -> tuple[torch.Tensor, ...]:
+    """Outputs of one of the Triton rows."""
+    return _recurrent_launch.recurrence(DEVICE_CELLS[cell.name], shape, SCHEDULES[row], **how, **tensors)
+
+
+@contextlib.contextmanager
+def planned(plan: Plan) -> Iterator[None]:
+    """Launch by a plan of one's own."""
+    usual = planning.plan_for
+    planning.plan_for = lambda *_: plan
+    try:
+        yield
+    finally:
+        planning.plan_for = usual
+
+
+def whole(H: int, **changes: Any) -> Plan:
+    """One program per chain that takes all units and all steps, in one group of 16 sequences."""
+    tile = Tile(units=32, batch=16, depth=16, chunks=-(-H // 16), flight=1)
+    return replace(Plan(tile, tile, 1, 1, 1, 1, stepwise=False), **changes)
 
 
 def close(got: Any, want: Any) -> None:

@@ -278,12 +278,18 @@ class Shaken:
         return Program()
 
 
-def _shaken(monkeypatch: Any, kernel: Any, shape: Any, seed: int, skip_wait: bool) -> tuple[torch.Tensor, ...]:
-    """What the resident row computes, gradients included, and the streamed row, which has none."""
+def _shaken(
+    monkeypatch: Any, kernel: Any, shape: Any, seed: int, without: str | None = None
+) -> tuple[torch.Tensor, ...]:
+    """What the resident row computes, gradients included, and the streamed row, which has none.
+
+    without : "FORWARD" or "BACKWARD", the kernel whose programs do not wait for one another.
+    """
     inputs = kernel.inputs(shape, "bf16", "cuda:0", 0)
     with monkeypatch.context() as patch:
         for name in ("FORWARD", "BACKWARD"):
-            patch.setattr(_recurrent_launch, name, Shaken(getattr(_recurrent_launch, name), seed, skip_wait))
+            shaken = Shaken(getattr(_recurrent_launch, name), seed, skip_wait=name == without)
+            patch.setattr(_recurrent_launch, name, shaken)
         kept = _results(kernel.IMPLEMENTATIONS["triton_resident"].run, shape, inputs, "bf16")
         return *_forward(kernel, shape, inputs, "triton_streamed"), *kept
 
@@ -299,25 +305,24 @@ def test_random_delays_change_no_bit(kernel: Any, sizes: tuple[int, ...], monkey
         return *kernel.reference(shape, **tensors), *_results(kernel.reference, shape, tensors, "bf16")
 
     truth = check.truth_of(both, inputs, "bf16", "both", chained=True)
-    want = _shaken(monkeypatch, kernel, shape, 0, skip_wait=False)
+    want = _shaken(monkeypatch, kernel, shape, 0)
     verdict = check.compare(want, truth)
     assert verdict.passed, verdict.detail
-    differing = [
-        seed for seed in range(1, SEEDS) if not _equal(want, _shaken(monkeypatch, kernel, shape, seed, skip_wait=False))
-    ]
+    differing = [seed for seed in range(1, SEEDS) if not _equal(want, _shaken(monkeypatch, kernel, shape, seed))]
     assert differing == []
 
 
+@pytest.mark.parametrize("without", ["FORWARD", "BACKWARD"])
 @pytest.mark.parametrize(("kernel", "sizes"), SHAKEN)
 def test_programs_that_do_not_wait_are_noticed(
-    kernel: Any, sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    kernel: Any, sizes: tuple[int, ...], without: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test above is worth something: without the barrier it fails."""
+    """The test above is worth something: it fails without the barrier of either kernel."""
     shape = kernel.Shape(*sizes)
     if reason := _refused(kernel, "triton_resident", shape, "bf16"):
         pytest.skip(reason)
-    want = _shaken(monkeypatch, kernel, shape, 0, skip_wait=False)
-    same = [_equal(want, _shaken(monkeypatch, kernel, shape, seed, skip_wait=True)) for seed in range(1, MUTANT_SEEDS)]
+    want = _shaken(monkeypatch, kernel, shape, 0)
+    same = [_equal(want, _shaken(monkeypatch, kernel, shape, seed, without)) for seed in range(1, MUTANT_SEEDS)]
     assert not all(same)
 
 

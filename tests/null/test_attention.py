@@ -468,7 +468,7 @@ def test_costs_are_those_of_a_counted_loop(shape: Shape) -> None:
     assert (cost.matmul_flops, cost.pointwise_flops, cost.special_ops) == (matmul, pointwise, special)
 
 
-def test_the_compiled_configurations_are_the_launched_ones() -> None:
+def test_every_configuration_is_listed_once() -> None:
     labels = {case.label for case in attention.COMPILE}
     own = sum(label[-1].isdigit() for label in labels)  # tiles of one target
     # Three kernels; four widths in three layouts, and for all dtypes but fp32 in a fourth.

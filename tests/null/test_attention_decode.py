@@ -331,7 +331,7 @@ def test_splits_of_a_long_cache_fill_an_h200_once() -> None:
     assert (plan.splits, plan.chunk, plan.layout) == (32, 256, "exact")
 
 
-def test_the_compiled_configurations_are_the_launched_ones() -> None:
+def test_every_configuration_is_listed_once() -> None:
     kernel = _catalog.load("attention_decode")
     labels = {case.label for case in kernel.compile_cases}
     assert len(labels) == len(kernel.compile_cases) == 4 * 4 * 3 * 2 - 3 + 6

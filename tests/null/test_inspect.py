@@ -1,6 +1,7 @@
 """`seqroof inspect`: what would be launched is found without a GPU, compiled, and told as the assembler tells it."""
 
 import inspect
+import itertools
 import json
 import re
 import subprocess
@@ -22,6 +23,9 @@ pytestmark = [
 
 ROOT = Path(__file__).resolve().parents[2]
 MULTIPROCESSORS = {80: 108, 90: 132, 100: 148}
+DTYPES = ("bf16", "fp32", "fp16", "tf32")
+# Of these test_recurrent_plan looks up every launch.
+PLANNED = {"encoder_decoder", "gru", "lstm", "rnn"}
 TRITON_ROWS = [
     (name, row)
     for name in _catalog.kernel_names()
@@ -69,21 +73,36 @@ def document(folder, *arguments):
     return json.loads(done.stdout)
 
 
+def spread(name, capability):
+    """The first shape in bf16, then all small ones in one dtype each, another one for every target."""
+    kernel = _catalog.load(name)
+    yield kernel.suite("quick")[0], "bf16"
+    if name not in PLANNED:
+        turns = itertools.islice(itertools.cycle(DTYPES), list(MULTIPROCESSORS).index(capability), None)
+        yield from zip(kernel.suite("odd"), turns)
+
+
 @pytest.mark.parametrize("capability", MULTIPROCESSORS)
 @pytest.mark.parametrize(("name", "row"), TRITON_ROWS)
 def test_all_that_is_launched_is_in_the_list_of_what_is_compiled(name, row, capability):
+    """Function, types, compile-time values, alignment, options and target: all that `CompileCase` says of a launch."""
     from seqroof.profiler.launches import same_configuration
 
-    kernel = _catalog.load(name)
-    implementation, shape = kernel.implementations[row], kernel.suite("quick")[0]
-    known = _catalog.compile_cases_loaded()
-    if refused := implementation.supports(shape, "bf16", "cuda"):
-        pytest.skip(refused)
-    for direction in ("forward", "both") if implementation.grad else ("forward",):
-        found = would_launch(name, row, shape, "bf16", direction, capability)
+    implementation = _catalog.load(name).implementations[row]
+    known = [case for case in _catalog.compile_cases_loaded() if capability in case.targets]
+    taken = [each for each in spread(name, capability) if not implementation.supports(*each, "cuda")]
+    if not taken:
+        pytest.skip("the row takes none of these shapes")
+    missing = []
+    for (shape, dtype), direction in itertools.product(taken, ("forward", "both")[: 1 + implementation.grad]):
+        found = would_launch(name, row, shape, dtype, direction, capability)
         assert found and all(launch.programs > 0 and launch.count > 0 for launch in found)
-        missing = [launch.case for launch in found if not any(same_configuration(launch.case, k) for k in known)]
-        assert missing == []
+        missing += [
+            (shape, dtype, launch.case)
+            for launch in found
+            if not any(same_configuration(launch.case, case) for case in known)
+        ]
+    assert missing == []
 
 
 def test_grid_and_number_of_launches_are_those_of_the_shape():

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from recurrences import DEVICE_CELLS
 
 from seqroof.kernels import _recurrent, _recurrent_launch, _torch, _triton, gru, lstm, rnn
 from seqroof.kernels import _recurrent_plan as planning
@@ -30,11 +31,6 @@ pytestmark = pytest.mark.skipif(not _triton.AVAILABLE, reason="triton is not ins
 compiles = pytest.mark.skipif(_triton.interpreted(), reason="TRITON_INTERPRET=1: interpreted kernels do not compile")
 
 FILES = {"lstm": lstm, "gru": gru, "rnn_tanh": rnn, "rnn_relu": rnn}
-DEVICE_CELLS = {
-    "lstm": lstm.DEVICE,
-    "gru": gru.DEVICE,
-    **{f"rnn_{name}": rnn.device_of(rnn.Shape(1, 1, 1, 1, relu=relu)) for relu, name in enumerate(("tanh", "relu"))},
-}
 cells = pytest.mark.parametrize("name", list(DEVICE_CELLS))
 
 KIB = 1024
@@ -42,6 +38,7 @@ KIB = 1024
 # C++ Programming Guide, "Technical Specifications per Compute Capability". A seventh of an H100 has 16 or 14 of them.
 A100, H100, B200, SLICE = (108, 163 * KIB), (132, 227 * KIB), (148, 227 * KIB), (14, 227 * KIB)
 MACHINES = {80: A100, 90: H100, 100: B200}
+TARGET_OF = {machine: target for target, machine in MACHINES.items()} | {SLICE: 90}
 
 # L, D, dilation, ragged
 STACKS = [(1, 1, 1, 0), (4, 1, 1, 0), (1, 2, 1, 1), (3, 2, 1, 0), (2, 1, 3, 1)]
@@ -167,6 +164,8 @@ def faults(name: str, launches: list[Launch], machine: tuple[int, int], dtype: s
         if case is None:
             yield f"launched, not compiled: {launch.values}"
             continue
+        if TARGET_OF[machine] not in case.targets:
+            yield f"launched on sm_{TARGET_OF[machine]}, not compiled for it: {case.label}"
         if launch.current != (launch.tensors["exchange"].device,):
             yield f"launched on {launch.current} and not on the device of its tensors"
         programs, chains, groups = launch.grid
@@ -219,11 +218,12 @@ def _fails(
 def test_what_is_launched_fits_and_is_compiled(
     monkeypatch: pytest.MonkeyPatch, launches: list[Launch], name: str, schedule: Schedule
 ) -> None:
-    """A spread of sizes, in which every one meets every other value of each option at least once."""
-    options = itertools.cycle(itertools.product(STACKS, ("bf16", "fp32", "fp16", "tf32"), (H100, A100, B200, SLICE)))
+    """A spread of sizes, in which every hidden size meets every stack and every machine."""
+    machines = itertools.cycle(itertools.product(("bf16", "fp32", "fp16", "tf32"), (H100, A100, B200, SLICE)))
     modes = itertools.cycle(({}, {"recompute": True}, {"gradients": False}))
+    sizes = itertools.product(HIDDEN, BATCHES)
     found = []
-    for (H, B), (stack, dtype, machine), how in zip(itertools.product(HIDDEN, BATCHES), options, modes):
+    for (H, B), stack, (dtype, machine), how in zip(sizes, itertools.cycle(STACKS), machines, modes):
         found += _fails(monkeypatch, launches, name, Shape(B, 2, 3, H, *stack), dtype, schedule, machine, **how)
     assert found == []
 

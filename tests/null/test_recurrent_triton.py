@@ -4,7 +4,6 @@ That they agree with the references at odd sizes and in all dtypes is checked by
 float64, in which two right ways to compute the same differ by rounding alone. Run as a script, this file is the child.
 """
 
-import contextlib
 import itertools
 import math
 import sys
@@ -15,32 +14,20 @@ from typing import Any
 import pytest
 import torch
 from interpreting import Checks, run_interpreted
-from recurrences import CELLS, SCHEDULES, cells, close, doubles, run
+from recurrences import CELLS, cells, close, doubles, planned, run, run_row, whole
 
-from seqroof.kernels import _recurrent_cost, _recurrent_launch, _triton, gru, lstm, rnn
+from seqroof.kernels import _recurrent_cost, _triton, gru, lstm, rnn
 from seqroof.kernels import _recurrent_padding as padding
-from seqroof.kernels import _recurrent_plan as planning
 from seqroof.kernels._recurrent import Cell, Shape
 from seqroof.kernels._recurrent_plan import Plan
-from seqroof.kernels._recurrent_tiles import Tile
 from seqroof.profiler.poison import poisoned_memory
 
-DEVICES = {"lstm": lstm.DEVICE, "gru": gru.DEVICE} | {
-    f"rnn_{name}": rnn.device_of(rnn.Shape(1, 1, 1, 1, relu=relu)) for relu, name in enumerate(("tanh", "relu"))
-}
 COSTS = {"lstm": lstm.COST, "gru": gru.COST, "rnn_tanh": rnn.cost_of(rnn.Shape(1, 1, 1, 1))}
 COSTS["rnn_relu"] = rnn.cost_of(rnn.Shape(1, 1, 1, 1, relu=1))
 EVERY_CELL = [cell for _, cell in CELLS]
 checks = Checks()
 
 Tensors = dict[str, Any]
-
-
-def run_row(row: str, cell: Cell, shape: Shape, tensors: Tensors, **how: bool) -> tuple[torch.Tensor, ...]:
-    """Outputs of one of the Triton rows."""
-    return _recurrent_launch.recurrence(DEVICES[cell.name], shape, SCHEDULES[row], **how, **tensors)
-
-
 ROWS = ("triton_step", "triton_resident")
 
 
@@ -166,23 +153,6 @@ def what_the_gradients_need_can_be_kept_elsewhere(row: str, cell: Cell, again: b
 
     close(with_gradients(moved, tensors)[1 + cell.states :], plain[1 + cell.states :])
     assert sum(tensor.nbytes for tensor in kept) >= _recurrent_cost.saved_bytes(COSTS[cell.name], shape, "fp64", again)
-
-
-@contextlib.contextmanager
-def planned(plan: Plan) -> Iterator[None]:
-    """Launch by a plan of one's own."""
-    usual = planning.plan_for
-    planning.plan_for = lambda *_: plan
-    try:
-        yield
-    finally:
-        planning.plan_for = usual
-
-
-def whole(H: int, **changes: Any) -> Plan:
-    """One program per chain that takes all units and all steps, in one group of 16 sequences."""
-    tile = Tile(units=32, batch=16, depth=16, chunks=-(-H // 16), flight=1)
-    return replace(Plan(tile, tile, 1, 1, 1, 1, stepwise=False), **changes)
 
 
 def several(plan: Plan, **changes: int) -> Plan:

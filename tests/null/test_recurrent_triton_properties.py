@@ -1,7 +1,7 @@
 """The Triton rows and torch's have the properties of the references: causality, independence, composition, carrying.
 
-The properties are those of test_recurrent_properties, with few examples. Run as a script, this file is the child whose
-kernels are interpreted.
+The properties are those of test_recurrent_properties, with few examples of every cell. Run as a script, this file is
+the child whose kernels are interpreted.
 """
 
 import importlib
@@ -11,18 +11,16 @@ from typing import Any
 
 import hypothesis
 import pytest
+import recurrences
 import torch
 from interpreting import Checks, run_interpreted
-from recurrences import CELLS, SCHEDULES
+from recurrences import CELLS, SCHEDULES, run_row
 
-from seqroof.kernels import _recurrent_launch, _triton, gru, lstm, rnn
+from seqroof.kernels import _triton
 from seqroof.kernels._recurrent import Cell, Shape, inputs
 from seqroof.kernels._recurrent_rows import why_not_torch
 from seqroof.kernels._recurrent_vendor import run_torch
 
-DEVICES = {"lstm": lstm.DEVICE, "gru": gru.DEVICE} | {
-    f"rnn_{name}": rnn.device_of(rnn.Shape(1, 1, 1, 1, relu=relu)) for relu, name in enumerate(("tanh", "relu"))
-}
 ROWS = ("torch", *SCHEDULES)
 PROPERTIES = [
     "test_a_later_input_does_not_change_earlier_outputs",
@@ -32,36 +30,38 @@ PROPERTIES = [
     "test_a_stack_is_one_layer_after_the_other",
     "test_ragged_rows_are_rows_by_themselves",
 ]
-# The interpreter takes up to a second for one.
-EXAMPLES = {"torch": 20, "triton_step": 4, "triton_streamed": 4, "triton_resident": 4}
+# Of a cell; the first has the smallest sizes. The interpreter takes up to a second for one.
+EXAMPLES = {"torch": 5, "triton_step": 2, "triton_streamed": 2, "triton_resident": 2}
 checks = Checks()
 
 
-def run_row(row: str, cell: Cell, shape: Shape, tensors: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+def run_any(row: str, cell: Cell, shape: Shape, tensors: dict[str, Any]) -> tuple[torch.Tensor, ...]:
     if row == "torch":
         hypothesis.assume(why_not_torch(shape, "fp64", "cpu") is None)
         return run_torch(cell, shape, **tensors)
-    return _recurrent_launch.recurrence(DEVICES[cell.name], shape, SCHEDULES[row], **tensors)
+    return run_row(row, cell, shape, tensors)
 
 
-def properties(row: str) -> Any:
-    """The module of the references' properties, with the runs of a row in place of the references, and few examples."""
+def properties(row: str, cell: Cell) -> Any:
+    """The references' properties for one cell, with the runs of a row in place of the references, and few examples."""
     given = hypothesis.settings
     few = {"max_examples": EXAMPLES[row], "derandomize": True, "database": None, "deadline": None}
     quiet = {"suppress_health_check": list(hypothesis.HealthCheck)}
     hypothesis.settings = lambda **_: given(**few, **quiet)
+    recurrences.CELLS = [pair for pair in CELLS if pair[1] is cell]  # what the module draws cells from
     try:
         sys.modules.pop("test_recurrent_properties", None)
         module = importlib.import_module("test_recurrent_properties")
     finally:
-        hypothesis.settings = given
-    module.run = lambda cell, shape, tensors: run_row(row, cell, shape, tensors)
+        hypothesis.settings, recurrences.CELLS = given, CELLS
+    module.run = lambda cell, shape, tensors: run_any(row, cell, shape, tensors)
     return module
 
 
-@checks.each(*((row, name) for row in ROWS for name in PROPERTIES))
-def has_the_property(row: str, name: str) -> None:
-    getattr(properties(row), name)()
+@checks.each(*((row, cell, name) for row in ROWS for _, cell in CELLS for name in PROPERTIES))
+def has_the_property(row: str, cell: Cell, name: str) -> None:
+    # Sizes of its own for every cell, the same in each run.
+    hypothesis.seed(cell.name)(getattr(properties(row, cell), name))()
 
 
 STACKS = [("triton_step", 1), ("triton_resident", 1), ("triton_resident", 2)]

@@ -311,7 +311,7 @@ def test_inputs_are_deterministic_and_scores_have_variance_one() -> None:
     assert 0.9 < tensors["norm1_weight"].mean() < 1.1
 
 
-def test_the_compiled_configurations_are_the_launched_ones() -> None:
+def test_every_configuration_is_listed_once() -> None:
     labels = {case.label for case in transformer_block.COMPILE}
     assert len(labels) == len(transformer_block.COMPILE) == 3 * (6 + 5) * 2 * 2
     for case in transformer_block.COMPILE:
