@@ -332,7 +332,7 @@ def _case(dtype: str, width: int, layout: str, backward: bool) -> CompileCase:
         aligned,
         tile.constexprs(width, layout, dtype, interpret=False),
         options=tile.options(),
-        expects=(*tensor_cores, "wide") if aligned else tensor_cores,
+        expects=(*tensor_cores, "wide loops") if aligned else tensor_cores,
         representative=exact and common and (dtype == "bf16" or not backward),
         rare=not ((exact or common) if dtype == "bf16" else exact and common),
     )
@@ -346,7 +346,7 @@ def _merge_case(dtype: str, aligned: bool) -> CompileCase:
         aligned,
         {**_MERGE_TILE, "ACC": tl.float32},
         options=checked_options(**_MERGE_OPTIONS),
-        expects=("wide",) if aligned else (),
+        expects=("wide loops",) if aligned else (),
         rare=dtype != "bf16",
     )
 

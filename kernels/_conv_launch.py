@@ -282,12 +282,14 @@ def _tiles(aligned: dict[str, Any], unaligned: dict[str, Tile]) -> Iterator[tupl
 
 def product_cases(
     name: str, bias: bool = False, relu: bool = False, add: bool = False, keep: bool = False, phases: bool = False,
-    rare: bool = False,
+    rare: bool = False, every_dtype: bool = False,
 ) -> list[CompileCase]:  # fmt: skip
-    """What `product` launches with these options. `rare` leaves all but the widest tile to the long test run."""
+    """What `product` launches with these options. `rare` leaves all but the widest tile of bf16 to the long test run;
+    with `every_dtype` that of the others stands for its dtype on all targets too.
+    """
     found = []
     for dtype, tile, aligned, usual in _tiles(_PRODUCT, _UNALIGNED):
-        widest = aligned and dtype == "bf16" and tile == _PRODUCT[dtype][-1]
+        widest = aligned and tile == _PRODUCT[dtype][-1]
         signature = dict.fromkeys(kernels.PRODUCT_TENSORS, ELEMENT[dtype]) | ({"kept": "*u8"} if keep else {})
         signature |= dict.fromkeys((*kernels.PRODUCT_COUNTS, *kernels.PRODUCT_SIZES), "i32")
         constexprs = tile.constexprs(dtype, **_flags(bias, relu, add, keep, phases)) | {"INTERPRET": False}
@@ -299,9 +301,9 @@ def product_cases(
                 constexprs,
                 divisible=(*kernels.PRODUCT_TENSORS, *kernels.PRODUCT_SIZES) if aligned else (),
                 options=tile.options(),
-                expects=(("tensor",) if dtype != "fp32" else ()) + (("wide",) if aligned else ()),
-                representative=widest and not rare,
-                rare=not widest if rare else not usual,
+                expects=(("tensor",) if dtype != "fp32" else ()) + (("wide loops",) if aligned else ()),
+                representative=widest and not rare and (every_dtype or dtype == "bf16"),
+                rare=not (widest and dtype == "bf16") if rare else not usual,
             )
         )
     return found
@@ -323,7 +325,7 @@ def gradient_cases(rare: bool = False) -> list[CompileCase]:
                 tile.constexprs(dtype) | {"INTERPRET": False},
                 divisible=(*kernels.GRADIENT_TENSORS, *kernels.GRADIENT_SIZES) if aligned else (),
                 options=tile.options(),
-                expects=(("tensor",) if dtype != "fp32" else ()) + (("wide",) if aligned else ()),
+                expects=(("tensor",) if dtype != "fp32" else ()) + (("wide loops",) if aligned else ()),
                 representative=widest and not rare,
                 rare=not widest if rare else not usual,
             )

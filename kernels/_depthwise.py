@@ -443,7 +443,7 @@ def _case(
         constexprs=constexprs,
         divisible=(*program.tensors, *program.sizes) if aligned else (),
         options=tile.options(),
-        expects=(*tensor_cores, "wide") if aligned else tensor_cores,
+        expects=(*tensor_cores, "wide loops") if aligned else tensor_cores,
         representative=representative,
         rare=rare,
     )
@@ -460,7 +460,8 @@ def _tiles(program: Program, dtype: str) -> list[tuple[Tile, bool]]:
 def compile_cases() -> list[CompileCase]:
     """List every configuration that is launched. Common ones: SiLU everywhere, the other forms in the first bf16 tile.
 
-    float32 in its first tile; float16, which differs from bfloat16 in conversions alone, is rare.
+    float32 in its first tile; float16, which differs from bfloat16 in conversions alone, is rare. The fused kernel
+    stands for every dtype on all targets.
     """
     cases = []
     for program in (DEPTHWISE, THROUGH_GATE, SPREAD, SEPARABLE):
@@ -471,6 +472,7 @@ def compile_cases() -> list[CompileCase]:
                     usual = (dtype == "bf16" and (gate == 1 or not index)) or (
                         dtype != "fp16" and gate == 1 and not index
                     )
-                    first = dtype == "bf16" and gate == 1 and not index and program is not THROUGH_GATE
+                    stands = program is SEPARABLE or (dtype == "bf16" and program is not THROUGH_GATE)
+                    first = stands and gate == 1 and not index
                     cases.append(_case(program, dtype, tile, gate, aligned, rare=not usual, representative=first))
     return cases

@@ -220,7 +220,7 @@ class Plan:
 
 # Compiled for every target in the ordinary test run.
 _MIDDLE = {
-    *(("level", dtype, 64) for dtype in ("bf16", "tf32", "fp32")),
+    *(("level", dtype, 64) for dtype in ("bf16", "fp16", "tf32", "fp32")),
     *((name, "bf16", 128) for name in ("level", "tree", "backward")),
 }
 

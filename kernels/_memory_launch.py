@@ -321,11 +321,11 @@ def _resident_cases(dtype: str) -> Iterator[CompileCase]:
     for tile in RESIDENT:
         size = tile.rows * tile.columns
         usual = size >= largest if dtype == _USUAL[0] else dtype == "fp32" and size == largest
-        middle = dtype == _USUAL[0] and (tile.rows, tile.columns) == (128, 64)
+        middle = (tile.rows, tile.columns) == (128, 64)
         for save in (True, False):
             yield _case(kernels.WALK, dtype, tile, save, usual and save, middle and save)
         if walks_back(tile, ELEMENT_BYTES[dtype]):
-            yield _case(kernels.WALK_BACK, dtype, tile, False, usual, middle)
+            yield _case(kernels.WALK_BACK, dtype, tile, False, usual, middle and dtype == _USUAL[0])
 
 
 COMPILE = [case for dtype in _ELEMENT for case in (*_step_cases(dtype), *_resident_cases(dtype))]

@@ -122,7 +122,8 @@ def _case(dtype: str, columns: int, aligned: bool, add: bool, backward: bool) ->
     kernels = (_backward_unaligned, _backward_aligned) if backward else (_forward_unaligned, _forward_aligned)
     constexprs = _constexprs(columns, add, tl.float32, backward)
     words = [dtype, "norm", str(columns), "aligned" if aligned else "unaligned", *["added"] * add]
-    usual = columns == 1024 and add and dtype != "fp16"
+    middle = columns == 1024 and add
+    usual = middle and dtype != "fp16"
     return CompileCase(
         label=" ".join([*words, "backward" if backward else "forward"]),
         kernel=kernels[aligned],
@@ -134,8 +135,8 @@ def _case(dtype: str, columns: int, aligned: bool, add: bool, backward: bool) ->
         constexprs=constexprs,
         divisible=(*pointers, *sizes) if aligned else (),
         options=_options(columns),
-        expects=("wide",) if aligned else (),
-        representative=usual and aligned,
+        expects=("wide loops",) if aligned else (),
+        representative=aligned and (usual or (middle and not backward)),
         rare=not (usual or (dtype == "bf16" and aligned and columns in (1024, 8192))),
     )
 

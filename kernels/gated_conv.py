@@ -418,8 +418,8 @@ def _case(dtype: str, tile: Tile, aligned: bool, residual: int, save: int) -> Co
         constexprs=constexprs,
         divisible=(*_TENSORS, *_SIZES) if aligned else (),
         options=tile.options(),
-        expects=(*tensor_cores, "wide") if aligned else tensor_cores,
-        representative=widest and not (residual or save) and dtype == "bf16",
+        expects=(*tensor_cores, "wide loops") if aligned else tensor_cores,
+        representative=widest and not (residual or save),
         rare=not (widest and dtype == "bf16") if residual or save else not usual,
     )
 
@@ -440,7 +440,7 @@ def _gradient_case(dtype: str, width: int, aligned: bool, residual: int) -> Comp
         constexprs=constexprs,
         divisible=(*_GRADIENT_TENSORS, "O") if aligned else (),
         options=checked_options(num_warps=POINTWISE_WARPS),
-        expects=("wide",) if aligned else (),
+        expects=("wide loops",) if aligned else (),
         rare=dtype != "bf16" or not residual or width == 16,
     )
 

@@ -401,7 +401,7 @@ def _case(dtype: str, tile: _Tile, aligned: bool) -> CompileCase:
         constexprs=constexprs,
         divisible=(*_TENSORS, *_SIZES) if aligned else (),
         options=tile.options(),
-        expects=(*tensor_cores, "wide") if aligned else tensor_cores,
+        expects=(*tensor_cores, "wide loops") if aligned else tensor_cores,
         representative=aligned and (tile.units, tile.batch) == (_TILES[dtype][1].units, 16),
     )
 

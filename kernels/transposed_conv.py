@@ -284,7 +284,7 @@ def _run_triton(shape: Shape, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[
 
 
 COMPILE = [
-    *product_cases("phases", bias=True, phases=True),
+    *product_cases("phases", bias=True, phases=True, every_dtype=True),
     *product_cases("dx", rare=True),
     *gradient_cases(rare=True),
 ]

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from ..roofline.contract import CompileCase
-from ..roofline.inspection import Instruction
+from ..roofline.inspection import Instruction, tensor_kind
 from ..roofline.occupancy import BLOCK_REGISTER_LIMIT, REGISTER_LIMIT, TARGETS, WARP_THREADS, Resources
 from .machine_program import instructions
 
 # A warp group, four warps, multiplies 64 rows at a time on sm_90: from there on its own instruction is worth having.
 WARP_GROUP_ROWS = 64
 WARP_GROUP_WARPS = 4
+WARP_GROUP_CAPABILITY = 90  # the only one with warp groups
 
 _RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+)")
 _DOT_ROWS = re.compile(r"tt\.dot\b.*-> tensor<(\d+)x")
@@ -29,6 +30,8 @@ _DOT_ROWS = re.compile(r"tt\.dot\b.*-> tensor<(\d+)x")
 
 # Bits of an access that is worth asking for; a bulk copy, which has no width of its own, is wider still.
 WIDE_BITS = 128
+# An operand that is loaded narrowly brings a third of the bits or more; biases, sums and bounds a fifth at most.
+MOST_NARROW = 0.25
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,18 @@ class Compiled:
         """128-bit loads and bulk copies -> how often they stand in the program."""
         loads = [entry for entry in self.program if entry.group == "load"]
         return {entry.name: entry.count for entry in loads if not entry.bits or entry.bits >= WIDE_BITS}
+
+    @property
+    def narrow_share(self) -> float:
+        """Share of the bits that loads of less than 128 bring: of loads in loops, or of all where none stands in one.
+
+        Bulk copies, whose width nobody states, are left out; 0.0 without other loads.
+        """
+        loads = [entry for entry in self.program if entry.group == "load" and entry.bits]
+        looping = any(entry.in_loops for entry in loads)
+        brought = {entry: entry.bits * (entry.in_loops if looping else entry.count) for entry in loads}
+        narrow = sum(bits for entry, bits in brought.items() if entry.bits < WIDE_BITS)
+        return narrow / (sum(brought.values()) or 1)
 
 
 def compile_case(case: CompileCase, capability: int) -> Compiled:
@@ -212,13 +227,29 @@ def _resource_failures(result: Compiled, capability: int) -> list[str]:
 
 
 def _instruction_failures(case: CompileCase, result: Compiled, capability: int) -> list[str]:
-    failures = []
-    if "tensor" in case.expects:
-        if not result.tensor:
-            failures.append("no tensor-core instruction, expected some")
-        large = result.dot_rows >= WARP_GROUP_ROWS and result.warps >= WARP_GROUP_WARPS
-        if capability == 90 and large and not any("GMMA" in name for name in result.tensor):
-            failures.append(f"products of {result.dot_rows} rows without a warp-group instruction (HGMMA)")
-    if "wide" in case.expects and not result.wide:
-        failures.append("no 128-bit load or bulk copy, expected some")
-    return failures
+    return [*_product_failures(case, result, capability), *_load_failures(case, result)]
+
+
+def _product_failures(case: CompileCase, result: Compiled, capability: int) -> list[str]:
+    if "tensor" in case.expects and not result.tensor:
+        return ["no tensor-core instruction, expected some"]
+    if capability != WARP_GROUP_CAPABILITY:
+        return []
+    by_group = [name for name in result.tensor if tensor_kind(name) == "wgmma"]
+    by_warp = [name for name in result.tensor if tensor_kind(name) != "wgmma"]
+    if "warp group" in case.expects and (by_warp or not by_group):
+        found = ", ".join(by_warp) or "no product"
+        return [f"{found} instead of warp-group instructions (HGMMA) alone"]
+    large = result.dot_rows >= WARP_GROUP_ROWS and result.warps >= WARP_GROUP_WARPS
+    if "tensor" in case.expects and large and not by_group:
+        return [f"products of {result.dot_rows} rows without a warp-group instruction (HGMMA)"]
+    return []
+
+
+def _load_failures(case: CompileCase, result: Compiled) -> list[str]:
+    if {"wide", "wide loops"} & set(case.expects) and not result.wide:
+        return ["no 128-bit load or bulk copy, expected some"]
+    if "wide loops" in case.expects and result.narrow_share > MOST_NARROW:
+        share = f"{result.narrow_share:.0%}"
+        return [f"{share} of what loops load comes by less than 128 bits, at most {MOST_NARROW:.0%} expected"]
+    return []

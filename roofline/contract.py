@@ -18,6 +18,7 @@ from .work import Work
 
 Weights = Literal["reread", "kept"]
 Chain = Literal["launch", "graph", "barrier", "inside"]
+Expectation = Literal["tensor", "warp group", "wide", "wide loops"]
 
 
 def whole_number(name: str, value: Any) -> int:
@@ -133,9 +134,12 @@ class CompileCase:
     divisible : names of arguments known to be multiples of 16 (pointers: 16-byte aligned).
     options : backend options, such as `num_warps`; names are checked against the backend's own.
     targets : compute capabilities to compile for, such as (80, 90, 100).
-    expects : instructions that must appear: "tensor" (tensor cores), "wide" (128-bit loads).
-    representative : compiled for every target in the ordinary test run; the others for sm_90 only, all with --long.
-    rare : compiled with --long only: a variant of a configuration that is compiled anyway.
+    expects : what the program must have: "tensor" (tensor-core instructions); "warp group" (on sm_90 no other products
+        than those of warp groups); "wide" (at least one 128-bit load or bulk copy); "wide loops" (at least three
+        quarters of what its loops load, by such loads).
+    representative : compiled for every target in the ordinary test run; the others for sm_90 only, all with --long. Of
+        every dtype a kernel file has one.
+    rare : compiled with --long only, unless representative: a variant of a configuration that is compiled anyway.
     """
 
     label: str
@@ -148,3 +152,10 @@ class CompileCase:
     expects: tuple[str, ...] = ()
     representative: bool = False
     rare: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse an expectation that nobody would look for; raises `ValueError` with a sentence."""
+        unknown = [name for name in self.expects if name not in get_args(Expectation)]
+        if unknown:
+            known = ", ".join(get_args(Expectation))
+            raise ValueError(f"{self.label}: expects names {', '.join(unknown)}; known are {known}.")

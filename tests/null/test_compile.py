@@ -8,15 +8,18 @@ because an interpreted kernel cannot be compiled and because two versions of Tri
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 
 from seqroof.kernels import _catalog, _triton
+from seqroof.kernels._torch import DTYPES
 from seqroof.profiler.compiled import Compiled, compile_case, gates
 from seqroof.roofline.contract import CompileCase
 from seqroof.roofline.inspection import Instruction
@@ -103,18 +106,53 @@ def test_compiles_with_the_oldest_triton(case_name: str, compiled_by_old: dict[s
 
 
 @needs_triton
+def test_the_oldest_triton_is_given_all_but_what_it_is_refused(
+    compiled: dict[str, list[str]], compiled_by_old: dict[str, list[str]]
+) -> None:
+    """What an older triton is not launched with is written here once more, so that nothing else goes missing."""
+    lacking = set(compiled) - set(compiled_by_old)
+    assert {name for name in lacking if not re.match(r"attention .* fp32 P=256 ", name)} == set()
+    assert set(compiled_by_old) <= set(compiled)
+
+
+@needs_triton
 def test_no_two_cases_share_a_name() -> None:
     names = [_name(*wanted) for wanted in _wanted(everything=True)]
     assert len(set(names)) == len(names)
 
 
+def _dtype(case: CompileCase) -> str:
+    (found,) = set(case.label.split()) & set(DTYPES)
+    return found
+
+
 @needs_triton
 def test_every_kernel_with_a_triton_row_lists_what_it_launches() -> None:
+    """Of every dtype one of its Triton functions is compiled for all targets in each run, maybe in another file."""
+    reached: dict[tuple[int, str], set[int]] = {}
+    for _, case, target in _wanted(everything=False):
+        if case.representative:
+            reached.setdefault((id(case.kernel), _dtype(case)), set()).add(target)
     for name in _catalog.kernel_names():
         kernel = _catalog.load(name)
         if any(row.startswith("triton") for row in kernel.implementations):
-            targets = {target for case in kernel.compile_cases for target in case.targets if case.representative}
-            assert {80, 90, 100} <= targets, name
+            assert kernel.compile_cases, name
+            for dtype in {_dtype(case) for case in kernel.compile_cases}:
+                functions = {id(case.kernel) for case in kernel.compile_cases if _dtype(case) == dtype}
+                assert any({80, 90, 100} <= reached.get((one, dtype), set()) for one in functions), (name, dtype)
+
+
+@needs_triton
+@pytest.mark.skipif(_triton.older_than(3, 9), reason="an older triton is given fewer configurations")
+def test_the_readme_says_how_many_configurations_are_compiled() -> None:
+    def count(everything: bool, *targets: int) -> int:
+        return len({(id(case.kernel), case.label) for _, case, target in _wanted(everything) if target in targets})
+
+    counts = [count(True, 80, 90, 100), *(count(False, target) for target in (90, 80, 100))]
+    readme = " ".join((Path(__file__).resolve().parents[2] / "README.md").read_text().split())
+    form = r"Of the (\d+) configurations .* compiles (\d+) for sm_90, (\d+) for sm_80 and (\d+) for sm_100"
+    said = re.search(form, readme)
+    assert said and [int(number) for number in said.groups()] == counts, f"the README is to say {counts}"
 
 
 HGMMA, HMMA = Instruction("HGMMA", "tensor", 8, 8), Instruction("HMMA", "tensor", 8, 8)
@@ -160,6 +198,53 @@ def test_each_gate_closes(change: dict, word: str) -> None:
     assert failures and word in failures[0]
 
 
+def _loop(bits: int, times: int) -> Instruction:
+    return Instruction(f"LDG.{bits}", "load", times, times, bits=bits)
+
+
+BULK = Instruction("UTMALDG", "load", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("expected", "program", "word"),
+    [
+        ("warp group", (HMMA,), "HMMA instead of"),
+        ("warp group", (HGMMA, HMMA), "HMMA instead of"),
+        ("warp group", (), "no product instead of"),
+        ("wide loops", (_loop(128, 4), _loop(16, 11)), "26% of what loops load"),
+        ("wide loops", (WIDE, _loop(32, 1)), "100% of what loops load"),
+        ("wide loops", (_loop(64, 4),), "no 128-bit load"),
+    ],
+)
+def test_one_good_instruction_does_not_excuse_the_others(expected: str, program: tuple, word: str) -> None:
+    case, result = _good()
+    case, result = dataclasses.replace(case, expects=(expected,)), dataclasses.replace(result, dot_rows=32)
+    (failure,) = gates(case, dataclasses.replace(result, program=program), 90)
+    assert word in failure
+
+
+@pytest.mark.parametrize(
+    ("expected", "program", "target"),
+    [
+        ("warp group", (HGMMA,), 90),
+        ("warp group", (HMMA,), 100),
+        ("wide loops", (_loop(128, 4), _loop(16, 10)), 90),
+        ("wide loops", (_loop(128, 4), Instruction("LDG.16", "load", 100, 0, bits=16)), 90),
+        ("wide loops", (WIDE, Instruction("LDG.32", "load", 1, 0, bits=32)), 90),
+        ("wide loops", (BULK,), 90),
+    ],
+)
+def test_what_is_expected_passes(expected: str, program: tuple, target: int) -> None:
+    case, result = _good()
+    result = dataclasses.replace(result, program=program, shared_bytes=0)
+    assert gates(dataclasses.replace(case, expects=(expected,)), result, target) == []
+
+
+def test_an_expectation_that_nobody_looks_for_is_refused() -> None:
+    with pytest.raises(ValueError, match="made up: expects names warp groups; known are tensor, warp group, wide"):
+        CompileCase("made up", kernel=None, signature={}, expects=("warp groups",))
+
+
 def test_limits_belong_to_the_target() -> None:
     case, result = _good()
     assert "sm_80 has 166912" in gates(case, dataclasses.replace(result, program=(HMMA, WIDE)), 80)[0]
@@ -191,6 +276,18 @@ def test_without_the_divisibility_hint_the_wide_gate_fails() -> None:
     result = compile_case(blind, 90)
     assert any("128-bit" in failure for failure in gates(blind, result, 90))
     assert result.wide == {} and {entry.bits for entry in result.program if entry.group == "load"} == {16}
+
+
+@needs_triton
+@pytest.mark.skipif(_triton.interpreted(), reason="TRITON_INTERPRET=1: an interpreted kernel cannot be compiled")
+def test_one_operand_of_unknown_alignment_fails_the_gate_of_loops() -> None:
+    """The inputs of a convolution, loaded element by element, beside weights that come by 128 bits."""
+    cases = _catalog.load("transposed_conv").compile_cases
+    case = next(case for case in cases if case.label.startswith("bf16 phases, ") and case.representative)
+    half_blind = dataclasses.replace(case, divisible=tuple(name for name in case.divisible if name != "x_step"))
+    result = compile_case(half_blind, 90)
+    assert result.wide
+    assert any("of what loops load" in failure for failure in gates(half_blind, result, 90))
 
 
 if __name__ == "__main__":
