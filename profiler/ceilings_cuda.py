@@ -54,20 +54,24 @@ def streams_and_rates(device: str, effort: Effort, progress: Callable[[str], Non
 
 def chains(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
     """Latencies of dependent steps of one program."""
-    return _latencies(inside_latencies, device, effort, progress)
+    return _latencies("chains of steps", inside_latencies, device, effort, progress)
 
 
 def barriers(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
     """Latencies of steps that all programs of a launch wait for, which may hang, so this comes last and by itself."""
-    return _latencies(barrier_latencies, device, effort, progress)
+    return _latencies("barriers", barrier_latencies, device, effort, progress)
 
 
 def _latencies(
-    gauges: Callable[[Facts], list[Gauge]], device: str, effort: Effort, progress: Callable[[str], None]
+    what: str,
+    gauges: Callable[[Facts], list[Gauge]],
+    device: str,
+    effort: Effort,
+    progress: Callable[[str], None],
 ) -> list[Ceiling]:
     facts = fresh_facts(device)
     with torch.inference_mode(), torch.cuda.device(device):
-        return best_of(take(gauges(facts), effort, progress)) if AVAILABLE else []
+        return best_of(take(gauges(facts), effort, progress, what=what)) if AVAILABLE else []
 
 
 def under_load(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
