@@ -123,7 +123,7 @@ def _sweep(sizes: Sizes, effort: Effort, progress: Callable[[str], None]) -> lis
         how = f"sum of {binary_bytes(size)} read again and again, {sizes.on}"
         return Gauge("bandwidth", "cache", "B/s", timed(view.sum), how, size, pattern="read")
 
-    taken = take([gauge(size) for size in working_sets], effort, progress)
+    taken = take([gauge(size) for size in working_sets], effort, progress, what="sizes of the last cache")
     return cache_ceilings(working_sets, taken, sizes.last, progress)
 
 

@@ -37,7 +37,7 @@ def by_threads(device: str, effort: Effort, progress: Callable[[str], None]) -> 
         source = random_values(max(sizes.dram // 4, 1))
         target = torch.empty_like(source)
         gauges = [gauge for count in thread_counts(sizes.threads) for gauge in _of(count, sizes, source, target)]
-        return best_of(take(gauges, brief, progress))
+        return best_of(take(gauges, brief, progress, what="fewer threads"))
 
 
 def thread_counts(threads: int) -> list[int]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -24,6 +26,12 @@ from .gauge import RECHECK, Effort, Gauge, best_of, holding, take, with_calibrat
 # Sizes of square products. Vector units are busy at 4096; the tensor cores of a large part need 8192.
 SIMT_SIZES = (2048, 4096)
 TENSOR_SIZES = (2048, 4096, 8192)
+# Of the free memory, for the matrices of one product. Those of five dtypes and three sizes exist at the same time, a
+# third of the memory in all, beside streams that take nearly half of it.
+PRODUCT_SHARE = 1 / 16
+# Bytes per element of a product's three matrices. fp8: two are drawn in fp32, one after the other, the result is bf16.
+PRODUCT_BYTES = {"fp32": 3 * 4, "tf32": 3 * 4, "fp16": 3 * 2, "bf16": 3 * 2, "fp8": 4 + 1 + 1 + 2}
+SHORT_MEMORY = "too little memory is free"
 # Vector units and tensor cores draw power differently, so both are held under load.
 LOADED_DTYPES = ("fp32", "bf16")
 # 4096 exponentials in each lane of eight programs per SM: hundreds of microseconds, against which a launch is lost.
@@ -37,37 +45,62 @@ def streams_and_rates(device: str, effort: Effort, progress: Callable[[str], Non
     with torch.inference_mode(), torch.cuda.device(device):
         swept: list[Ceiling] = []
         if AVAILABLE:
-            swept = sweep(facts, effort, progress)
+            swept = where_it_fits("the read of the last cache", partial(sweep, facts, effort, progress), progress)
         else:
             progress("without triton there is no cache bandwidth, no special functions, no barrier and no chip latency")
-        inside = _inside(facts, swept)
-        gauges = [*dram_streams(facts), *cache_gemvs(facts, inside), *matmuls(facts), *launch_latencies(facts)]
-        if AVAILABLE:
-            gauges += [*cache_streams(facts, inside), special(facts)]
-        taken = with_calibration(take(gauges, effort, progress))
-        del gauges
+        taken = with_calibration(take(_unchained(facts, _inside(facts, swept), progress), effort, progress))
     torch.cuda.empty_cache()
     if facts.mig:
         progress("this is a MIG slice: everything is measured on the slice, and figures of the whole GPU do not count")
     return [*capacities(facts), *driver_ceilings(facts), *swept, *best_of(taken)]
 
 
+def _unchained(facts: Facts, inside: int, progress: Callable[[str], None]) -> list[Gauge]:
+    """The gauges of streams, rates and launches; a family whose arrays find no memory is left out.
+
+    inside : bytes that are well inside the L2 cache.
+    """
+    families: dict[str, Callable[[], list[Gauge]]] = {
+        "bandwidth of DRAM": lambda: dram_streams(facts),
+        "products of one vector in the last cache": lambda: cache_gemvs(facts, inside),
+        "launches": lambda: launch_latencies(facts),
+    }
+    if AVAILABLE:
+        families["copy, write and triad in the last cache"] = lambda: cache_streams(facts, inside)
+        families["special functions"] = lambda: [special(facts)]
+    found = [gauge for name, made in families.items() for gauge in where_it_fits(name, made, progress)]
+    return [*found, *matmuls(facts, dtypes_of(facts), progress)]
+
+
+def where_it_fits(name: str, made: Callable[[], list[Any]], progress: Callable[[str], None]) -> list[Any]:
+    """What is made; nothing, and a sentence, where its arrays find no memory: that must not cost the others."""
+    try:
+        return made()
+    except torch.OutOfMemoryError:
+        progress(f"{name} left out: {SHORT_MEMORY}")
+        return []
+
+
 def chains(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
     """Latencies of dependent steps of one program."""
-    return _latencies(inside_latencies, device, effort, progress)
+    return _latencies("chains of steps", inside_latencies, device, effort, progress)
 
 
 def barriers(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
     """Latencies of steps that all programs of a launch wait for, which may hang, so this comes last and by itself."""
-    return _latencies(barrier_latencies, device, effort, progress)
+    return _latencies("barriers", barrier_latencies, device, effort, progress)
 
 
 def _latencies(
-    gauges: Callable[[Facts], list[Gauge]], device: str, effort: Effort, progress: Callable[[str], None]
+    what: str,
+    gauges: Callable[[Facts], list[Gauge]],
+    device: str,
+    effort: Effort,
+    progress: Callable[[str], None],
 ) -> list[Ceiling]:
     facts = fresh_facts(device)
     with torch.inference_mode(), torch.cuda.device(device):
-        return best_of(take(gauges(facts), effort, progress)) if AVAILABLE else []
+        return best_of(take(gauges(facts), effort, progress, what=what)) if AVAILABLE else []
 
 
 def under_load(device: str, effort: Effort, progress: Callable[[str], None]) -> list[Ceiling]:
@@ -76,9 +109,11 @@ def under_load(device: str, effort: Effort, progress: Callable[[str], None]) -> 
         return []
     facts = fresh_facts(device)
     with torch.inference_mode(), torch.cuda.device(device):
-        kept = [gauge for gauge in matmuls(facts, largest_only=True) if gauge.dtype in LOADED_DTYPES]
-        products = list({gauge.dtype: gauge for gauge in kept}.values())
-        found = burst_and_sustained([*dram_streams(facts, ("copy",))[:1], *products], effort.load_s, progress)
+        copies = where_it_fits("copy under load", lambda: dram_streams(facts, ("copy",)), progress)[:1]
+        loaded = [dtype for dtype in LOADED_DTYPES if dtype in dtypes_of(facts)]
+        # Of the two layouts of a product the last one stands for both.
+        fastest = {gauge.dtype: gauge for gauge in matmuls(facts, loaded, progress, largest_only=True)}
+        found = burst_and_sustained([*copies, *fastest.values()], effort.load_s, progress)
     torch.cuda.empty_cache()
     return found
 
@@ -100,16 +135,21 @@ def remeasure(device: str, ceilings: list[Ceiling]) -> list[Ceiling]:
     """
     facts = fresh_facts(device)
     inside = _inside(facts, ceilings)
+
+    def silent(text: str) -> None:
+        """Say nothing: what is left out now was measured before."""
+
     families: dict[tuple[str, str], Callable[[], list[Gauge]]] = {
         ("bandwidth", "dram"): lambda: dram_streams(facts),
         ("bandwidth", "cache"): lambda: cache_reads(facts, inside) if AVAILABLE else [],
-        ("rate", "simt"): lambda: matmuls(facts),
+        ("rate", "simt"): lambda: matmuls(facts, dtypes_of(facts), silent),
         ("latency", "launch"): lambda: [*launch_latencies(facts), *(inside_latencies(facts) if AVAILABLE else [])],
     }
     known = {(ceiling.quantity, ceiling.level) for ceiling in ceilings}
+    wanted = [made for family, made in families.items() if family in known]
     with torch.inference_mode(), torch.cuda.device(device):
-        gauges = [gauge for family, made in families.items() if family in known for gauge in made()]
-        again = best_of(with_calibration(take(holding(gauges, ceilings), RECHECK, lambda text: None)))
+        gauges = [gauge for made in wanted for gauge in where_it_fits("", made, silent)]
+        again = best_of(with_calibration(take(holding(gauges, ceilings), RECHECK, silent)))
         del gauges
     torch.cuda.empty_cache()
     return again
@@ -133,23 +173,48 @@ def capacities(facts: Facts) -> list[Ceiling]:
     ]
 
 
-def matmuls(facts: Facts, largest_only: bool = False) -> list[Gauge]:
-    """Products of square matrices: float32 on the vector units, everything else on the tensor cores.
+def dtypes_of(facts: Facts) -> tuple[str, ...]:
+    """What a GPU multiplies: float32 on the vector units, the others on the tensor cores."""
+    return ("fp32", *facts.tensor_dtypes)
 
-    The second matrix is taken as it is and transposed, since libraries have different kernels for the two.
-    """
+
+def matmuls(
+    facts: Facts, dtypes: Iterable[str], progress: Callable[[str], None], largest_only: bool = False
+) -> list[Gauge]:
+    """Products of square matrices in some of the GPU's dtypes, of all sizes that fit into the memory that is free."""
     gauges = []
-    for dtype in ("fp32", *facts.tensor_dtypes):
-        level, sizes = ("simt", SIMT_SIZES) if dtype == "fp32" else ("tensor", TENSOR_SIZES)
-        for size in sizes[-1:] if largest_only else sizes:
-            if dtype == "fp8":
-                gauges.append(_eight_bit_product(facts, size))
-                continue
-            a, b = (random_values(size * size, facts.device, dtype).view(size, size) for _ in range(2))
-            for name, right in (("", b), (" transposed", b.t())):
-                how = f"torch.mm of {size} x {size}{name}" + (", TF32 off" if dtype == "fp32" else "")
-                sample = _product(a, right, dtype == "tf32")
-                gauges.append(Gauge("rate", level, "FLOP/s", sample, how, 2 * size**3, dtype))
+    for dtype in dtypes:
+        fitting = product_sizes(facts, dtype, progress)
+        for size in fitting[-1:] if largest_only else fitting:
+            gauges += where_it_fits(_product_name(dtype, size), partial(products, facts, dtype, size), progress)
+    return gauges
+
+
+def _product_name(dtype: str, size: int) -> str:
+    return f"{dtype} product of {size} x {size}"
+
+
+def product_sizes(facts: Facts, dtype: str, progress: Callable[[str], None]) -> list[int]:
+    """The sizes of which a product's matrices stay within `PRODUCT_SHARE`; says which ones do not."""
+    sizes = SIMT_SIZES if dtype == "fp32" else TENSOR_SIZES
+    fitting = [size for size in sizes if PRODUCT_BYTES[dtype] * size**2 <= PRODUCT_SHARE * facts.free]
+    for size in sizes[len(fitting) :]:
+        progress(f"{_product_name(dtype, size)} left out: {SHORT_MEMORY}")
+    return fitting
+
+
+def products(facts: Facts, dtype: str, size: int) -> list[Gauge]:
+    """One product of square matrices, as it is and with its second matrix transposed, for which libraries differ."""
+    if dtype == "fp8":
+        return [_eight_bit_product(facts, size)]
+    a, b = (random_values(size * size, facts.device, dtype).view(size, size) for _ in range(2))
+    out = torch.empty_like(a)
+    level = "simt" if dtype == "fp32" else "tensor"
+    gauges = []
+    for name, right in (("", b), (" transposed", b.t())):
+        how = f"torch.mm of {size} x {size}{name}" + (", TF32 off" if dtype == "fp32" else "")
+        sample = _product(a, right, out, dtype == "tf32")
+        gauges.append(Gauge("rate", level, "FLOP/s", sample, how, 2 * size**3, dtype))
     return gauges
 
 
@@ -162,9 +227,8 @@ def _eight_bit_product(facts: Facts, size: int) -> Gauge:
     return Gauge("rate", "tensor", "FLOP/s", timed(lambda: product(a, b.t(), **options)), how, 2 * size**3, "fp8")
 
 
-def _product(a: torch.Tensor, b: torch.Tensor, tf32: bool) -> Callable[[], float]:
+def _product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, tf32: bool) -> Callable[[], float]:
     """A sample of one product with the TF32 switch as asked, put back afterwards."""
-    out = torch.empty_like(a)
 
     def sample() -> float:
         before = torch.backends.cuda.matmul.allow_tf32

@@ -103,7 +103,8 @@ def sweep(facts: Facts, effort: Effort, progress: Callable[[str], None]) -> list
         _stream("cache", "read", block, arrays, size, max(1, CACHE_SAMPLE_BYTES // size), facts)
         for size in working_sets
     ]
-    return cache_ceilings(working_sets, take(gauges, effort, progress), facts.cache, progress)
+    taken = take(gauges, effort, progress, what="sizes of the last cache")
+    return cache_ceilings(working_sets, taken, facts.cache, progress)
 
 
 def _stream(

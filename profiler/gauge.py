@@ -103,17 +103,22 @@ class Gauge:
 
 
 def take(
-    gauges: Sequence[Gauge], effort: Effort, progress: Callable[[str], None], seed: int = 0
+    gauges: Sequence[Gauge],
+    effort: Effort,
+    progress: Callable[[str], None],
+    seed: int = 0,
+    what: str = "ceilings",
 ) -> list[Ceiling | None]:
     """Sample all gauges in interleaved rounds; one entry per gauge, None where it could not be measured.
 
     progress : told, in words, which gauge is tried first, which one is left out and why, and that rounds go on.
+    what : names the rounds. Another one in every call of a request: a worker that only repeats itself counts as hung.
     """
     usable = [index for index, gauge in enumerate(gauges) if _warm_up(gauge, progress)]
     rounds_s: dict[int, list[float]] = {index: [] for index in usable}
     shuffle = random.Random(seed)
     for number in range(effort.rounds):
-        progress(f"ceilings, round {number + 1} of {effort.rounds}")
+        progress(f"{what}, round {number + 1} of {effort.rounds}")
         shuffle.shuffle(usable)
         for index in usable:
             rounds_s[index].append(_typical(gauges[index], _samples(gauges[index], effort.round_s)))

@@ -36,7 +36,7 @@ class Roofs:
 
     known : roofs measured earlier on this machine. They are used as they are, marked as replayed, and never re-timed.
     store : where roofs are kept from run to run; those found there are used and re-timed like fresh ones.
-    origin : what is to be said about where the roofs come from; empty where they were simply measured.
+    origin : what is to be said of where the roofs come from and what is missing; empty where all were simply measured.
     """
 
     def __init__(
@@ -108,20 +108,25 @@ class Roofs:
     def measure(self, effort: str) -> bool:
         """Measure all ceilings; says whether all parts were.
 
-        A death at a late part costs that part; raises `WorkerDied` where nothing is known.
+        A death at a late part costs that part, and `origin` says so; raises `WorkerDied` where nothing is known.
         """
         self.watcher.stage("measuring the roofs of this machine")
+        last = ""
         try:
             for event in self.supervisor.ask("ceilings", self._silence_s(), effort=effort):
                 if event["event"] == "progress":
-                    self.watcher.stage("measuring the roofs of this machine", event["text"])
+                    last = event["text"]
+                    self.watcher.stage("measuring the roofs of this machine", last)
                 if event["event"] == "ceilings":
                     self.ceilings += [Ceiling.model_validate(entry) for entry in event["ceilings"]]
         except WorkerDied as death:
+            if self.ceilings:
+                at = f' at "{last}"' if last else ""
+                self.origin = f"{self.origin} Not all roofs were measured: the worker died{at}, {death}.".strip()
             self.supervisor.restart()
             if not self.ceilings:
                 raise
-            self.watcher.stage(f"some roofs are missing, because the worker died while measuring them, {death}")
+            self.watcher.stage(self.origin)
             return False
         return True
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from seqroof.scripts.environment import SEQROOF
 
+# What stands before the name of roofs of which some are missing, as a launch hung.
+PARTIAL = "partial-"
 # The roofs that the pieces `ceilings` and `roofs` measure, the better ones first. Profiles are held to them and wait
 # until there are some: each would need more than a minute to measure its own.
-ROOFS = ("ceilings.json", "roofs.json")
+ROOFS = ("ceilings.json", "roofs.json", f"{PARTIAL}ceilings.json", f"{PARTIAL}roofs.json")
 # Longest silence of a case. Our barriers have run on no GPU yet, so a launch that hangs is what is most likely to go
 # wrong: it must show within the limit of its piece, or its group is lost and met again by the next call. What is
 # sound compiles in seconds, and its reference takes less.
@@ -28,7 +30,8 @@ PEERS = {"flashrnn": "flashrnn", "torchrl": "torchrl", "haste": "haste_pytorch"}
 class Piece:
     """One process of the suite. `{out}` in an argument is the folder of the run, `{roofs}` the file of its roofs.
 
-    keeps : a file in that folder for what is printed, which otherwise goes to the log; kept when all went well.
+    keeps : a file in that folder for what is printed, which otherwise goes to the log; kept when all went well, and
+        roofs of which some are missing with `PARTIAL` before the name.
     needs : Python packages of which at least one must be installed; without any the piece is skipped.
     unless : a file in that folder with which the piece is not needed.
     """

@@ -30,7 +30,7 @@ from pathlib import Path
 from seqroof.profiler.lifeline import end_with_parent
 from seqroof.scripts.environment import ROOT, has_nvidia_gpu
 from seqroof.scripts.exits import Exit
-from seqroof.scripts.gpu_pieces import PIECES, ROOFS, Piece, installed
+from seqroof.scripts.gpu_pieces import PARTIAL, PIECES, ROOFS, Piece, installed
 from seqroof.scripts.gpu_record import (
     MANIFEST,
     UNKNOWN,
@@ -83,11 +83,19 @@ def run_piece(piece: Piece, out: Path, limit_s: float, resume: bool = False, com
         code = _end(process, ask=bool(status))
     complete = "profile" in command and code in CASES_FAILED
     status = status or ("ok" if code == 0 else "ok, with failed cases" if complete else "failed")
-    if piece.keeps and status == "ok":
-        kept.replace(out / piece.keeps)
-    elif piece.keeps:
-        kept.unlink()
+    if piece.keeps:
+        _keep_printed(kept, out, piece.keeps, status, code)
     return Outcome(status, round(time.monotonic() - start, 1), code, log.name)
+
+
+def _keep_printed(printed: Path, out: Path, name: str, status: str, code: int) -> None:
+    """Keep what a piece printed when it went well, and roofs that are not whole: without any, no profile starts."""
+    if status == "ok":
+        printed.replace(out / name)
+    elif name in ROOFS and status == "failed" and code == Exit.CASE_FAILED:
+        printed.replace(out / f"{PARTIAL}{name}")
+    else:
+        printed.unlink()
 
 
 def _completed(piece: Piece, out: Path, resume: bool) -> list[str]:

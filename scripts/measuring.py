@@ -215,14 +215,25 @@ def about_s(request: Request, groups: list[dict[str, Any]]) -> float | None:
 
 
 def measure_ceilings(device: str, effort: str, show: Callable[[Machine], None]) -> None:
-    """Measure the roofs of a device, show them, and then store them; a sentence where they cannot be stored."""
+    """Measure the roofs of a device, show them, and then store them; a sentence where they are not all, or cannot be.
+
+    Those of a measurement that was cut short are shown and not stored, for a later run would take them for all.
+    """
     with Reporter() as reporter, open_worker(device) as supervisor:
         calibration, roofs = Calibration(supervisor), Roofs(supervisor, reporter)
-        calibration.look("start")
-        roofs.measure(effort)
+        try:
+            calibration.look("start")
+            whole = roofs.measure(effort)
+        except (WorkerDied, Refused) as death:
+            if not roofs.ceilings:
+                text = f"No roof was measured, as the worker died: {death}. See `seqroof doctor`."
+                raise Stop(text, Exit.NO_DEVICE) from death
+            whole = False
     machine, look = roofs.machine(), calibration.looks.get("start")
     show(machine)
     for finding in roofs.findings():
         say(f"seqroof: {finding.text}")
+    if not whole:
+        raise Stop("These roofs are shown, but not kept, as some are missing; measure them again.", Exit.CASE_FAILED)
     with room_for(CEILINGS, "what is shown was measured, but not kept: repeat it in a folder that can be written"):
         RoofStore(CEILINGS).keep(supervisor.opened["roof_identity"], effort, look, machine)

@@ -6,7 +6,7 @@ from seqroof.roofline.calibration import Look
 
 
 class FakeSupervisor:
-    """Answers with prepared events; an exception among them is raised."""
+    """Answers with prepared ceilings and with what it says, as text; an exception among them is raised."""
 
     opened = {"id": "round", "name": "round numbers", "kind": "cpu"}
 
@@ -22,6 +22,9 @@ class FakeSupervisor:
         for part in self.parts:
             if isinstance(part, Exception):
                 raise part
+            if isinstance(part, str):
+                yield {"event": "progress", "text": part}
+                continue
             yield {"event": "ceilings", "ceilings": [made.model_dump() for made in part]}
 
     def one(self, op, silence_s, wanted, known):

@@ -175,9 +175,22 @@ def test_merge_keeps_what_is_in_one_list_only_and_does_not_mix_provenances():
 
 
 @pytest.fixture(scope="module")
-def measured():
+def told():
+    """The ceilings of this CPU, and what was said while they were measured."""
     pytest.importorskip("torch", reason="ceilings of a CPU are measured with torch")
-    return ceilings.measure("cpu", TINY)
+    said: list[str] = []
+    return ceilings.measure("cpu", TINY, said.append), said
+
+
+@pytest.fixture(scope="module")
+def measured(told):
+    return told[0]
+
+
+def test_no_round_is_told_in_the_words_of_an_earlier_one(told):
+    """The parent takes a worker that says nothing new for hung, and one request measures all parts."""
+    rounds = [text for text in told[1] if ", round " in text]
+    assert len(rounds) >= 3 * TINY.rounds and len(set(rounds)) == len(rounds)
 
 
 def test_cpu_gives_every_ceiling_that_the_floors_ask_for(measured):

@@ -110,7 +110,7 @@ def test_all_numbers_of_threads_share_one_pair_of_arrays(monkeypatch):
         return made(count, scope, on, source, target)
 
     monkeypatch.setattr(threads, "_copy", noted)
-    monkeypatch.setattr(threads, "take", lambda gauges, effort, progress: [])
+    monkeypatch.setattr(threads, "take", lambda gauges, effort, progress, what: [])
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     threads.by_threads("cpu", gauge.Effort(1, 0.0, 2**20), lambda text: None)
     assert len(seen) == 3 and len(set(seen)) == 1

@@ -128,6 +128,21 @@ def test_brief_roofs_stand_in_where_the_whole_ones_failed(tmp_path):
     assert f"{ROOFS[0]} is there" in table((measured, brief), outcomes)
 
 
+def test_roofs_of_which_some_are_missing_are_better_than_none(tmp_path):
+    """A barrier that hangs costs its own roof; without any, no profile would ever start."""
+    source = "import sys; print('partial'); sys.exit(6)"
+    lame = Piece("lame", "a test", 60, (sys.executable, "-c", source), keeps=ROOFS[0])
+    other = replace(lame, name="other", keeps="noise.json")
+    held = Piece("held", "a test", 60, (sys.executable, "-c", "import sys; print(sys.argv[-1])", "--roofs", "{roofs}"))
+    outcomes = run_suite((lame, other, held), tmp_path, FACTS, FOREVER)
+    assert [outcomes[name].status for name in ("lame", "other", "held")] == ["failed", "failed", "ok"]
+    assert (tmp_path / "held.log").read_text() == f"{tmp_path}/partial-{ROOFS[0]}\n"
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == ["manifest.json", f"partial-{ROOFS[0]}"]
+    for name in reversed(ROOFS[:2]):
+        (tmp_path / name).write_text("{}")
+        assert gpu_suite.roofs_in(tmp_path) == tmp_path / name
+
+
 def test_what_was_never_tried_comes_before_what_failed(tmp_path):
     pieces = tuple(python(name, source) for name, source in (("bad", "1/0"), ("good", "pass"), ("fresh", "pass")))
     run_suite(pieces[:2], tmp_path, FACTS, FOREVER)

@@ -1,11 +1,15 @@
 """The roofs of a run: measured in parts, doubted when a point beats them, never touched when replayed."""
 
+from types import SimpleNamespace
+
 import pytest
 from roof_fakes import FakeSupervisor, Silent
 from round_machine import ROUND, ceiling, point, timing
 
 from seqroof.profiler.roofs import MOST_DOUBTS, Roofs
-from seqroof.profiler.supervisor import WorkerDied
+from seqroof.profiler.supervisor import Refused, WorkerDied
+from seqroof.scripts import measuring
+from seqroof.scripts.exits import Exit, Stop
 
 
 def measured(supervisor):
@@ -22,6 +26,68 @@ def test_a_death_at_a_late_part_costs_that_part_only():
 def test_a_death_before_anything_is_known_is_raised():
     with pytest.raises(WorkerDied):
         measured(FakeSupervisor([WorkerDied("hung", "at once")]))
+
+
+HUNG = WorkerDied("hung", "no sign of life for 45 s; ended")
+
+
+def test_a_run_says_that_roofs_are_missing_and_at_what_the_worker_died():
+    (found,) = measured(FakeSupervisor([ROUND.ceilings, "barrier of 8 programs", HUNG])).findings()
+    assert "Not all roofs were measured" in found.text
+    assert "barrier of 8 programs" in found.text and "no sign of life for 45 s" in found.text
+    assert measured(FakeSupervisor([ROUND.ceilings])).findings() == ()
+
+
+class Opened(FakeSupervisor):
+    """A worker as the command opens it; it makes no calibration copy."""
+
+    opened = FakeSupervisor.opened | {"roof_identity": {"device": "abc"}}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def one(self, op, silence_s, wanted, **request):
+        return {}
+
+
+class Irreplaceable(Opened):
+    def restart(self):
+        raise Refused("the device is gone", "device")
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """`seqroof ceilings` with a worker of the test's; what it keeps and what it has shown."""
+    monkeypatch.setattr(measuring, "CEILINGS", tmp_path / "ceilings")
+    shown = []
+
+    def run(worker):
+        monkeypatch.setattr(measuring, "open_worker", lambda device: worker)
+        measuring.measure_ceilings("cpu", "quick", shown.append)
+
+    return SimpleNamespace(run=run, shown=shown, kept=tmp_path / "ceilings")
+
+
+@pytest.mark.parametrize("worker", [Opened, Irreplaceable])
+def test_the_command_shows_roofs_that_are_not_all_and_keeps_none(command, capsys, worker):
+    with pytest.raises(Stop, match=r"not kept.* missing") as stopped:
+        command.run(worker([ROUND.ceilings, HUNG]))
+    assert stopped.value.code == Exit.CASE_FAILED and not command.kept.exists()
+    assert command.shown[0].ceilings == ROUND.ceilings and "Not all roofs" in capsys.readouterr().err
+
+
+def test_the_command_ends_with_a_sentence_where_no_roof_was_measured(command):
+    with pytest.raises(Stop, match=r"No roof was measured.* no sign of life") as stopped:
+        command.run(Opened([HUNG]))
+    assert stopped.value.code == Exit.NO_DEVICE and command.shown == []
+
+
+def test_the_command_keeps_roofs_that_are_all(command):
+    command.run(Opened([ROUND.ceilings]))
+    assert len(list(command.kept.glob("*.json"))) == 1 and len(command.shown) == 1
 
 
 def test_a_point_that_beats_a_roof_makes_it_look_again_until_it_is_cleared():
