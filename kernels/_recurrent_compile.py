@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Literal
 
 from ..roofline.contract import CompileCase
+from ._recurrent_backward import BACKWARD
+from ._recurrent_forward import FORWARD
 from ._recurrent_padding import MOST_UNALIGNED
 from ._recurrent_plan import H200
 from ._recurrent_tiles import (
@@ -23,7 +25,7 @@ from ._recurrent_tiles import (
     shared_bytes,
     streaming_tile,
 )
-from ._recurrent_triton import BACKWARD, FORWARD, Kernel
+from ._recurrent_triton import Kernel
 from ._triton import SHARED_BYTES_SM_80
 
 _ELEMENT = {"bf16": "*bf16", "fp16": "*fp16", "fp32": "*fp32", "tf32": "*fp32"}

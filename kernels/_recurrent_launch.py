@@ -19,10 +19,12 @@ from torch.nn import functional as F
 
 from . import _recurrent_plan as planning
 from ._recurrent import Shape, check, fold, folded_lengths, unfold
+from ._recurrent_backward import BACKWARD
+from ._recurrent_forward import FORWARD
 from ._recurrent_padding import cut_back, fill_up, filled_up
 from ._recurrent_plan import Plan, Schedule
 from ._recurrent_tiles import DeviceCell, Tile, Variant, acc_of, columns_of, constants, options
-from ._recurrent_triton import BACKWARD, FORWARD, LAYER_LAG
+from ._recurrent_triton import LAYER_LAG
 from ._torch import dtype_of, once_differentiable
 from ._triton import on_device_of
 

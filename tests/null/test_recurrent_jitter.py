@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from seqroof.kernels import _triton, gru, lstm
-from seqroof.kernels._recurrent_triton import BACKWARD, FORWARD
+from seqroof.kernels._recurrent_backward import BACKWARD
+from seqroof.kernels._recurrent_forward import FORWARD
 from seqroof.profiler.compiled import WARP_THREADS, _source
 from seqroof.roofline.contract import CompileCase
 
