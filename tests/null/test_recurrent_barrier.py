@@ -18,7 +18,7 @@ import torch
 from interpreting import Checks, run_interpreted
 from recurrences import doubles, planned, run_row, whole
 
-from seqroof.kernels import _recurrent_triton, _triton, rnn
+from seqroof.kernels import _recurrent_backward, _recurrent_forward, _triton, rnn
 from seqroof.kernels._recurrent import Shape
 
 # What programs do with a counter, by its address.
@@ -42,16 +42,19 @@ def noted() -> Iterator[Log]:
             note(counter, PLACES[place], step.handle.data.item())
 
     stand_ins = {
-        "_wait": lambda counter, goal, *_: note(counter, "wait for", goal.handle.data.item()),
-        "_linger": linger,
-        "_arrive": lambda counter: note(counter, "arrive"),
+        "wait": lambda counter, goal, *_: note(counter, "wait for", goal.handle.data.item()),
+        "linger": linger,
+        "arrive": lambda counter: note(counter, "arrive"),
     }
-    usual = {name: getattr(_recurrent_triton, name) for name in stand_ins}
-    vars(_recurrent_triton).update(stand_ins)
+    modules = (_recurrent_forward, _recurrent_backward)
+    usual = [{name: getattr(module, name) for name in stand_ins} for module in modules]
+    for module in modules:
+        vars(module).update(stand_ins)
     try:
         yield log
     finally:
-        vars(_recurrent_triton).update(usual)
+        for module, names in zip(modules, usual):
+            vars(module).update(names)
 
 
 def right(programs: int, steps: int, turns: int) -> list[str]:
