@@ -5,7 +5,8 @@ the same data again, and, where the data of a call exceed that cache, the whole 
 what slows down waits for memory. Half the threads against all: what slows down nearly as much as they are fewer is
 bound by what belongs to cores, their arithmetic or their caches. Twice the steps at half the batch, which is the same
 number of tokens: what slows down waits for the steps. Half the threads also read memory more slowly, so that experiment
-speaks only where memory is excluded.
+speaks only where memory is excluded: by the first two, or, where no slice fits, by a case of half the arithmetic on
+nearly all of the bytes that takes half of the time.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ HALVED_SHARE = 0.8
 IMPLAUSIBLE = 1.5
 # Slower than this with twice the steps and as many tokens: serial. A call that only waits takes twice as long.
 LONGER = 1.6
+# Slower than this than half of its arithmetic on four fifths of its bytes or more: it does not wait for memory, which
+# would leave at most a quarter of the time to save.
+LIGHTER = 1.6
 # More disagreements than these are told by kernel and walls; rows tell every one.
 MOST_LISTED = 6
 
@@ -58,6 +62,7 @@ def decide(
     halved: Ratio | None,
     longer: Ratio | None,
     *,
+    lighter: Ratio | None = None,
     threads: int | None,
     cold: bool,
     in_cache: bool,
@@ -65,6 +70,7 @@ def decide(
 ) -> Attribution:
     """Tell the wall from the ratios.
 
+    lighter : the case over one of half its arithmetic on nearly all of its bytes, where no slice of it fits.
     threads : of the full arm; the other has half of them, rounded down. cold : the case is one that meets cold caches.
     in_cache : its data fit in the last cache, so that using them again spares the memory; what does not fit is
     `sliced`. untried : why an experiment was not made, by its name.
@@ -75,13 +81,14 @@ def decide(
     if _slower(longer, LONGER):
         shown.append("serial")
     # A slice that is slower for other reasons, its few rows for example, would hide what the memory costs.
-    excluded = (rotated is not None or not cold) if in_cache else sliced is not None and sliced.value > 1 / UNCACHED
+    fitting = sliced is not None and sliced.value > 1 / UNCACHED
+    excluded = (rotated is not None or not cold) if in_cache else fitting or _slower(lighter, LIGHTER)
     fewer = threads / (threads // 2) if threads else 1.0
     spoke = _slower(halved, HALVED_SHARE * fewer) and halved is not None and halved.value < IMPLAUSIBLE * fewer
     if spoke and excluded and "memory" not in shown:
         shown.append("compute")
     wall: SeenWall = shown[0] if len(shown) == 1 else "undetermined"
-    ratios = {"rotated": rotated, "sliced": sliced, "halved": halved, "longer": longer}
+    ratios = {"rotated": rotated, "sliced": sliced, "lighter": lighter, "halved": halved, "longer": longer}
     reason = _reason(wall, shown, spoke and not excluded, untried)
     return Attribution(wall=wall, threads=threads, reason=reason, **ratios)
 
@@ -120,6 +127,7 @@ def ratios_text(found: Attribution) -> str:
     named = (
         ("rotated data", found.rotated),
         ("whole over slices in cache", found.sliced),
+        ("all over half the arithmetic", found.lighter),
         (f"{found.threads // 2} of {found.threads} threads" if found.threads else "", found.halved),
         ("twice the steps, half the batch", found.longer),
     )

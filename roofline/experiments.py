@@ -24,14 +24,16 @@ class Attribution(Frozen):
     """Which wall binds as paired experiments show it, without any floor.
 
     rotated : data rotated through more than the caches hold, over the same data again. sliced : the whole batch, over
-        as many calls of a slice of it whose data a cache holds. halved : half the threads over all of them; `threads`
-        is how many there were. longer : twice the steps at half the batch, over the case.
+        as many calls of a slice of it whose data a cache holds. lighter : the case over one of half its arithmetic that
+        goes through four fifths of its bytes or more, where no slice fits. halved : half the threads over all of them;
+        `threads` is how many there were. longer : twice the steps at half the batch, over the case.
     reason : what the wall was told by, or why it is undetermined, what could not be tried included.
     """
 
     wall: SeenWall
     rotated: Ratio | None = None
     sliced: Ratio | None = None
+    lighter: Ratio | None = None
     halved: Ratio | None = None
     longer: Ratio | None = None
     threads: int | None = None

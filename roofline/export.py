@@ -116,7 +116,7 @@ _FIELDS: dict[str, Callable[[Point], Value]] = {
     "attribution": _of("attribution", "wall"),
     **{
         f"attribution_{name}_ratio": lambda point, name=name: _ratio(point, name)
-        for name in ("rotated", "sliced", "halved", "longer")
+        for name in ("rotated", "sliced", "lighter", "halved", "longer")
     },
     "attribution_reason": _of("attribution", "reason"),
     **{f"best_floor_{wall}_s": _floor(wall, best=True) for wall in WALLS},

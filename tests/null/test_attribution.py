@@ -10,7 +10,7 @@ import torch
 from round_machine import point, timing
 
 from seqroof.kernels import _catalog
-from seqroof.profiler import attribution
+from seqroof.profiler import attribution, other_cases
 from seqroof.profiler.attribution import attribute
 from seqroof.profiler.calls import Group
 from seqroof.profiler.clock import HostStopwatch, Subject
@@ -28,9 +28,10 @@ def ratio(value):
     return None if value is None else Ratio(value=value, low=value, high=value, rounds=7)
 
 
-def wall(rotated, halved, longer, *, sliced=None, cold=True, in_cache=True, threads=2):
+def wall(rotated, halved, longer, *, sliced=None, lighter=None, cold=True, in_cache=True, threads=2):
     found = decide(
         *map(ratio, (rotated, sliced, halved, longer)),
+        lighter=ratio(lighter),
         threads=threads,
         cold=cold,
         in_cache=in_cache,
@@ -71,6 +72,16 @@ def test_slices_that_fit_tell_what_rotation_cannot(sliced, expected):
     """The last slice is twice as slow as the whole for other reasons, which excludes nothing."""
     for cold in (True, False):
         assert wall(None, 2.0, None, sliced=sliced, in_cache=False, cold=cold) == expected
+
+
+@pytest.mark.parametrize(
+    ("halved", "lighter", "expected"),
+    [(2.0, 1.7, "compute"), (2.0, 1.5, "undetermined"), (2.0, None, "undetermined"), (1.0, 2.0, "undetermined")],
+)
+def test_half_the_arithmetic_on_the_same_bytes_excludes_memory(halved, lighter, expected):
+    """Where no slice fits; of what shows no wall by itself, nothing is said."""
+    for cold in (True, False):
+        assert wall(None, halved, None, lighter=lighter, in_cache=False, cold=cold) == expected
 
 
 def test_a_warm_case_in_the_cache_does_not_wait_for_memory():
@@ -212,15 +223,42 @@ def test_the_largest_slice_that_a_cache_holds_is_taken(held, expected):
     """A batch of twelve goes in two, three, four, six or twelve; its weights are in every slice."""
     group = group_of("gated_conv", {"B": 12, "T": 64, "C": 16, "O": 16, "W": 2})
     inputs = group.module.inputs(group.shape, "fp32", "cpu", 0)
-    whole = attribution._touched_bytes(
+    whole = other_cases.touched_bytes(
         group, "reference", group.shape, lambda: group.kernel.implementations["reference"].run(group.shape, **inputs)
     )
     untried = {}
-    count, call = attribution._slice(group, "reference", held * whole, untried)
+    count, call = other_cases.slice_of(group, "reference", held * whole, untried)
     if expected is None:
         assert call is None and "no slice" in untried["sliced"]
     else:
         assert (count, call()[0].shape[0], untried) == (expected, 12 // expected, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "held", "expected"),
+    [
+        ("lstm_step", {"B": 8, "I": 128, "H": 128}, 1e5, {"B": 4}),  # its bytes are its weights
+        ("lstm_step", {"B": 7, "I": 128, "H": 128}, 1e5, None),  # nothing that halves but the weights
+        ("lstm_step", {"B": 8, "I": 128, "H": 128}, 1e9, None),  # a cache holds them
+        ("lstm_step", {"B": 512, "I": 16, "H": 16}, 1e3, None),  # its bytes are its states
+        ("transformer_block", {"B": 1, "T": 16, "M": 64, "N": 1, "F": 256}, 1e5, {"T": 8}),
+        ("lstm", {"B": 2, "T": 4, "I": 128, "H": 128}, 1e5, {"B": 1}),  # half the steps are another chain
+    ],
+)
+def test_half_the_arithmetic_goes_through_nearly_all_bytes(name, sizes, held, expected):
+    group = group_of(name, sizes)
+    group.device.free_memory_bytes = lambda: 1 << 30
+    inputs = group.module.inputs(group.shape, "fp32", "cpu", 0)
+    run = group.kernel.implementations["reference"].run
+    whole = other_cases.touched_bytes(group, "reference", group.shape, lambda: run(group.shape, **inputs))
+    untried = {}
+    calls = other_cases.lighter(group, "reference", whole, held, True, untried)
+    if expected is None:
+        assert not calls and "no case of half its arithmetic" in untried["lighter"]
+        return
+    smaller = replace(group.shape, **expected)
+    assert len(calls) > 1 and not untried
+    assert calls[0]()[0].shape == run(smaller, **group.module.inputs(smaller, "fp32", "cpu", 0))[0].shape
 
 
 @pytest.mark.parametrize(
@@ -235,7 +273,7 @@ def test_the_largest_slice_that_a_cache_holds_is_taken(held, expected):
 )
 def test_a_slice_is_an_equal_part_of_the_work(name, sizes, expected):
     group = group_of(name, sizes)
-    first = next(attribution._cuts(group, group.shape), None)
+    first = next(other_cases.cuts(group, group.shape), None)
     if expected is None:
         assert first is None
     else:
@@ -256,7 +294,7 @@ def test_a_slice_is_an_equal_part_of_the_work(name, sizes, expected):
 def test_steps_are_doubled_only_where_they_make_the_chain(name, sizes, expected):
     group = group_of(name, sizes)
     untried = {}
-    found = attribution._longer(group, "reference", untried)
+    found = other_cases.longer(group, "reference", untried)
     assert (found[0] if found else None) == expected
     assert bool(untried) == (sizes.get("T") == 3 and expected is None)
     if found:
