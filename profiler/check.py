@@ -29,8 +29,9 @@ FACTOR = {"forward": 2.0, "backward": 3.0, "both": 3.0}
 FACTOR_OF_CHAINS = 4.0
 # Units in the last place that a result may be off where PyTorch is exact. 16-bit results are accumulated in float32 and
 # rounded once, which costs half a unit at most and 0.29 on average. In fp32 the order of summation shows: over 4096
-# terms, oneDNN and MKL were seen to differ by up to 9 units at single elements and by less than one on average.
-ULPS_OF_LARGEST = {"fp64": 8.0, "fp32": 8.0, "tf32": 2.0, "fp16": 2.0, "bf16": 2.0}
+# terms, single ones of half a million elements were seen 17 units off with oneDNN and 3 to 5 with MKL, which is 8 and
+# more above twice MKL's; on average oneDNN's were within twice MKL's and a tenth of a unit.
+ULPS_OF_LARGEST = {"fp64": 8.0, "fp32": 16.0, "tf32": 2.0, "fp16": 2.0, "bf16": 2.0}
 ULPS_OF_RMS = {"fp64": 1.0, "fp32": 1.0, "tf32": 0.5, "fp16": 0.5, "bf16": 0.5}
 # The gradient of a parameter in fp32 sums over all tokens, and one right order is a running sum, as PyTorch's own bias
 # and layer norm on a CPU have it. Rounding n partial sums of random terms, each by 0.29 of its unit, leaves
