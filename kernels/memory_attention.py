@@ -50,9 +50,10 @@ __all__ = ["COMPILE", "IMPLEMENTATIONS", "ODD", "ODD_LONG", "SHAPES", "Shape", "
 SHIFTS = 3  # -1, 0 and +1 row
 # Values of a step besides key, erase and add: strength, gate, shifts, sharpening.
 _SCALARS = SHIFTS + 3
-# Mean of the drawn sharpening values, whose powers are then 1.02 to 1.7. Around zero they are 1.2 to 2.9, and in some
-# chains of 32 steps a rounding grows several hundredfold: two right implementations then differ by any factor.
-_MILD = -2.0
+# Means of the drawn strengths and sharpening values. Powers are then 1.02 to 1.7: with 1.2 to 2.9, as around zero, a
+# rounding grows several hundredfold in some chains of 32 steps, and two right implementations differ by any factor. Keys
+# find few rows, so that what is written there shows in 16 bits.
+_STRONG, _MILD = 8.0, -2.0
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,10 @@ def sizes_of(shape: Shape) -> dict[str, tuple[int, ...]]:
 
 
 def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, Tensor]:
-    """Draw random tensors. The initial weights are a softmax, so that they sum to one; weights are sharpened mildly."""
+    """Draw random tensors. The initial weights are a softmax, so that they sum to one; keys find few rows, sharpened mildly."""
     source = generator(device, seed)
     drawn = {name: normal(size, "fp32", device, source) for name, size in sizes_of(shape).items()}
+    drawn["controls"][..., -_SCALARS] += _STRONG
     drawn["controls"][..., -1] += _MILD
     drawn["weights"] = torch.softmax(drawn["weights"], dim=1)
     kind = normal((0,), dtype, device, source).dtype
