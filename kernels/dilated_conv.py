@@ -485,7 +485,7 @@ def _stack_case(dtype: str, tile: Tile, aligned: bool, residual: int) -> Compile
         constexprs=constexprs,
         divisible=(*_TENSORS, "C") if aligned else (),
         options=tile.options(),
-        expects=(("tensor",) if dtype != "fp32" else ()) + (("wide",) if aligned else ()),
+        expects=(("tensor",) if dtype != "fp32" else ()) + (("wide loops",) if aligned else ()),
         representative=widest and bool(residual),
         rare=dtype != "bf16" or not residual,
     )

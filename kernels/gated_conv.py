@@ -36,6 +36,7 @@ from ._conv_launch import (
     pointwise_grid,
     product,
     product_cases,
+    wide_loads,
     turned_over,
     weight_gradient,
     why_not_triton,
@@ -418,7 +419,7 @@ def _case(dtype: str, tile: Tile, aligned: bool, residual: int, save: int) -> Co
         constexprs=constexprs,
         divisible=(*_TENSORS, *_SIZES) if aligned else (),
         options=tile.options(),
-        expects=(*tensor_cores, "wide loops") if aligned else tensor_cores,
+        expects=(*tensor_cores, wide_loads(dtype)) if aligned else tensor_cores,
         representative=widest and not (residual or save),
         rare=not (widest and dtype == "bf16") if residual or save else not usual,
     )
