@@ -355,7 +355,7 @@ def relu_cases() -> list[CompileCase]:
                             {"ROWS": rows, "COLUMNS": width, "ACC": tl.float32},
                             divisible=(*kernels.RELU_TENSORS, "O") if aligned else (),
                             options=checked_options(num_warps=POINTWISE_WARPS),
-                            expects=("wide",) if aligned else (),
+                            expects=("wide loops",) if aligned else (),
                             rare=dtype != "bf16" or width == 16 or not aligned,
                         )
                     )

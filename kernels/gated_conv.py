@@ -36,10 +36,10 @@ from ._conv_launch import (
     pointwise_grid,
     product,
     product_cases,
-    wide_loads,
     turned_over,
     weight_gradient,
     why_not_triton,
+    wide_loads,
 )
 from ._conv_spot import causal_spot
 from ._cost import operations, traffic
