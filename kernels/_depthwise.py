@@ -427,6 +427,8 @@ def _case(
 ) -> CompileCase:
     constexprs = tile.constexprs(program, gate, dtype, interpret=False)
     tensor_cores = ("tensor",) if program is SEPARABLE and dtype != "fp32" else ()
+    # The widest fused tile has four inputs for every thread, which are 64 bits in 16-bit types.
+    wide = "wide" if program is SEPARABLE else "wide loops"
     width = f"{tile.outputs} outputs" if program is SEPARABLE else f"{tile.channels} channels"
     form = f" {('plain', 'silu', 'gate')[gate]}" if program.gated else ""
     signature = {
@@ -443,7 +445,7 @@ def _case(
         constexprs=constexprs,
         divisible=(*program.tensors, *program.sizes) if aligned else (),
         options=tile.options(),
-        expects=(*tensor_cores, "wide loops") if aligned else tensor_cores,
+        expects=(*tensor_cores, wide) if aligned else tensor_cores,
         representative=representative,
         rare=rare,
     )

@@ -120,14 +120,15 @@ SHAPES = {
         *(Shape(16, 16384, C, 4, 1, first=dilation) for C in (64, 512) for dilation in (1, 4, 16, 64)),
     ],
 }
-# Sizes at and around the edges of the Triton tiles; taps further apart than the sequence is long; many taps; the widest
-# and the longest, of few channels.
+# Sizes at and around the edges of the Triton tiles; taps further apart than the sequence is long; many taps; many
+# channels in few steps, and many steps of few channels.
 ODD = [
     Shape(1, 1, 1, 1, 1),
     Shape(2, 7, 16, 4, 2, residual=0),
     Shape(1, 130, 33, 3, 2, base=5),
     Shape(2, 9, 5, 4, 3, base=3),
     Shape(1, 40, 128, 2, 1, first=64),
+    Shape(1, 12, 200, 2, 1),
     Shape(1, 65, 3, 31, 2, residual=0),
     Shape(1, 1031, 16, 2, 2, first=64),
 ]
@@ -484,7 +485,7 @@ def _stack_case(dtype: str, tile: Tile, aligned: bool, residual: int) -> Compile
         constexprs=constexprs,
         divisible=(*_TENSORS, "C") if aligned else (),
         options=tile.options(),
-        expects=(("tensor",) if dtype != "fp32" else ()) + (("wide",) if aligned else ()),
+        expects=(("tensor",) if dtype != "fp32" else ()) + (("wide loops",) if aligned else ()),
         representative=widest and bool(residual),
         rare=dtype != "bf16" or not residual,
     )

@@ -39,6 +39,7 @@ from ._conv_launch import (
     turned_over,
     weight_gradient,
     why_not_triton,
+    wide_loads,
 )
 from ._conv_spot import causal_spot
 from ._cost import operations, traffic
@@ -418,7 +419,7 @@ def _case(dtype: str, tile: Tile, aligned: bool, residual: int, save: int) -> Co
         constexprs=constexprs,
         divisible=(*_TENSORS, *_SIZES) if aligned else (),
         options=tile.options(),
-        expects=(*tensor_cores, "wide loops") if aligned else tensor_cores,
+        expects=(*tensor_cores, wide_loads(dtype)) if aligned else tensor_cores,
         representative=widest and not (residual or save),
         rare=not (widest and dtype == "bf16") if residual or save else not usual,
     )

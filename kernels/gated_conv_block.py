@@ -77,8 +77,17 @@ SHAPES = {
         *(Shape(16, 4096, 256, 3, dilation=d) for d in (1, 16, 256)),
     ],
 }
-# One step and one channel, a halo longer than the sequence, and sizes beside and on those of the tiles.
-ODD = [Shape(1, 1, 2, 1), Shape(2, 9, 5, 4, dilation=7), Shape(1, 65, 33, 2), Shape(2, 30, 16, 3)]
+# One step and two channels, a halo longer than the sequence, sizes beside and on those of the tiles, many taps; many
+# channels in few steps, and many steps of few channels.
+ODD = [
+    Shape(1, 1, 2, 1),
+    Shape(2, 9, 5, 4, dilation=7),
+    Shape(1, 65, 33, 2),
+    Shape(2, 30, 16, 3),
+    Shape(2, 33, 3, 31),
+    Shape(1, 12, 200, 2),
+    Shape(1, 1031, 16, 2, dilation=64),
+]
 
 
 def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, Tensor]:

@@ -104,12 +104,14 @@ SHAPES = {
         *(Shape(B, 1024, 1024, 16) for B in (1, 4, 16)),
     ],
 }
-# One step, sizes beside those of tiles, shared heads, and every head in use.
+# One step, sizes beside those of tiles, shared heads, every head in use, many heads, and a long sequence of few values.
 ODD = [
     Shape(1, 1, 16, 1, F=8),
     Shape(2, 37, 48, 3, F=50),
     Shape(1, 67, 132, 4, G=2, F=64, causal=0),
     Shape(3, 5, 260, 2, G=1, F=33),
+    Shape(1, 7, 192, 6, G=2, F=24),
+    Shape(1, 1031, 16, 1, F=8),
 ]
 
 

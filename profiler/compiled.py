@@ -30,8 +30,8 @@ _DOT_ROWS = re.compile(r"tt\.dot\b.*-> tensor<(\d+)x")
 
 # Bits of an access that is worth asking for; a bulk copy, which has no width of its own, is wider still.
 WIDE_BITS = 128
-# An operand that is loaded narrowly brings a third of the bits or more; biases, sums and bounds a fifth at most.
-MOST_NARROW = 0.25
+# An operand as large as the others that is loaded narrowly brings half of the bits; flags, biases and scales a third.
+MOST_NARROW = 0.4
 
 
 @dataclass(frozen=True)

@@ -135,8 +135,8 @@ class CompileCase:
     options : backend options, such as `num_warps`; names are checked against the backend's own.
     targets : compute capabilities to compile for, such as (80, 90, 100).
     expects : what the program must have: "tensor" (tensor-core instructions); "warp group" (on sm_90 no other products
-        than those of warp groups); "wide" (at least one 128-bit load or bulk copy); "wide loops" (at least three
-        quarters of what its loops load, by such loads).
+        than those of warp groups); "wide" (at least one 128-bit load or bulk copy); "wide loops" (at least 60 %
+        of what its loops load, by such loads).
     representative : compiled for every target in the ordinary test run; the others for sm_90 only, all with --long. Of
         every dtype a kernel file has one.
     rare : compiled with --long only, unless representative: a variant of a configuration that is compiled anyway.

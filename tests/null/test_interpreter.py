@@ -63,7 +63,8 @@ def _cases(everything: bool) -> Iterator[Case]:
 
 
 def _cases_of(kernel: _catalog.Kernel, row: str, shape: Any, index: int, everything: bool) -> Iterator[Case]:
-    """Results in all dtypes; where there are gradients, both in fp32 and one 16-bit type, in turn, unless `everything`.
+    """Results in all dtypes; with gradients, both in fp32 and the 16-bit types: in both of these where no step waits
+    for another, else in one of them in turn, unless `everything`.
 
     A pass that keeps nothing for gradients is another program than one that does, so both are run.
     """
@@ -73,7 +74,8 @@ def _cases_of(kernel: _catalog.Kernel, row: str, shape: Any, index: int, everyth
         yield from ((kernel, row, shape, dtype, "values") for dtype in dtypes)
         return
     launched = kernel.implementations[row].weights_for(shape, "fp32", "cpu") == "reread"
-    both = [] if launched and work.depth > LONG_CHAIN else ["fp32", ("bf16", "fp16")[index % 2]]
+    halves = ("bf16", "fp16") if work.depth == 1 else (("bf16", "fp16")[index % 2],)
+    both = [] if launched and work.depth > LONG_CHAIN else ["fp32", *halves]
     yield from (
         (kernel, row, shape, dtype, "values") for dtype in (["fp32", "fp16", "bf16"] if everything else ["fp32"])
     )

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import stand_in_worker
+import typer
 from round_machine import point
 from user_kernels import GOOD, kernel_file
 
@@ -44,6 +45,43 @@ def test_every_shape_is_checked_once(tmp_path, suite, expected):
 def test_a_file_without_odd_shapes_is_interpreted_on_its_quick_ones(tmp_path):
     kernel = _catalog.load(str(kernel_file(tmp_path)))
     assert [shape.B for shape in shapes_of(kernel, "interpreted", {})] == [2, 3]
+
+
+HEADS = {32, 64, 80, 128, 256}
+CHANNELS, TAPS, DILATIONS, LENGTHS = {1, 200}, {1, 31}, {1, 64}, {1, 1031}
+EXTREMES = {
+    "attention": {"S": LENGTHS, "K": LENGTHS, "N": {1, 6}, "P": HEADS},
+    "attention_decode": {"K": LENGTHS, "N": {1, 6}, "P": HEADS},
+    "hierarchical_attention": {"T": LENGTHS, "P": HEADS},
+    "memory_attention": {"M": LENGTHS, "T": {1, 64}, "P": {1, 80}},
+    "gated_conv": {"T": LENGTHS, "C": CHANNELS, "W": TAPS, "dilation": DILATIONS},
+    "dilated_conv": {"T": LENGTHS, "C": CHANNELS, "W": TAPS, "first": DILATIONS},
+    "separable_conv": {"T": LENGTHS, "C": CHANNELS, "W": TAPS, "dilation": DILATIONS},
+    "transposed_conv": {"T": LENGTHS, "C": CHANNELS, "W": TAPS, "dilation": DILATIONS},
+    "gated_conv_block": {"T": LENGTHS, "C": {2, 200}, "W": TAPS, "dilation": DILATIONS},
+    "transformer_block": {"T": LENGTHS, "N": {1, 6}},
+}
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_the_odd_shapes_hold_every_extreme(name):
+    shapes = _catalog.load(name).suite("odd")
+    for size, wanted in EXTREMES[name].items():
+        assert wanted <= {getattr(shape, size) for shape in shapes}, size
+
+
+def test_all_dtypes_are_verified_unless_some_are_named(monkeypatch):
+    asked = []
+
+    def verify(request, long, part):
+        asked.append(request.dtypes)
+        return measuring.Checked([], "cpu")
+
+    monkeypatch.setattr(measuring, "verify", verify)
+    for named in ([], ["fp16"]):
+        with pytest.raises(typer.Exit):
+            profile_verb.run_verify(Request(dtypes=named), long=False, part=(1, 1), as_json=False)
+    assert asked == [["fp32", "tf32", "fp16", "bf16"], ["fp16"]]
 
 
 @pytest.mark.parametrize(
