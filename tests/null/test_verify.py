@@ -75,9 +75,9 @@ def test_all_dtypes_are_verified_unless_some_are_named(monkeypatch):
 
     def verify(request, long, part):
         asked.append(request.dtypes)
-        return measuring.Checked([], "cpu")
+        return verifying.Checked([], "cpu")
 
-    monkeypatch.setattr(measuring, "verify", verify)
+    monkeypatch.setattr(verifying, "verify", verify)
     for named in ([], ["fp16"]):
         with pytest.raises(typer.Exit):
             profile_verb.run_verify(Request(dtypes=named), long=False, part=(1, 1), as_json=False)
