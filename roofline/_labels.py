@@ -20,7 +20,7 @@ _LINE = 1.3  # height of a line in units of the font size
 _BLANK = 2.0  # least pixels between two texts
 _TILE = 32.0  # pixels: about the size of a label, so that a label touches few tiles
 _CROSSING = 3.0  # pixels of way that a text rather goes than cover another piece of a line
-_COVERING = 15.0  # pixels of way that a text rather goes than cover a faint symbol
+_COVERING = 5.0  # the same for a faint symbol; for more, texts move to the symbols of others
 _LEVELS = 20  # directions tried around a point
 _MERGE_RADII = (0.0, 7.0, 11.0, 16.0, 22.0, 30.0)  # points this close share a label when their own find no room
 

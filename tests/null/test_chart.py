@@ -166,7 +166,7 @@ def test_a_label_rather_moves_than_covers_a_line() -> None:
 def test_a_label_covers_a_faint_symbol_only_where_no_place_is_free() -> None:
     board = Board(200, 200, 11)
     board.symbol(100, 100, 6, faint=True)
-    places = [Label("near", 100, 100), Label("clear", 100, 80, cost=14), Label("far", 100, 60, cost=16)]
+    places = [Label("near", 100, 100), Label("clear", 100, 80, cost=4), Label("far", 100, 60, cost=6)]
     assert board.place([places[0], places[2]]) is places[0]
     assert board.place(places) is places[1]
 
