@@ -109,6 +109,24 @@ class _Valueless(TorchFunctionMode):
         return func(*(_META if _is_device(value) else value for value in args), **moved)
 
 
+@contextlib.contextmanager
+def _without_values(device: torch.device) -> Iterator[None]:
+    """Make all tensors valueless and on `device`, in backward passes too: PyTorch runs those outside of its modes."""
+    node = torch.autograd.function.BackwardCFunction
+    original = node.apply
+
+    def apply(self: Any, *gradients: Any) -> Any:
+        with torch.device(_META), _Valueless(device):
+            return original(self, *gradients)
+
+    node.apply = apply
+    try:
+        with torch.device(_META), _Valueless(device):
+            yield
+    finally:
+        node.apply = original
+
+
 def _is_device(value: Any) -> bool:
     return isinstance(value, torch.device) or (isinstance(value, str) and value.split(":")[0] in _DEVICES)
 
@@ -126,7 +144,7 @@ def would_launch(module: Any, run: Callable[..., Any], shape: Any, dtype: str, d
         raise RuntimeError("TRITON_INTERPRET=1 is set: interpreted kernels do not compile; unset it and start again.")
     found: list[Launch] = []
     try:
-        with _noted(found, target), _tf32(dtype == "tf32"), torch.device(_META), _Valueless(device):
+        with _noted(found, target), _tf32(dtype == "tf32"), _without_values(device):
             _call(run, shape, module.inputs(shape, dtype, "cpu", 0), direction, found)
     except Unplanned:
         raise
@@ -151,7 +169,6 @@ def _call(run: Callable[..., Any], shape: Any, inputs: dict[str, Any], direction
         outputs = [output for output in run(shape, **{**inputs, **leaves}) if output.requires_grad]
         if direction == "backward":
             found.clear()
-        # Not torch.autograd.grad, under which the backward passes would see the tensors as they are.
         torch.autograd.backward(outputs, [torch.empty_like(output) for output in outputs])
 
 
