@@ -146,7 +146,7 @@ def _wrong_gradients(
 
 
 def _summed(kernel: _catalog.Kernel, shape: Any, tensors: dict[str, torch.Tensor], dtype: str) -> tuple[int, ...]:
-    """For the gradient of every tensor the tokens it sums over: all for a parameter, of one size at any batch, else 0."""
+    """For the gradient of every tensor the tokens it sums over: all for a parameter, of one size in any batch, or 0."""
     other = kernel.module.inputs(dataclasses.replace(shape, B=2 if shape.B == 1 else 1), dtype, "cpu", seed=1)
     tokens = kernel.module.work(shape, dtype, "both").tokens
     floating = [name for name, tensor in tensors.items() if tensor.is_floating_point()]
