@@ -53,7 +53,7 @@ EXTREMES = {
     "attention": {"S": LENGTHS, "K": LENGTHS, "N": {1, 6}, "P": HEADS},
     "attention_decode": {"K": LENGTHS, "N": {1, 6}, "P": HEADS},
     "hierarchical_attention": {"T": LENGTHS, "P": HEADS},
-    "memory_attention": {"M": LENGTHS, "T": {1, 64}, "P": {1, 80}},
+    "memory_attention": {"M": {1, 257}, "T": {1, 64}, "P": {1, 80}},
     "gated_conv": {"T": LENGTHS, "C": CHANNELS, "W": TAPS, "dilation": DILATIONS},
     "dilated_conv": {"T": LENGTHS, "C": CHANNELS, "W": TAPS, "first": DILATIONS},
     "separable_conv": {"T": LENGTHS, "C": CHANNELS, "W": TAPS, "dilation": DILATIONS},
