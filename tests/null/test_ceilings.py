@@ -4,10 +4,12 @@ and interpreted in child processes (an interpreted kernel cannot be compiled). N
 Run as a script, this file is the child: `compile` or `interpret`; it prints one JSON line per finding.
 """
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -112,6 +114,25 @@ def test_a_gauge_that_fails_is_named_and_costs_no_other():
     found = gauge.take([bad, scripted([1] * 9)], TINY, said.append)
     assert found[0] is None and found[1] is not None
     assert said[1] == "rate tensor fp16 by a product left out: this build lacks it"
+
+
+def test_a_gauge_that_fails_in_a_later_round_keeps_its_rounds_and_costs_no_other():
+    def failing(after: int) -> Callable[[], float]:
+        times = iter([4.0] * after)
+
+        def sample() -> float:
+            if (time_s := next(times, None)) is None:
+                raise RuntimeError("CUDA out of memory")
+            return time_s
+
+        return sample
+
+    said: list[str] = []
+    # One sample warms up, and one is taken in each round.
+    gauges = [dataclasses.replace(scripted([]), sample=failing(after)) for after in (1, 2, 3, 9)]
+    found = gauge.take(gauges, gauge.Effort(3, 0.0, 0), said.append)
+    assert found[0] is None and [one.value for one in found[1:] if one] == [250.0] * 3
+    assert said.count("bandwidth dram  by scripted left out: CUDA out of memory") == 3
 
 
 def test_a_gauge_is_named_before_its_first_call_which_may_hang():
