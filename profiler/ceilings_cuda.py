@@ -118,7 +118,8 @@ def under_load(device: str, effort: Effort, progress: Callable[[str], None]) -> 
     return found
 
 
-PARTS = (streams_and_rates, under_load, chains, barriers)
+# A death ends all later parts, so what floors need precedes what is only information, and what may hang comes last.
+PARTS = (streams_and_rates, chains, under_load, barriers)
 
 
 def fresh_facts(device: str) -> Facts:

@@ -152,7 +152,9 @@ def test_barriers_between_programs_come_last_and_by_themselves():
     from seqroof.profiler import ceilings_cuda, ceilings_cuda_chain, cuda_events
 
     facts = cuda_events.Facts("cpu", sms=9, cache=2**14, shared_per_sm=2**16, free=2**20, tensor_dtypes=("bf16",))
-    assert ceilings_cuda.PARTS[-2:] == (ceilings_cuda.chains, ceilings_cuda.barriers)
+    streams, chains, load, barriers = ceilings_cuda.PARTS
+    assert (streams, chains) == (ceilings_cuda.streams_and_rates, ceilings_cuda.chains)
+    assert (load, barriers) == (ceilings_cuda.under_load, ceilings_cuda.barriers)
     assert {gauge.level for gauge in ceilings_cuda_chain.inside_latencies(facts)} == {"inside", "pointwise"}
     assert {gauge.level for gauge in ceilings_cuda_chain.barrier_latencies(facts)} == {"barrier"}
 
