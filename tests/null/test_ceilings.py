@@ -411,6 +411,23 @@ def test_micro_kernels_do_what_they_say_when_interpreted():
     assert findings["gauges"]["taken"] >= 18
 
 
+@needs_triton
+def test_no_count_is_specialised_so_that_what_is_launched_is_what_was_compiled():
+    """Triton makes another program of a count that is 1 or a multiple of 16."""
+    specialised = set()
+    for case in microbench.COMPILE:
+        counts = {name for name, kind in case.signature.items() if kind == "i32"}
+        parameters = {parameter.name: parameter for parameter in case.kernel.params}
+        specialised |= {(case.label, name) for name in counts if not parameters[name].do_not_specialize}
+    assert specialised == set()
+
+
+def test_micro_kernels_can_be_imported_without_triton():
+    code = "import sys; sys.modules['triton'] = None\nfrom seqroof.profiler import microbench\nprint(microbench.stream)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.startswith("<function stream"), done.stderr
+
+
 def _compile_all():
     from seqroof.profiler.compiled import compile_case, gates
 
