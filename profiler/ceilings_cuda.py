@@ -66,7 +66,7 @@ def _unchained(facts: Facts, inside: int, progress: Callable[[str], None]) -> li
         "launches": lambda: launch_latencies(facts),
     }
     if AVAILABLE:
-        families["copy, write and triad in the last cache"] = lambda: cache_streams(facts, inside)
+        families["bandwidth of the last cache"] = lambda: [*cache_streams(facts, inside), *cache_reads(facts, inside)]
         families["special functions"] = lambda: [special(facts)]
     found = [gauge for name, made in families.items() for gauge in where_it_fits(name, made, progress)]
     return [*found, *matmuls(facts, dtypes_of(facts), progress)]
@@ -118,7 +118,8 @@ def under_load(device: str, effort: Effort, progress: Callable[[str], None]) -> 
     return found
 
 
-PARTS = (streams_and_rates, under_load, chains, barriers)
+# A death ends all later parts, so what floors need precedes what is only information, and what may hang comes last.
+PARTS = (streams_and_rates, chains, under_load, barriers)
 
 
 def fresh_facts(device: str) -> Facts:

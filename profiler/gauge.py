@@ -16,6 +16,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from ..roofline.machine import Ceiling, Quantity, Unit
 from ..roofline.units import binary_bytes
@@ -76,6 +78,11 @@ class Gauge:
     difference: bool = False
     scope: str = ""
 
+    @property
+    def name(self) -> str:
+        """What it measures and how."""
+        return f"{self.quantity} {self.level} {self.dtype} by {self.how}"
+
     def value(self, time_s: float) -> float:
         """The limit that a time stands for."""
         return time_s if self.quantity == "latency" else self.amount / time_s
@@ -120,22 +127,29 @@ def take(
     for number in range(effort.rounds):
         progress(f"{what}, round {number + 1} of {effort.rounds}")
         shuffle.shuffle(usable)
-        for index in usable:
-            rounds_s[index].append(_typical(gauges[index], _samples(gauges[index], effort.round_s)))
+        for index in list(usable):
+            samples = _survived(gauges[index], partial(_samples, gauges[index], effort.round_s), progress)
+            if samples is None:
+                usable.remove(index)  # the rounds before still count
+            else:
+                rounds_s[index].append(_typical(gauges[index], samples))
     return [gauge.ceiling(rounds_s.get(index, [])) for index, gauge in enumerate(gauges)]
 
 
 def _warm_up(gauge: Gauge, progress: Callable[[str], None]) -> bool:
-    """Run a gauge once. One that fails (an operation this build of torch lacks) must not cost the others."""
-    name = f"{gauge.quantity} {gauge.level} {gauge.dtype} by {gauge.how}"
-    progress(name)  # its kernel may have to be compiled, or may hang: then this is the last that was heard
+    """Run a gauge once; says whether it can be."""
+    progress(gauge.name)  # its kernel may have to be compiled, or may hang: then this is the last that was heard
+    return _survived(gauge, gauge.sample, progress) is not None
+
+
+def _survived(gauge: Gauge, sampled: Callable[[], Any], progress: Callable[[str], None]) -> Any:
+    """What a gauge gave; None where it failed, as for an operation that this torch lacks: that must cost no other."""
     try:
-        gauge.sample()
+        return sampled()
     except Exception as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        progress(f"{name} left out: {first_line}")
-        return False
-    return True
+        progress(f"{gauge.name} left out: {first_line}")
+        return None
 
 
 def _samples(gauge: Gauge, round_s: float) -> list[float]:

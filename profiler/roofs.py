@@ -12,6 +12,7 @@ from ..roofline.units import binary_bytes, percent, si
 from ..roofline.verdict import judge
 from .ceiling_store import Found, Identity, RoofStore, has_dram, own_ceilings, replayed
 from .ceilings import merge
+from .gauge import place
 from .supervisor import Supervisor, WorkerDied
 
 # Longest silence of a worker that measures roofs, by the kind of device. A round of all gauges takes seconds on a GPU;
@@ -153,14 +154,19 @@ class Roofs:
         return due or looks > 0
 
     def _replace(self) -> None:
-        """Measure all roofs that were used again: a point is above one that re-timing does not reach."""
-        effort, old, self.reused = self.reused, self.ceilings, ""
-        self.ceilings = []
+        """Measure all roofs that were used again: a point is above one that re-timing does not reach.
+
+        Where a part of them cannot be measured now, its old roofs stay: without them floors would not be known.
+        """
+        effort, old, origin = self.reused, self.ceilings, self.origin
+        self.ceilings, self.reused = [], ""
+        self.origin += " A point above them had them measured anew."
         try:
             self._measure_and_keep(effort)
-            self.origin += " A point above them had all of them measured anew."
         except WorkerDied:
-            self.ceilings = old
+            self.ceilings, self.origin = old, origin
+        measured = {place(ceiling) for ceiling in self.ceilings}
+        self.ceilings += [ceiling for ceiling in old if place(ceiling) not in measured]
 
     def _beaten_by(self, points: list[Point]) -> bool:
         machine = self.machine()

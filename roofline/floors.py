@@ -20,8 +20,8 @@ from .work import Work
 
 Residency = Literal["dram", "cache", "chip"]
 
-# How a step with a matrix product can wait for the one before; the best possible design takes the fastest of them.
-WAITS = ("barrier", "inside", "graph", "launch")
+# How a step with a matrix product can wait for the one before, the fastest first: the best possible design takes it.
+WAITS = ("inside", "barrier", "graph", "launch")
 # Operations of the recurrent product in the step that `inside` is taken with on a CPU, nn.LSTM of 8 units for one
 # sequence. Steps with less than half of it may wait for less, so their bound is the chain of registers.
 INSIDE_FLOPS = 2 * 4 * 8 * 8
@@ -131,26 +131,36 @@ def _element_wise(work: Work) -> bool:
 
 
 def _waits(work: Work) -> tuple[str, ...]:
-    """What steps of the best possible design may wait for, the fastest of which counts."""
+    """What steps of the best possible design may wait for, the fastest first."""
     if _element_wise(work):
         return ("pointwise",)
     recurrent = work.recurrent_bytes / work.weight_bytes if work.weight_bytes else 1.0
     tiny = work.matmul_flops * recurrent < work.depth * INSIDE_FLOPS / 2
-    return (*WAITS, "pointwise") if tiny and work.depth > 1 else WAITS
+    return ("pointwise", *WAITS) if tiny and work.depth > 1 else WAITS
 
 
 def _serial(
     work: Work, levels: tuple[str, ...], machine: Machine, depth: int | None = None
 ) -> tuple[float | None, str, float]:
+    """The floor of the chain with the fastest of `levels`, which begin with what is fastest wherever all are known.
+
+    Where that one is not known, the least of the others is no lower bound: it gives no floor on a machine that was
+    measured, and is said to stand in on one of the catalogue, whose rows state few latencies.
+    """
     known = [roof for level in levels if (roof := machine.best("latency", level)) is not None]
-    if not known:
-        return None, f"latency of {' or '.join(levels)} on {machine.id} not known", 0.0
+    stands_in = bool(known) and machine.best("latency", levels[0]) is None
+    if not known or (stands_in and machine.measured):
+        missing = levels[0] if stands_in else " or ".join(levels)
+        return None, f"latency of {missing} on {machine.id} not known", 0.0
     roof = min(known, key=lambda ceiling: ceiling.value)
     count = depth or work.depth
     steps = f"{count} dependent step" + ("s" if count > 1 else "")
     if count != work.depth:
         steps += f" ({work.depth} would do)"
-    return count * roof.value, f"{steps} x {si(roof.value, 's')} ({roof.level}, {roof.provenance})", roof.spread
+    text = f"{steps} x {si(roof.value, 's')} ({roof.level}, {roof.provenance})"
+    if stands_in:
+        text += f"; latency of {levels[0]} not known, the least known wait stands in for it"
+    return count * roof.value, text, roof.spread
 
 
 def _assemble(entries: dict[Wall, tuple[float | None, str, float]], residency: Residency) -> FloorSet:
@@ -268,8 +278,7 @@ def best_floors(work: Work, dtype: str, machine: Machine, cache: CacheState) -> 
     """Floors of the best possible implementation on this machine.
 
     The weights that meet the state stay on chip where its capacity allows, else in the shared cache, else they are
-    streamed; the input product is done once for all steps where that moves less; steps wait for the fastest mechanism
-    known.
+    streamed; the input product is done once for all steps where that moves less; steps wait for the fastest mechanism.
     """
     private, shared, chip = (most_held(machine, level) for level in ("private", "cache", "chip"))
     residency = best_residency(work, machine)

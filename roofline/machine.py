@@ -75,6 +75,11 @@ class Machine(Frozen):
     device: Literal["cpu", "cuda", ""] = ""
     ceilings: tuple[Ceiling, ...] = ()
 
+    @property
+    def measured(self) -> bool:
+        """Whether limits of it were measured on it, now or earlier; else all are stated, as in the catalogue."""
+        return any(ceiling.provenance in ("measured", "replayed") for ceiling in self.ceilings)
+
     def find(self, quantity: Quantity, level: str, dtype: str | None = None) -> tuple[Ceiling, ...]:
         """All ceilings of a quantity and level, of any dtype or of the one that is named.
 

@@ -160,7 +160,10 @@ def _print_prediction(made: dict[str, Any]) -> None:
     )
     print_walls(made, console)
     if work["depth"] > 1:
-        console.print(f"\nThe best design keeps its recurrent weights {RESIDENCY_WORDS[made['best_residency']]}.")
+        console.print(
+            f"\nThe best design keeps its recurrent weights {RESIDENCY_WORDS[made['best_residency']]}; "
+            f"its chain: {made['best_floor_notes']['serial']}."
+        )
     console.print(
         "\nFloors are least possible times, derived from the catalogue; an estimate for this design: "
         f"{seconds(made['estimate_s'])} (modelled, never scored)."

@@ -29,6 +29,20 @@ def test_no_gauge_is_left_out(measured):
     assert [text for text in measured[1] if "left out" in text] == []
 
 
+def test_roofs_are_measured_where_little_memory_is_free():
+    """Three arrays of 2 GiB find no room in four: their roofs are left out, and all others are there."""
+    said: list[str] = []
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(4 * 2**30 / torch.cuda.get_device_properties(0).total_memory)
+    try:
+        found = ceilings.measure("cuda:0", BRIEF, said.append)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert "bandwidth of DRAM left out: too little memory is free" in said
+    levels = {ceiling.level for ceiling in found if ceiling.provenance == "measured"}
+    assert {"cache", "simt", "special", "launch", "graph", "barrier", "inside", "pointwise"} <= levels
+
+
 def test_every_pattern_level_dtype_and_unit_is_there(measured):
     major, minor = torch.cuda.get_device_capability(0)
     places = {(c.quantity, c.level, c.dtype, c.pattern) for c in measured[0] if c.provenance == "measured"}

@@ -10,6 +10,7 @@ from round_machine import ROUND, ceiling, point, timing
 
 from seqroof.profiler.ceiling_store import RoofStore, machine_of
 from seqroof.profiler.roofs import Roofs
+from seqroof.profiler.supervisor import WorkerDied
 from seqroof.roofline.catalogue import machines, measured_machine
 from seqroof.roofline.machine import Machine
 from seqroof.scripts import reading
@@ -142,6 +143,29 @@ def test_a_point_above_a_kept_roof_has_all_roofs_measured_anew(store):
     assert not roofs.look_again([point(timing(60.0))], due=False)
 
 
+def test_roofs_that_are_measured_anew_in_part_keep_the_others(store):
+    """The worker dies at a late part: bandwidths are new, latencies those that were kept, and so is what is stored."""
+    faster = tuple(c.model_copy(update={"value": 2 * c.value}) for c in ROUND.ceilings if c.unit == "B/s")
+    died = WorkerDied("hung", "no sign of life")
+    roofs = Roofs(Identified([faster, died], [[] for _ in range(9)]), Silent(), store=store)  # type: ignore[arg-type]
+    roofs.obtain("quick", look(50.0))
+    roofs.look_again([point(timing(60.0))], due=False)
+    assert len(roofs.ceilings) == len(ROUND.ceilings)
+    assert {c.provenance for c in roofs.ceilings if c.unit == "B/s"} == {"measured"}
+    assert {c.provenance for c in roofs.ceilings if c.unit != "B/s"} == {"replayed"}
+    assert roofs.machine().best("latency", "inside") and "Not all roofs were measured" in roofs.findings()[0].text
+    assert store.find(HERE, "quick", look(50.0)).ceilings[0].value == ROUND.ceilings[0].value
+
+
+def test_roofs_stay_where_measuring_them_anew_gives_none(store):
+    died = WorkerDied("hung", "no sign of life")
+    roofs = Roofs(Identified([died], [[] for _ in range(9)]), Silent(), store=store)  # type: ignore[arg-type]
+    roofs.obtain("quick", look(50.0))
+    before = roofs.ceilings, roofs.origin
+    roofs.look_again([point(timing(60.0))], due=False)
+    assert (roofs.ceilings, roofs.origin) == before
+
+
 @pytest.mark.parametrize(
     ("products", "again"),
     [([9_600.0], True), ([5_000.0, 9_000.0, 9_600.0], True), ([9_400.0, 9_300.0, 5_000.0, 9_900.0], False)],
@@ -165,8 +189,6 @@ def test_roofs_are_kept_when_all_were_measured(tmp_path):
 
 
 def test_roofs_with_a_missing_part_are_not_kept(tmp_path):
-    from seqroof.profiler.supervisor import WorkerDied
-
     store = RoofStore(tmp_path / "new")
     roofs = Roofs(Identified([ROUND.ceilings, WorkerDied("hung", "x")]), Silent(), store=store)  # type: ignore[arg-type]
     roofs.obtain("quick", look(50.0))

@@ -4,10 +4,12 @@ and interpreted in child processes (an interpreted kernel cannot be compiled). N
 Run as a script, this file is the child: `compile` or `interpret`; it prints one JSON line per finding.
 """
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -114,6 +116,25 @@ def test_a_gauge_that_fails_is_named_and_costs_no_other():
     assert said[1] == "rate tensor fp16 by a product left out: this build lacks it"
 
 
+def test_a_gauge_that_fails_in_a_later_round_keeps_its_rounds_and_costs_no_other():
+    def failing(after: int) -> Callable[[], float]:
+        times = iter([4.0] * after)
+
+        def sample() -> float:
+            if (time_s := next(times, None)) is None:
+                raise RuntimeError("CUDA out of memory")
+            return time_s
+
+        return sample
+
+    said: list[str] = []
+    # One sample warms up, and one is taken in each round.
+    gauges = [dataclasses.replace(scripted([]), sample=failing(after)) for after in (1, 2, 3, 9)]
+    found = gauge.take(gauges, gauge.Effort(3, 0.0, 0), said.append)
+    assert found[0] is None and [one.value for one in found[1:] if one] == [250.0] * 3
+    assert said.count("bandwidth dram  by scripted left out: CUDA out of memory") == 3
+
+
 def test_a_gauge_is_named_before_its_first_call_which_may_hang():
     said: list[str] = []
     heard: list[str] = []
@@ -131,7 +152,9 @@ def test_barriers_between_programs_come_last_and_by_themselves():
     from seqroof.profiler import ceilings_cuda, ceilings_cuda_chain, cuda_events
 
     facts = cuda_events.Facts("cpu", sms=9, cache=2**14, shared_per_sm=2**16, free=2**20, tensor_dtypes=("bf16",))
-    assert ceilings_cuda.PARTS[-2:] == (ceilings_cuda.chains, ceilings_cuda.barriers)
+    streams, chains, load, barriers = ceilings_cuda.PARTS
+    assert (streams, chains) == (ceilings_cuda.streams_and_rates, ceilings_cuda.chains)
+    assert (load, barriers) == (ceilings_cuda.under_load, ceilings_cuda.barriers)
     assert {gauge.level for gauge in ceilings_cuda_chain.inside_latencies(facts)} == {"inside", "pointwise"}
     assert {gauge.level for gauge in ceilings_cuda_chain.barrier_latencies(facts)} == {"barrier"}
 
@@ -386,6 +409,23 @@ def test_micro_kernels_do_what_they_say_when_interpreted():
     # The gauges launch the same kernels with arguments that fit.
     assert findings["gauges"]["left_out"] == []
     assert findings["gauges"]["taken"] >= 18
+
+
+@needs_triton
+def test_no_count_is_specialised_so_that_what_is_launched_is_what_was_compiled():
+    """Triton makes another program of a count that is 1 or a multiple of 16."""
+    specialised = set()
+    for case in microbench.COMPILE:
+        counts = {name for name, kind in case.signature.items() if kind == "i32"}
+        parameters = {parameter.name: parameter for parameter in case.kernel.params}
+        specialised |= {(case.label, name) for name in counts if not parameters[name].do_not_specialize}
+    assert specialised == set()
+
+
+def test_micro_kernels_can_be_imported_without_triton():
+    code = "import sys; sys.modules['triton'] = None\nfrom seqroof.profiler import microbench\nprint(microbench.stream)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.startswith("<function stream"), done.stderr
 
 
 def _compile_all():

@@ -8,6 +8,7 @@ from round_machine import ROUND
 
 from seqroof.profiler import gauge
 from seqroof.profiler._triton import AVAILABLE
+from seqroof.profiler.microbench import STREAM_BLOCKS
 
 torch = pytest.importorskip("torch")
 
@@ -110,3 +111,14 @@ def test_later_looks_at_roofs_survive_a_lack_of_memory(pretended, monkeypatch, p
         assert ceilings_cuda.remeasure("cpu", list(ROUND.ceilings)) == []
     else:
         assert ceilings_cuda.under_load("cpu", dataclasses.replace(TWO_ROUNDS, load_s=1e-3), lambda text: None) == []
+
+
+@needs_triton
+def test_every_pattern_inside_the_cache_is_tried_with_blocks_of_either_size():
+    """Which is faster depends on the part; a launch moves so much that its start is less than 1 % at 10 TB/s."""
+    facts = dataclasses.replace(SMALL, cache=2**25, free=2**26)  # no room for DRAM streams and products
+    gauges = ceilings_cuda._unchained(facts, 2**24, lambda text: None)
+    streams = [gauge for gauge in gauges if gauge.level == "cache" and gauge.pattern != "gemv"]
+    tried = {(gauge.pattern, gauge.how.split(" of ")[1].split()[0]) for gauge in streams}
+    assert tried == {(pattern, str(block)) for pattern in ceilings_cuda_memory.PATTERNS for block in STREAM_BLOCKS}
+    assert len(streams) == len(tried) and all(gauge.amount > 0.99 * 2**32 for gauge in streams)

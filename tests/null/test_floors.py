@@ -93,6 +93,40 @@ def test_products_that_need_not_wait_leave_an_element_wise_chain():
     assert best_floors(beforehand, "fp32", QUICK, "warm").floors.serial == 1.0
 
 
+def without(machine, *levels, **changes):
+    """The machine without some latencies, and with its other ceilings changed."""
+    kept = [roof for roof in machine.ceilings if roof.quantity != "latency" or roof.level not in levels]
+    return machine.model_copy(update={"ceilings": tuple(roof.model_copy(update=changes) for roof in kept)})
+
+
+@pytest.mark.parametrize(
+    ("chain", "levels"),
+    [
+        ({"matmul_flops": 10**6}, ("inside",)),
+        ({"matmul_flops": 10}, ("pointwise",)),  # so small a step may wait for less than the one that was timed
+        ({"pointwise_flops": 10}, ("pointwise",)),
+    ],
+)
+def test_the_best_chain_has_no_floor_where_its_fastest_wait_was_not_measured(chain, levels):
+    """The least of the others is no lower bound: an honest kernel would lie above a physical roof."""
+    job, machine = work(read=0, depth=1000, **chain), without(QUICK, *levels)
+    found = best_floors(job, "fp32", machine, "warm")
+    assert found.floors.serial is None and f"latency of {levels[0]}" in found.notes["serial"]
+    assert best_floors(job, "fp32", QUICK, "warm").floors.serial is not None
+    assert own_floors(job, "fp32", "reread", "barrier", machine, "warm").floors.serial == 1000.0
+    replayed = without(QUICK, *levels, provenance="replayed")
+    assert best_floors(job, "fp32", replayed, "warm").floors.serial is None
+
+
+def test_a_machine_of_the_catalogue_shows_its_least_known_wait_and_says_so():
+    stated = without(QUICK, "inside", provenance="assumed")
+    found = best_floors(work(depth=1000, matmul_flops=10**6), "fp32", stated, "warm")
+    assert found.floors.serial == 1000.0
+    assert "barrier, assumed" in found.notes["serial"] and "latency of inside not known" in found.notes["serial"]
+    whole = best_floors(work(depth=1000, matmul_flops=10**6), "fp32", QUICK, "warm")
+    assert "stands in" not in whole.notes["serial"]
+
+
 def test_a_warm_call_that_fits_needs_no_dram():
     assert own_floors(work(read=4000), "fp32", "reread", "launch", ROUND, "warm").floors.dram == 0
     # What exceeds the cache must come from below, the rest may have stayed.

@@ -69,6 +69,12 @@ def test_one_shape_is_one_document_with_the_worked_values(capsys):
     assert made["best_residency"] == "chip" and "rows" not in made
 
 
+def test_a_prediction_says_what_the_chain_of_the_best_design_waits_for(capsys):
+    """No row of the catalogue states the latency of a step inside a program."""
+    text = " ".join(predict(capsys, "B=32,T=512,I=1024,H=1024", as_json=False).split())
+    assert "its chain: 512 dependent steps x 1.20 µs (barrier, assumed); latency of inside not known" in text
+
+
 def test_sweeps_of_two_sizes_or_of_one_step_have_no_sentence(capsys):
     assert predict(capsys, "B=1|2,T=8,I=64,H=1024|4096")["fits"] == []
     text = predict(capsys, "B=1:4:x2,I=64,H=64", as_json=False, kernel="lstm_step")
