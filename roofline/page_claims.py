@@ -35,7 +35,7 @@ Json = dict[str, Any]
 def equal_intro(_: Wording) -> str:
     """What is compared in the tables of equal layers, and where their numbers come from."""
     return _(
-        "Complete layers of this run with as many parameters, within 2 %, at the same batch, length, dtype and "
+        "Complete layers of one run with as many parameters, within 2 %, at the same batch, length, dtype and "
         "direction, all with warm caches. The implementations of one table are of one class. Rates are set beside the "
         "fastest. Measured, except steps (counted), walls and shares (modelled floors over measured times); “roof” is "
         "the share of the classic roofline, of compute and compulsory DRAM bytes alone. A wall in brackets is the "

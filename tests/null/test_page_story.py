@@ -40,7 +40,7 @@ def test_markdown_has_the_same_sections_in_the_same_order() -> None:
     assert len(re.findall(r"^\| C\d+ \| \w+ \|", text, flags=re.M)) == len(all_claims())
     assert "| claim | source | needed | found | compared | where | beside | missing |" in text
     assert "UTC, suite claims" in text and "### Environment" in text and "| command |" in text
-    assert "Each field is a batch B" in text and "Complete layers of this run" in text
+    assert "Each field is a batch B" in text and "Complete layers of one run" in text
 
 
 def test_every_claim_stands_on_the_page_with_a_word_and_a_shape(story: str) -> None:
