@@ -14,8 +14,9 @@ from ..roofline.units import si
 MEMORY_SHARE = 0.25
 # What torch and Python keep of a tensor beside its data, the record of its storage included: 0.7 KiB were seen.
 OBJECT_BYTES = 1024
-# Making one takes some ten microseconds for each of its tensors, so that many about a second.
-MOST_COPIES = 2**16
+# Making one takes some ten microseconds for each of its tensors: so many take a second or two for each, and with half a
+# kilobyte they exceed twice a cache of 32 MiB.
+MOST_COPIES = 2**17
 
 Inputs = dict[str, Any]
 
