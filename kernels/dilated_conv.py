@@ -40,6 +40,7 @@ from ._conv_launch import (
     turned_over,
     weight_gradient,
     why_not_triton,
+    wide_loads,
 )
 from ._conv_spot import causal_spot
 from ._cost import operations
@@ -485,7 +486,7 @@ def _stack_case(dtype: str, tile: Tile, aligned: bool, residual: int) -> Compile
         constexprs=constexprs,
         divisible=(*_TENSORS, "C") if aligned else (),
         options=tile.options(),
-        expects=(("tensor",) if dtype != "fp32" else ()) + (("wide loops",) if aligned else ()),
+        expects=(("tensor",) if dtype != "fp32" else ()) + ((wide_loads(dtype),) if aligned else ()),
         representative=widest and bool(residual),
         rare=dtype != "bf16" or not residual,
     )

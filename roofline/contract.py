@@ -138,7 +138,7 @@ class CompileCase:
         than those of warp groups); "wide" (at least one 128-bit load or bulk copy); "wide loops" (at least 60 %
         of what its loops load, by such loads).
     representative : compiled for every target in the ordinary test run; the others for sm_90 only, all with --long. Of
-        every dtype a kernel file has one.
+        every dtype a kernel file has one, or shares the function of one in another file.
     rare : compiled with --long only, unless representative: a variant of a configuration that is compiled anyway.
     """
 
