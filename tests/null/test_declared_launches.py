@@ -68,8 +68,9 @@ CASES = [
 def test_as_many_kernels_start_as_are_declared(launched: Callable[..., int], name: str, row: str, dtype: str) -> None:
     kernel = _catalog.load(name)
     implementation = kernel.implementations[row]
-    # Of one row of one step, as the first shape and a seventh have it, nothing is copied by being turned or cut.
-    shapes = [shape for shape in kernel.suite("odd")[1:6] if not getattr(shape, "ragged", 0)]
+    # Of one row of one step, as the first shape and a seventh have it, nothing is copied by being turned or cut; nor is
+    # it of one head.
+    shapes = [s for s in kernel.suite("odd")[1:6] if not getattr(s, "ragged", 0) and getattr(s, "N", 2) > 1]
     taken = [shape for shape in shapes if not implementation.supports(shape, dtype, "cuda")]
     assert taken
     declared = [implementation.launches_for(shape, dtype, "cuda") for shape in taken]
