@@ -52,8 +52,8 @@ SHIFTS = 3  # -1, 0 and +1 row
 _SCALARS = SHIFTS + 3
 # Means of the drawn strengths and sharpening values. Powers are then 1.02 to 1.7: with 1.2 to 2.9, as around zero, a
 # rounding grows several hundredfold in some chains of 32 steps, and two right implementations differ by any factor.
-# Keys find few rows, so that what is written there shows in 16 bits.
-_STRONG, _MILD = 8.0, -2.0
+# Keys find some rows rather than others, and what is written there is as large as what is, so that it shows in 16 bits.
+_STRONG, _MILD, _MEMORY = 4.0, -2.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,10 @@ def sizes_of(shape: Shape) -> dict[str, tuple[int, ...]]:
 
 
 def inputs(shape: Shape, dtype: str, device: str, seed: int) -> dict[str, Tensor]:
-    """Draw random tensors. The initial weights are a softmax, so that they sum to one; keys find few rows."""
+    """Draw random tensors. The initial weights are a softmax, so that they sum to one; keys prefer some rows."""
     source = generator(device, seed)
     drawn = {name: normal(size, "fp32", device, source) for name, size in sizes_of(shape).items()}
+    drawn["memory"] *= _MEMORY
     drawn["controls"][..., -_SCALARS] += _STRONG
     drawn["controls"][..., -1] += _MILD
     drawn["weights"] = torch.softmax(drawn["weights"], dim=1)
